@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/aligned_buffer.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/units.h"
+
+namespace pantry {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+size_t MappedBytes(size_t n_bytes) {
+  static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return RoundUp(n_bytes, page);
+}
+
+}  // namespace
+
+AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), n_bytes_(std::exchange(other.n_bytes_, 0)) {}
+
+AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
+  AlignedBuffer taken(std::move(other));  // what this held goes with `taken`, now and not when `other` dies
+  std::swap(data_, taken.data_);
+  std::swap(n_bytes_, taken.n_bytes_);
+  return *this;
+}
+
+AlignedBuffer::~AlignedBuffer() {
+  if (data_ != nullptr) munmap(data_, MappedBytes(n_bytes_));
+}
+
+Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes) {
+  AlignedBuffer buffer;
+  if (n_bytes == 0) return buffer;
+  const auto refused = [n_bytes](int error_number) {
+    const int64_t shown = n_bytes > size_t{INT64_MAX} ? INT64_MAX : static_cast<int64_t>(n_bytes);
+    return OutOfBudgetError("cannot allocate {}: {}", FormatBytes(shown), std::strerror(error_number));
+  };
+  if (n_bytes > SIZE_MAX / 2) return refused(ENOMEM);
+
+  // mmap aligns to small pages only: for huge pages take one more than needed and give back what sticks out on both sides.
+  const bool huge = n_bytes >= kHugePage;
+  const size_t keep = MappedBytes(n_bytes);
+  const size_t reserve = huge ? keep + kHugePage : keep;
+  void* mapping = mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) return refused(errno);
+  uint8_t* data = static_cast<uint8_t*>(mapping);
+  if (huge) {
+    const size_t address = reinterpret_cast<size_t>(data);
+    const size_t head = RoundUp(address, kHugePage) - address;
+    if (head > 0) munmap(data, head);
+    if (kHugePage - head > 0) munmap(data + head + keep, kHugePage - head);
+    data += head;
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(data, keep, MADV_HUGEPAGE);  // a wish: where it is refused, small pages work as well
+#endif
+  }
+  buffer.data_ = data;
+  buffer.n_bytes_ = n_bytes;
+  return buffer;
+}
+
+}  // namespace pantry

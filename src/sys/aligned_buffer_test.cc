@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/aligned_buffer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "sys/memory_info.h"
+
+namespace pantry {
+namespace {
+
+constexpr size_t kHuge = size_t{2} << 20;
+
+uintptr_t Address(const AlignedBuffer& buffer) { return reinterpret_cast<uintptr_t>(buffer.data()); }
+
+TEST(AlignedBuffer, IsZeroedAndPageAligned) {
+  for (const size_t n : {size_t{1}, size_t{4095}, size_t{4096}, size_t{4097}, size_t{100000}, kHuge - 1, kHuge,
+                         kHuge + 1, 2 * kHuge + 12345}) {
+    auto buffer = AlignedBuffer::Allocate(n);
+    ASSERT_TRUE(buffer.ok()) << n;
+    EXPECT_EQ(buffer->size(), n);
+    EXPECT_EQ(Address(*buffer) % 4096, 0u) << n;
+    EXPECT_TRUE(std::all_of(buffer->data(), buffer->data() + n, [](uint8_t byte) { return byte == 0; })) << n;
+    std::fill(buffer->data(), buffer->data() + n, uint8_t{0xA5});  // all of it is ours to write
+  }
+}
+
+TEST(AlignedBuffer, LargeBuffersBeginAtAHugePage) {
+  for (const size_t n : {kHuge, kHuge + 1, 5 * kHuge + 4096}) {
+    auto buffer = AlignedBuffer::Allocate(n);
+    ASSERT_TRUE(buffer.ok());
+    EXPECT_EQ(Address(*buffer) % kHuge, 0u) << n;
+  }
+}
+
+TEST(AlignedBuffer, ZeroBytesAreAnEmptyBuffer) {
+  auto buffer = AlignedBuffer::Allocate(0);
+  ASSERT_TRUE(buffer.ok());
+  EXPECT_EQ(buffer->size(), 0u);
+  EXPECT_TRUE(buffer->As<float>().empty());
+}
+
+TEST(AlignedBuffer, ImpossibleSizesAreOutOfBudget) {
+  for (const size_t n : {size_t{1} << 62, SIZE_MAX, SIZE_MAX - 4096, size_t{1} << 55}) {
+    auto buffer = AlignedBuffer::Allocate(n);
+    ASSERT_FALSE(buffer.ok()) << n;
+    EXPECT_EQ(buffer.status().code(), StatusCode::kOutOfBudget);
+  }
+}
+
+TEST(AlignedBuffer, MovingHandsTheMemoryOn) {
+  AlignedBuffer a = AlignedBuffer::Allocate(4096).value();
+  a.data()[0] = 42;
+  const uint8_t* const memory = a.data();
+  AlignedBuffer b(std::move(a));
+  EXPECT_EQ(b.data(), memory);
+  EXPECT_EQ(b.data()[0], 42);
+  EXPECT_EQ(a.size(), 0u);  // NOLINT(bugprone-use-after-move): the moved-from state is promised
+  AlignedBuffer c = AlignedBuffer::Allocate(8192).value();
+  c = std::move(b);
+  EXPECT_EQ(c.data(), memory);
+  EXPECT_EQ(c.size(), 4096u);
+  EXPECT_EQ(b.data(), nullptr);  // NOLINT(bugprone-use-after-move)
+}
+
+TEST(AlignedBuffer, AsCountsWholeElements) {
+  AlignedBuffer buffer = AlignedBuffer::Allocate(30).value();
+  EXPECT_EQ(buffer.As<float>().size(), 7u);
+}
+
+TEST(AlignedBuffer, MemoryIsTakenWhenWrittenAndGivenBackAtTheEnd) {
+  constexpr size_t kBytes = size_t{64} << 20;
+  const int64_t before = ResidentSetBytes();
+  if (before < 0) GTEST_SKIP() << "this system does not tell a process its size";
+  {
+    AlignedBuffer buffer = AlignedBuffer::Allocate(kBytes).value();
+    EXPECT_LT(ResidentSetBytes() - before, static_cast<int64_t>(kBytes) / 2);
+    std::fill(buffer.data(), buffer.data() + kBytes, uint8_t{1});
+    EXPECT_GT(ResidentSetBytes() - before, static_cast<int64_t>(kBytes) / 2);
+    buffer = AlignedBuffer();  // what it held goes now
+    EXPECT_LT(ResidentSetBytes() - before, static_cast<int64_t>(kBytes) / 2);
+  }
+}
+
+}  // namespace
+}  // namespace pantry

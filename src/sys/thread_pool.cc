@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/thread_pool.h"
+
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "base/status.h"
+#include "sys/cpu_count.h"
+
+namespace pantry {
+namespace {
+
+// How long a thread spins before it sleeps. A loop of the decode path follows the previous one within a few microseconds, and waking a
+// sleeper costs 5 to 50; longer spinning only takes CPU from others.
+constexpr int64_t kSpinUs = 50;
+constexpr int kPausesPerClockRead = 32;  // reading the clock costs as much as one pause or two
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");
+#endif
+}
+
+// Spins until `done` or for `us` microseconds; whether it is done.
+template <typename Done>
+bool SpinFor(int64_t us, Done done) {
+  if (done()) return true;
+  if (us == 0) return false;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(us);
+  do {
+    for (int i = 0; i < kPausesPerClockRead; ++i) {
+      Pause();
+      if (done()) return true;
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return false;
+}
+
+// The state word: [ loop number : 16 | stop : 1 | open : 1 | joined workers : 14 ].
+//
+//   closed --Run()--> open, new number --Run() has no items left--> closed, workers may still be in --last one leaves--> closed, empty
+//
+// A worker joins an open loop at most once and only while it is open; Run() returns when the loop is closed and nobody is in. So a loop
+// never waits for a worker that is asleep, and its fields are written only while nobody can read them. When the number wraps, a worker
+// that slept through 65536 loops may take a new loop for the one it knows and miss it; the others do its items.
+constexpr uint32_t kJoinedMask = 0x3FFF;
+constexpr uint32_t kOpen = 1u << 14;
+constexpr uint32_t kStop = 1u << 15;
+constexpr uint32_t kNumberOne = 1u << 16;
+constexpr uint32_t kNumberMask = 0xFFFF0000u;
+
+}  // namespace
+
+struct ThreadPool::Impl {
+  alignas(64) std::atomic<uint32_t> state{0};
+  std::atomic<int> n_asleep{0};  // workers that are about to wait on `state`, or do
+  alignas(64) std::atomic<int64_t> next_item{0};
+  alignas(64) std::atomic<uint32_t> n_emptied{
+      0};                                   // how often the last worker left a closed loop; the owner waits on it
+  alignas(64) Function function = nullptr;  // the loop: written by the owner while the loop is closed and empty
+  void* context = nullptr;
+  int64_t n_items = 0;
+  int64_t spin_us = 0;
+  int n_threads = 1;
+  std::vector<std::thread> workers;
+
+  void RunItems(int thread) {
+    for (int64_t item; (item = next_item.fetch_add(1, std::memory_order_relaxed)) < n_items;)
+      function(context, item, thread);
+  }
+
+  void Worker(int thread) {
+    uint32_t known_number = 0;  // of the last loop that this worker joined
+    while (true) {
+      uint32_t seen = AwaitWork(known_number);
+      if (seen & kStop) return;
+      if (!state.compare_exchange_strong(seen, seen + 1, std::memory_order_acq_rel)) continue;
+      known_number = seen & kNumberMask;
+      RunItems(thread);
+      const uint32_t before = state.fetch_sub(1, std::memory_order_acq_rel);
+      if ((before & kJoinedMask) == 1 && !(before & kOpen)) {
+        n_emptied.fetch_add(1, std::memory_order_release);
+        n_emptied.notify_one();
+      }
+    }
+  }
+
+  static bool HasWork(uint32_t seen, uint32_t known_number) {
+    return (seen & kStop) || ((seen & kOpen) && (seen & kNumberMask) != known_number);
+  }
+
+  // The state with an open loop that is not `known_number`, or with stop.
+  uint32_t AwaitWork(uint32_t known_number) {
+    uint32_t seen = 0;
+    const auto has_work = [&] { return HasWork(seen = state.load(std::memory_order_acquire), known_number); };
+    while (!SpinFor(spin_us, has_work)) {
+      // Announced before the last look, and Run() looks for sleepers after it opened the loop: one of the two sees the other.
+      n_asleep.fetch_add(1, std::memory_order_seq_cst);
+      seen = state.load(std::memory_order_seq_cst);
+      while (!HasWork(seen, known_number)) {
+        state.wait(seen, std::memory_order_acquire);
+        seen = state.load(std::memory_order_acquire);
+      }
+      n_asleep.fetch_sub(1, std::memory_order_relaxed);
+    }
+    return seen;
+  }
+
+  // Only the owner opens loops, so between its loops the word is stable.
+  void Open() {
+    const uint32_t number = (state.load(std::memory_order_relaxed) & kNumberMask) + kNumberOne;
+    state.store(number | kOpen, std::memory_order_seq_cst);
+    const int asleep = n_asleep.load(std::memory_order_seq_cst);
+    if (asleep == 0) return;
+    if (n_items - 1 >= asleep) {
+      state.notify_all();
+    } else {
+      for (int64_t i = 0; i < n_items - 1; ++i) state.notify_one();
+    }
+  }
+
+  void CloseAndAwaitEmpty() {
+    const auto empty = [this] { return (state.load(std::memory_order_acquire) & kJoinedMask) == 0; };
+    if ((state.fetch_and(~kOpen, std::memory_order_acq_rel) & kJoinedMask) == 0) return;
+    if (SpinFor(spin_us, empty)) return;
+    while (true) {
+      const uint32_t emptied = n_emptied.load(std::memory_order_acquire);
+      if (empty()) return;
+      n_emptied.wait(emptied, std::memory_order_acquire);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
+  PANTRY_CHECK(n_threads >= 1 && static_cast<uint32_t>(n_threads) <= kJoinedMask);
+  impl_->n_threads = n_threads;
+  impl_->spin_us = n_threads <= UsableCpuCount() ? kSpinUs : 0;
+  for (int thread = 1; thread < n_threads; ++thread) {
+    impl_->workers.emplace_back([impl = impl_.get(), thread] { impl->Worker(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  impl_->state.fetch_or(kStop, std::memory_order_seq_cst);
+  impl_->state.notify_all();
+  for (std::thread& worker : impl_->workers) worker.join();
+}
+
+int ThreadPool::n_threads() const { return impl_->n_threads; }
+
+void ThreadPool::Run(int64_t n_items, Function function, void* context) {
+  if (n_items <= 1 || impl_->n_threads == 1) {
+    for (int64_t item = 0; item < n_items; ++item) function(context, item, 0);
+    return;
+  }
+  impl_->function = function;
+  impl_->context = context;
+  impl_->n_items = n_items;
+  impl_->next_item.store(0, std::memory_order_relaxed);
+  impl_->Open();
+  impl_->RunItems(0);
+  impl_->CloseAndAwaitEmpty();
+}
+
+int ThreadPool::DefaultThreadCount() { return PhysicalCoreCount(); }
+
+}  // namespace pantry
