@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// A FaultyReader is a Reader whose disk fails where and when a test says so.
+//
+// It wraps a real reader and injects EIO by call number, by byte, or at random from a seed. Delays are counted, never
+// slept, so that a test can say how long a run would have waited. It never changes data and never lets a failed call
+// write to the caller's buffer.
+// Threads: any; with several threads the numbering of calls is the order in which they arrive.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "base/rng.h"
+#include "io/reader.h"
+
+namespace pantry {
+
+struct FaultPlan {
+  std::optional<int64_t> fail_call = std::nullopt;     // the n-th ReadAt() fails, counted from 0
+  std::optional<uint64_t> fail_offset = std::nullopt;  // every ReadAt() that covers this byte fails
+  double fail_share = 0;                               // each ReadAt() fails with this probability
+  uint64_t seed = 1;                                   // of fail_share
+  int64_t delay_us = 0;                                // that each ReadAt() would take
+};
+
+class FaultyReader final : public Reader {
+ public:
+  FaultyReader(std::unique_ptr<Reader> inner, const FaultPlan& plan);
+
+  const std::string& path() const override { return inner_->path(); }
+  uint64_t size() const override { return inner_->size(); }
+  Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override;  // kIoError "PATH: injected fault ..."
+
+  int64_t n_calls() const;
+  int64_t n_faults() const;
+  int64_t n_bytes() const;   // handed out
+  int64_t delay_us() const;  // that would have been slept
+
+ private:
+  bool FailsNow(uint64_t offset, uint64_t n_bytes) const;  // REQUIRES: mutex_ held
+
+  const std::unique_ptr<Reader> inner_;
+  const FaultPlan plan_;
+  mutable std::mutex mutex_;
+  mutable Rng rng_;
+  mutable int64_t n_calls_ = 0;
+  mutable int64_t n_faults_ = 0;
+  mutable int64_t n_bytes_ = 0;
+};
+
+}  // namespace pantry

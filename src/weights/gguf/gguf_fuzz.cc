@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any bytes at all: open as a GGUF file, read the shape, print the metadata, read a little of each tensor. The run is
+// limited to 1 GB (-rss_limit_mb=1024 -malloc_limit_mb=1024), so an allocation that the file does not justify is a
+// finding.
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "weights/gguf/gguf_file.h"
+#include "weights/model_shape.h"
+
+namespace pantry {
+namespace {
+
+void Use(const GgufFile& file, size_t n_file_bytes) {
+  for (const Metadata::Entry& entry : file.metadata().entries()) {
+    // Escapes make at most four of one byte; everything else is bounded by max_chars and a few words.
+    PANTRY_CHECK(FormatMetadataValue(entry.value, 60).size() < 200);
+    PANTRY_CHECK(file.metadata().Find(entry.key) == &entry.value);
+  }
+  PANTRY_CHECK(file.tensor_bytes() <= n_file_bytes);
+  std::vector<uint8_t> out;
+  for (const TensorInfo& tensor : file.tensors()) {
+    PANTRY_CHECK(tensor.n_elements() > 0);
+    PANTRY_CHECK(tensor.n_bytes > 0);
+    PANTRY_CHECK(file.FindTensor(tensor.name) == &tensor);
+    out.resize(std::min<uint64_t>(tensor.n_bytes, 64));
+    PANTRY_CHECK(file.ReadTensor(tensor, tensor.n_bytes - out.size(), out).ok());
+    PANTRY_CHECK(!file.ReadTensor(tensor, tensor.n_bytes - out.size() + 1, out).ok());
+  }
+  const Result<ModelShape> shape = ParseModelShape(file.metadata());
+  if (!shape.ok()) return;
+  PANTRY_CHECK(shape->n_layers > 0 && shape->n_embd > 0 && shape->n_ff > 0 && shape->n_ctx_train > 0 &&
+               shape->n_vocab >= 0);
+  PANTRY_CHECK(shape->n_kv_heads > 0 && shape->n_heads % shape->n_kv_heads == 0);
+  PANTRY_CHECK(shape->head_dim > 0 && shape->rope.n_dims > 0 && shape->rope.n_dims <= shape->head_dim);
+  PANTRY_CHECK(shape->layer_is_sliding.size() == static_cast<size_t>(shape->n_layers));
+  PANTRY_CHECK(shape->rope.scale_factor > 0 && shape->rope.freq_base > 1 && shape->rope.original_context > 0);
+}
+
+}  // namespace
+}  // namespace pantry
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace pantry;
+  std::vector<std::unique_ptr<Reader>> readers;
+  readers.push_back(MakeMemoryReader("fuzz.gguf", {data, size}));
+  const Result<std::unique_ptr<GgufFile>> file = GgufFile::Open(std::move(readers));
+  if (file.ok()) Use(**file, size);
+  else PANTRY_CHECK(!file.status().message().empty());
+  return 0;
+}

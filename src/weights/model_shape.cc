@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys, defaults and the rules that GGUF leaves to the program (windows, attention scale of the 27B models) are those
+// of llama.cpp, so that a file means the same in both. One difference: phi3's sliding window is honoured where it is
+// shorter than the context, as the model's authors do; llama.cpp ignores it.
+#include "weights/model_shape.h"
+
+#include <cmath>
+#include <span>
+#include <string_view>
+
+#include "weights/gguf/gguf_cursor.h"
+#include "weights/gguf/metadata.h"
+
+namespace pantry {
+namespace {
+
+// Bounds that no known model comes near; behind them later sizes could overflow or ask for absurd memory.
+constexpr int64_t kMaxLayers = 1024;
+constexpr int64_t kMaxWidth = 1 << 18;  // n_embd, n_heads * head_dim
+constexpr int64_t kMaxFf = 1 << 20;
+constexpr int64_t kMaxHeads = 4096;
+constexpr int64_t kMaxHeadDim = 4096;
+constexpr int64_t kMaxContext = 1 << 26;  // 67 million positions
+constexpr int64_t kMaxVocab = 1 << 24;
+constexpr int64_t kMaxExperts = 1 << 20;
+
+struct ArchitectureTraits {
+  std::string_view name;
+  RopeLayout rope_layout;
+};
+constexpr ArchitectureTraits kArchitectures[] = {
+    {"gemma2", RopeLayout::kHalves}, {"gemma3", RopeLayout::kHalves}, {"llama", RopeLayout::kInterleaved},
+    {"phi3", RopeLayout::kHalves},   {"qwen2", RopeLayout::kHalves},  {"qwen3", RopeLayout::kHalves},
+};
+
+const ArchitectureTraits* FindArchitecture(std::string_view name) {
+  for (const ArchitectureTraits& traits : kArchitectures) {
+    if (traits.name == name) return &traits;
+  }
+  return nullptr;
+}
+
+Status UnknownArchitecture(std::string_view name) {
+  std::string supported;
+  for (const ArchitectureTraits& traits : kArchitectures) {
+    supported += supported.empty() ? "" : ", ";
+    supported += traits.name;
+  }
+  return UnsupportedError("architecture '{}' is not supported (supported: {})", Printable(name, 64), supported);
+}
+
+class ShapeParser {
+ public:
+  explicit ShapeParser(const Metadata& metadata) : metadata_(metadata) {}
+
+  Result<ModelShape> Parse() {
+    PANTRY_RETURN_IF_ERROR(ReadArchitecture());
+    PANTRY_RETURN_IF_ERROR(ReadSizes());
+    PANTRY_RETURN_IF_ERROR(ReadHeads());
+    PANTRY_RETURN_IF_ERROR(ReadVocab());
+    PANTRY_RETURN_IF_ERROR(ReadNorm());
+    PANTRY_RETURN_IF_ERROR(ReadRope());
+    PANTRY_RETURN_IF_ERROR(ReadSlidingWindow());
+    PANTRY_RETURN_IF_ERROR(ReadGemma());
+    return std::move(shape_);
+  }
+
+ private:
+  bool Is(std::string_view architecture) const { return shape_.architecture == architecture; }
+  bool IsGemma() const { return Is("gemma2") || Is("gemma3"); }
+  std::string Key(std::string_view suffix) const { return fmt::format("{}.{}", shape_.architecture, suffix); }
+
+  // The value of an integer key that must lie in [min, max].
+  Status ReadInt(std::string_view suffix, int64_t min, int64_t max, int32_t* out) const {
+    PANTRY_ASSIGN_OR_RETURN(const int64_t value, metadata_.GetInt(Key(suffix)));
+    if (value < min || value > max) {
+      return CorruptionError("metadata key '{}' is {}, expected {} to {}", Key(suffix), value, min, max);
+    }
+    *out = static_cast<int32_t>(value);
+    return OkStatus();
+  }
+  // The same where the key may be absent: *out keeps its value then.
+  Status ReadOptionalInt(std::string_view suffix, int64_t min, int64_t max, int32_t* out) const {
+    return metadata_.Has(Key(suffix)) ? ReadInt(suffix, min, max, out) : OkStatus();
+  }
+  // A number in [min, max]; NaN is not.
+  template <typename T>
+  Status ReadOptionalFloat(std::string_view suffix, double min, double max, T* out) const {
+    if (!metadata_.Has(Key(suffix))) return OkStatus();
+    PANTRY_ASSIGN_OR_RETURN(const double value, metadata_.GetFloat(Key(suffix)));
+    if (!(value >= min && value <= max)) {
+      return CorruptionError("metadata key '{}' is {}, expected {} to {}", Key(suffix), value, min, max);
+    }
+    *out = static_cast<T>(value);
+    return OkStatus();
+  }
+
+  // One number, or an array of one per layer that must all be equal.
+  Status ReadPerLayer(std::string_view suffix, int64_t max, int32_t* out) const {
+    const MetadataValue* found = metadata_.Find(Key(suffix));
+    if (found == nullptr || found->type != MetadataType::kArray) return ReadInt(suffix, 1, max, out);
+    PANTRY_ASSIGN_OR_RETURN(const MetadataArray* array, metadata_.GetArray(Key(suffix)));
+    if (array->integers.size() != static_cast<size_t>(shape_.n_layers)) {
+      return CorruptionError("metadata key '{}': expected {} integers, one per layer, found {} of {}", Key(suffix),
+                             shape_.n_layers, array->size(), MetadataTypeName(array->element_type));
+    }
+    for (const int64_t value : array->integers) {
+      if (value == array->integers[0]) continue;
+      return UnsupportedError(
+          "metadata key '{}' differs between layers ({} and {}); models whose layers differ are not supported by this "
+          "version",
+          Key(suffix), array->integers[0], value);
+    }
+    if (array->integers[0] < 1 || array->integers[0] > max) {
+      return CorruptionError("metadata key '{}' is {}, expected 1 to {}", Key(suffix), array->integers[0], max);
+    }
+    *out = static_cast<int32_t>(array->integers[0]);
+    return OkStatus();
+  }
+
+  Status ReadArchitecture() {
+    PANTRY_ASSIGN_OR_RETURN(const std::string_view architecture, metadata_.GetString("general.architecture"));
+    const std::string experts_key = fmt::format("{}.expert_count", architecture);
+    PANTRY_ASSIGN_OR_RETURN(const int64_t n_experts, metadata_.GetIntOr(experts_key, 0));
+    if (n_experts < 0 || n_experts > kMaxExperts) {
+      return CorruptionError("metadata key '{}' is {}, expected 0 to {}", Printable(experts_key, 100), n_experts,
+                             kMaxExperts);
+    }
+    if (n_experts > 0) {
+      return UnsupportedError("mixture-of-experts models are not supported by this version ({} = {})",
+                              Printable(experts_key, 100), n_experts);
+    }
+    const ArchitectureTraits* traits = FindArchitecture(architecture);
+    if (traits == nullptr) return UnknownArchitecture(architecture);
+    shape_.architecture = architecture;
+    shape_.rope.layout = traits->rope_layout;
+    PANTRY_ASSIGN_OR_RETURN(const std::string_view name, metadata_.GetStringOr("general.name", ""));
+    shape_.name = name;
+    PANTRY_ASSIGN_OR_RETURN(const bool is_causal, metadata_.GetBoolOr(Key("attention.causal"), true));
+    if (!is_causal)
+      return UnsupportedError("the model is an encoder ({} = false), not a text generator", Key("attention.causal"));
+    return OkStatus();
+  }
+
+  Status ReadSizes() {
+    PANTRY_RETURN_IF_ERROR(ReadInt("block_count", 1, kMaxLayers, &shape_.n_layers));
+    PANTRY_RETURN_IF_ERROR(ReadInt("context_length", 1, kMaxContext, &shape_.n_ctx_train));
+    PANTRY_RETURN_IF_ERROR(ReadInt("embedding_length", 1, kMaxWidth, &shape_.n_embd));
+    return ReadPerLayer("feed_forward_length", kMaxFf, &shape_.n_ff);
+  }
+
+  Status ReadHeads() {
+    PANTRY_RETURN_IF_ERROR(ReadPerLayer("attention.head_count", kMaxHeads, &shape_.n_heads));
+    shape_.n_kv_heads = shape_.n_heads;
+    if (metadata_.Has(Key("attention.head_count_kv"))) {
+      PANTRY_RETURN_IF_ERROR(ReadPerLayer("attention.head_count_kv", kMaxHeads, &shape_.n_kv_heads));
+    }
+    if (shape_.n_heads % shape_.n_kv_heads != 0) {
+      return CorruptionError("metadata key '{}' is {}, expected a divisor of {}, the head count",
+                             Key("attention.head_count_kv"), shape_.n_kv_heads, shape_.n_heads);
+    }
+    if (metadata_.Has(Key("attention.key_length"))) {
+      PANTRY_RETURN_IF_ERROR(ReadInt("attention.key_length", 2, kMaxHeadDim, &shape_.head_dim));
+    } else {
+      if (shape_.n_embd % shape_.n_heads != 0) {
+        return CorruptionError("metadata key '{}' is {}, expected a multiple of {}, the head count",
+                               Key("embedding_length"), shape_.n_embd, shape_.n_heads);
+      }
+      shape_.head_dim = shape_.n_embd / shape_.n_heads;
+    }
+    if (shape_.head_dim < 2 || shape_.head_dim > kMaxHeadDim || shape_.head_dim % 2 != 0) {
+      return CorruptionError("heads are {} wide, expected an even number from 2 to {} ({})", shape_.head_dim,
+                             kMaxHeadDim, Key("attention.key_length"));
+    }
+    if (int64_t{shape_.head_dim} * shape_.n_heads > kMaxWidth) {
+      return CorruptionError("{} heads of {} are too wide, expected at most {} together ({})", shape_.n_heads,
+                             shape_.head_dim, kMaxWidth, Key("attention.head_count"));
+    }
+    int32_t value_dim = shape_.head_dim;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("attention.value_length", 1, kMaxHeadDim, &value_dim));
+    if (value_dim != shape_.head_dim) {
+      return UnsupportedError(
+          "metadata key '{}' is {}: heads whose values are not as wide as their keys ({}) are not supported by this "
+          "version",
+          Key("attention.value_length"), value_dim, shape_.head_dim);
+    }
+    shape_.attn_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    return OkStatus();
+  }
+
+  Status ReadVocab() {
+    if (metadata_.Has(Key("vocab_size"))) return ReadInt("vocab_size", 1, kMaxVocab, &shape_.n_vocab);
+    if (!metadata_.Has("tokenizer.ggml.tokens")) return OkStatus();
+    PANTRY_ASSIGN_OR_RETURN(const MetadataArray* tokens, metadata_.GetArray("tokenizer.ggml.tokens"));
+    if (tokens->size() > static_cast<size_t>(kMaxVocab)) {
+      return CorruptionError("metadata key 'tokenizer.ggml.tokens' has {} tokens, expected at most {}", tokens->size(),
+                             kMaxVocab);
+    }
+    shape_.n_vocab = static_cast<int32_t>(tokens->size());
+    return OkStatus();
+  }
+
+  Status ReadNorm() {
+    constexpr std::string_view suffix = "attention.layer_norm_rms_epsilon";
+    if (!metadata_.Has(Key(suffix))) return NotFoundError("metadata key '{}' is missing", Key(suffix));
+    return ReadOptionalFloat(suffix, 0.0, 1.0, &shape_.norm_eps);
+  }
+
+  Status ReadRope() {
+    RopeShape& rope = shape_.rope;
+    rope.n_dims = shape_.head_dim;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("rope.dimension_count", 2, shape_.head_dim, &rope.n_dims));
+    if (rope.n_dims % 2 != 0) {
+      return CorruptionError("metadata key '{}' is {}, expected an even number", Key("rope.dimension_count"),
+                             rope.n_dims);
+    }
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.freq_base", 1.0 + 1e-6, 1e15, &rope.freq_base));
+    rope.original_context = shape_.n_ctx_train;
+    PANTRY_RETURN_IF_ERROR(
+        ReadOptionalInt("rope.scaling.original_context_length", 1, kMaxContext, &rope.original_context));
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.attn_factor", 1e-3, 1e3, &rope.attn_factor));
+    PANTRY_RETURN_IF_ERROR(ReadRopeScaling());
+    // Layers with a window: gemma3 trains them unscaled with a base of their own; others do as everywhere.
+    shape_.rope_local = rope;
+    if (Is("gemma3")) {
+      shape_.rope_local.freq_base = 10000.0;
+      shape_.rope_local.scaling = RopeScaling::kNone;
+      shape_.rope_local.scale_factor = 1.0;
+    }
+    if (IsGemma())
+      PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.freq_base_swa", 1.0 + 1e-6, 1e15, &shape_.rope_local.freq_base));
+    return OkStatus();
+  }
+
+  Status ReadRopeScaling() {
+    RopeShape& rope = shape_.rope;
+    PANTRY_ASSIGN_OR_RETURN(const std::string_view type, metadata_.GetStringOr(Key("rope.scaling.type"), "linear"));
+    // 0 stands for "not set" in files of old converters.
+    double factor = 0.0;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scale_linear", 0.0, 1e6, &factor));
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.factor", 0.0, 1e6, &factor));
+    if (factor != 0.0 && factor < 1e-6) {
+      return CorruptionError("metadata key '{}' is {}, expected 0 or 0.000001 to 1000000", Key("rope.scaling.factor"),
+                             factor);
+    }
+    if (factor == 0.0) factor = 1.0;
+    if (type == "longrope" || (Is("phi3") && rope.original_context < shape_.n_ctx_train)) {
+      rope.scaling = RopeScaling::kLongRope;
+    } else if (type == "yarn") {
+      rope.scaling = factor == 1.0 ? RopeScaling::kNone : RopeScaling::kYarn;
+      PANTRY_RETURN_IF_ERROR(ReadYarn());
+    } else if (type == "linear") {
+      rope.scaling = factor == 1.0 ? RopeScaling::kNone : RopeScaling::kLinear;
+    } else if (type == "none") {
+      factor = 1.0;
+    } else {
+      return UnsupportedError("metadata key '{}' is '{}', supported: none, linear, yarn, longrope",
+                              Key("rope.scaling.type"), Printable(type, 64));
+    }
+    rope.scale_factor = factor;
+    return OkStatus();
+  }
+
+  Status ReadYarn() {
+    RopeShape& rope = shape_.rope;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.yarn_beta_fast", 1e-3, 1e6, &rope.yarn_beta_fast));
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.yarn_beta_slow", 1e-3, 1e6, &rope.yarn_beta_slow));
+    double ext_factor =
+        1.0;  // the share of the correction that is applied; no model has another, negative means "not set"
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.yarn_ext_factor", -1e3, 1e3, &ext_factor));
+    if (ext_factor >= 0.0 && ext_factor != 1.0) {
+      return UnsupportedError("metadata key '{}' is {}, supported: 1", Key("rope.scaling.yarn_ext_factor"), ext_factor);
+    }
+    return OkStatus();
+  }
+
+  Status ReadSlidingWindow() {
+    shape_.layer_is_sliding.assign(static_cast<size_t>(shape_.n_layers), false);
+    if (!IsGemma() && !Is("phi3")) return OkStatus();
+    int32_t window = Is("gemma2") ? 4096 : 0;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("attention.sliding_window", 0, kMaxContext, &window));
+    if (window == 0 || (Is("phi3") && window >= shape_.n_ctx_train)) return OkStatus();
+    shape_.sliding_window = window;
+    // Every n-th layer sees the whole context: gemma2 each second, gemma3 each sixth; of phi3 none does.
+    int32_t period = Is("gemma2") ? 2 : Is("gemma3") ? 6 : 0;
+    const std::string pattern_suffix = "attention.sliding_window_pattern";
+    const MetadataValue* pattern = metadata_.Find(Key(pattern_suffix));
+    if (pattern != nullptr && pattern->type == MetadataType::kArray) return ReadPatternArray(Key(pattern_suffix));
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt(pattern_suffix, 0, kMaxLayers, &period));
+    for (int32_t layer = 0; layer < shape_.n_layers; ++layer) {
+      shape_.layer_is_sliding[layer] = period == 0 || layer % period < period - 1;
+    }
+    return OkStatus();
+  }
+
+  Status ReadPatternArray(const std::string& key) {
+    PANTRY_ASSIGN_OR_RETURN(const MetadataArray* array, metadata_.GetArray(key));
+    if (array->integers.size() != static_cast<size_t>(shape_.n_layers)) {
+      return CorruptionError("metadata key '{}': expected {} bools, one per layer, found {} of {}", key,
+                             shape_.n_layers, array->size(), MetadataTypeName(array->element_type));
+    }
+    for (size_t layer = 0; layer < array->integers.size(); ++layer)
+      shape_.layer_is_sliding[layer] = array->integers[layer] != 0;
+    return OkStatus();
+  }
+
+  Status ReadGemma() {
+    if (!IsGemma()) return OkStatus();
+    shape_.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(shape_.n_embd)));
+    if (Is("gemma2")) {
+      shape_.attn_softcap = 50.0f;
+      shape_.final_softcap = 30.0f;
+      PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("attn_logit_softcapping", 0.0, 1e6, &shape_.attn_softcap));
+    }
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("final_logit_softcapping", 0.0, 1e6, &shape_.final_softcap));
+    // The file does not say the scale of attention. Only the 27B models, known by their number of layers, differ from
+    // 1/sqrt(head_dim).
+    const bool is_27b = shape_.n_layers == (Is("gemma2") ? 46 : 62);
+    const int32_t width_per_head = shape_.n_embd / shape_.n_heads;
+    if (is_27b && width_per_head > 0) {
+      shape_.attn_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width_per_head)));
+    }
+    return OkStatus();
+  }
+
+  const Metadata& metadata_;
+  ModelShape shape_;
+};
+
+}  // namespace
+
+Result<ModelShape> ParseModelShape(const Metadata& metadata) { return ShapeParser(metadata).Parse(); }
+
+}  // namespace pantry
