@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// ActivationRows are the right-hand side of a matrix product: rows of F32 numbers, and the same rows quantised once for all kernels.
+//
+// Quantised form (Q8): 32 columns share one scale; q = round_to_nearest_even(x / scale), scale = max|x| / 127, so |q| <= 127.
+// `sums` are exact integer sums of q over 16 columns; kernels use them to take a weight's offset or minimum out of the inner loop.
+// Every weight format reads the same quantised rows, so a row is quantised once whatever it is multiplied with.
+// Threads: QuantizeActivations writes rows [row_begin, row_end) only; distinct ranges may run in parallel.
+#pragma once
+
+#include <cstdint>
+
+namespace pantry {
+
+inline constexpr int kActivationBlock = 32;  // columns that share a scale
+inline constexpr int kActivationSum = 16;    // columns that share a sum (the smallest sub-block of any weight format)
+
+struct ActivationRows {
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;          // row length; a multiple of 32 where q is used
+  const float* f32 = nullptr;  // [n_rows, n_cols]
+  int8_t* q = nullptr;         // [n_rows, n_cols], 64-byte aligned rows not required
+  float* scales = nullptr;     // [n_rows, n_cols / 32]
+  int16_t* sums = nullptr;     // [n_rows, n_cols / 16]
+
+  // Bytes that q, scales and sums need together for n_rows x n_cols (64-byte aligned parts).
+  static int64_t ScratchBytes(int64_t n_rows, int64_t n_cols);
+  // Lays q, scales and sums out in `scratch` (64-byte aligned, ScratchBytes long).
+  static ActivationRows InScratch(const float* f32, int64_t n_rows, int64_t n_cols, uint8_t* scratch);
+};
+
+}  // namespace pantry

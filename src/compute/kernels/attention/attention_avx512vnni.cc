@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compute/kernels/attention/attention.h"
+#include "compute/kernels/vector_ops/lanes_avx512vnni.h"
+
+namespace pantry {
+
+extern const AttentionOps kAttentionOpsScalar;  // takes the head sizes that are no multiple of 16
+
+namespace {
+
+#include "compute/kernels/attention/attention_lanes.inc"
+
+}  // namespace
+
+extern const AttentionOps kAttentionOpsAvx512Vnni;
+const AttentionOps kAttentionOpsAvx512Vnni = {.isa = Isa::kAvx512Vnni, .store_row = StoreRow, .attend = Attend};
+
+}  // namespace pantry

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// A MatMulKernel multiplies a packed weight matrix of one number format with rows of activations, on one instruction set.
+//
+//   y[m, n] = sum over k of W[n, k] * x[m, k]        W: [rows, cols], x: [m, cols], y: [m, rows], all row-major in meaning
+//
+// Packed layout: `row_tile` neighbouring rows are interleaved into a tile, so that one vector instruction feeds that many outputs; a
+// matrix is ceil(rows / row_tile) tiles of packed_tile_bytes(cols) each, the last one padded with zero rows. What a tile looks like
+// inside is the kernel's own business; it holds the same information as the GGUF rows and at most 3 % more bytes.
+//
+// Order of summation (all kernels, all shapes): an output element is accumulated along k in ascending order, block by block, in one F32
+// accumulator. Integer formats: inside a block of 32 columns (16 where the format has 16-wide sub-blocks) the products are summed exactly
+// in int32 and enter as
+//   acc = fma(float(isum), w_scale * x_scale, acc)    isum = sum of (code - offset) * q, exact
+//   acc = fma(w_min, x_scale * float(xsum), acc)      for formats with a minimum, after the first, per block
+// F16, BF16 and F32 weights: 16 partial sums, lane l takes columns k with k % 16 == l in ascending order by fma, the lanes reduced in a
+// fixed tree (l with l+8, l+4, l+2, l+1). So results do not depend on m, on tile ranges or on threads, and integer formats give the same
+// bits on every instruction set that has fused multiply-add.
+// Threads: compute() writes only the outputs of its tile range; distinct ranges may run in parallel.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "compute/activations.h"
+#include "sys/isa.h"
+#include "weights/quant/tensor_type.h"
+
+namespace pantry {
+
+enum class ActivationFormat : uint8_t { kF32, kQ8 };
+
+struct MatMulKernel {
+  const char* name;  // "q4_1_avx512vnni"
+  TensorType type;
+  Isa isa;
+  ActivationFormat activation;
+  int32_t row_tile;  // rows interleaved in a tile
+
+  // Bytes of one tile; a multiple of 64.
+  int64_t (*packed_tile_bytes)(int64_t cols);
+  // Packs n_rows (1..row_tile) GGUF rows, contiguous at `rows`, into `tile`; missing rows become zero weights.
+  void (*pack_tile)(const uint8_t* rows, int64_t n_rows, int64_t cols, uint8_t* tile);
+  // Decodes row `row` (0..row_tile-1) of a tile to out[cols]: the same values as DequantizeRow() of the GGUF row, bit for bit.
+  void (*unpack_row)(const uint8_t* tile, int64_t cols, int64_t row, float* out);
+  // Computes outputs n in [tile_begin * row_tile, min(tile_end * row_tile, rows)) for all x.n_rows rows:
+  // y[m * y_stride + n]. `tiles` points at tile 0 of the matrix. REQUIRES: x.n_cols == cols; x.q filled when activation == kQ8.
+  void (*compute)(const uint8_t* tiles, int64_t rows, int64_t cols, int64_t tile_begin, int64_t tile_end,
+                  const ActivationRows& x, float* y, int64_t y_stride);
+};
+
+// All kernels of this build, in no particular order; the table is matmul_kernels.inc.
+std::span<const MatMulKernel> AllMatMulKernels();
+
+// The kernel for `type` on `isa`, or the one of the next lower level that has it (scalar has all). Null when `type` is no weight format.
+const MatMulKernel* FindMatMulKernel(TensorType type, Isa isa);
+
+}  // namespace pantry

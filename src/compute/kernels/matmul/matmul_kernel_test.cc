@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel of matmul_kernels.inc against the scalar truth, and the scalar truth against double precision.
+#include "compute/kernels/matmul/matmul_kernel.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "compute/kernels/matmul/random_weights.h"
+#include "weights/quant/dequantize.h"
+
+namespace pantry {
+namespace {
+
+using testing::OwnedActivations;
+using testing::PackedMatrix;
+using testing::RandomActivations;
+using testing::RandomRows;
+
+constexpr int64_t kRowCounts[] = {1, 15, 16, 17, 33};
+constexpr float kUntouched = 12345.0f;
+
+// Row lengths that the format allows: one block, odd counts of blocks, several hundred columns; for float formats any.
+std::vector<int64_t> ColumnCounts(TensorType type) {
+  const int64_t block = TraitsOf(type).block_elements;
+  if (block == 1) return {1, 15, 16, 17, 100, 257};
+  if (block == 32) return {32, 64, 96, 288, 416};
+  return {256, 512, 768};
+}
+
+// The product by `kernel`, in rows of `stride` with the rest untouched.
+std::vector<float> Product(PackedMatrix& w, const ActivationRows& x, int64_t stride) {
+  std::vector<float> y(static_cast<size_t>(x.n_rows * stride), kUntouched);
+  w.Compute(x, y.data(), stride);
+  return y;
+}
+
+const MatMulKernel& ScalarOf(const MatMulKernel& kernel) { return *FindMatMulKernel(kernel.type, Isa::kScalar); }
+
+class MatMulKernels : public ::testing::TestWithParam<MatMulKernel> {
+ protected:
+  void SetUp() override {
+    if (!IsaSupported(GetParam().isa)) GTEST_SKIP() << "this CPU does not run " << IsaName(GetParam().isa);
+  }
+  const MatMulKernel& kernel() const { return GetParam(); }
+  Rng rng_{2024};
+};
+
+TEST_P(MatMulKernels, EveryBitEqualsTheScalarKernel) {
+  constexpr int64_t kBatches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33};
+  size_t shape = 0;
+  for (const int64_t cols : ColumnCounts(kernel().type)) {
+    for (const int64_t rows : kRowCounts) {
+      const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+      PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
+      PackedMatrix matrix(kernel(), gguf, rows, cols);
+      for (int i = 0; i < 4; ++i) {  // over all shapes every batch meets every row and column count several times
+        const int64_t m = kBatches[(shape++ * 3) % std::size(kBatches)];
+        const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
+        ASSERT_EQ(Product(matrix, x.rows, rows), Product(truth_matrix, x.rows, rows))
+            << rows << "x" << cols << ", m " << m;
+      }
+    }
+  }
+}
+
+// Kernels may walk rows beyond some thousand columns in ranges; the accumulators must survive the border.
+TEST_P(MatMulKernels, LongRowsEqualTheScalarKernel) {
+  const int64_t rows = 17, m = 7, cols = 2 * 16384 + 256;
+  const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+  PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
+  PackedMatrix matrix(kernel(), gguf, rows, cols);
+  const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
+  EXPECT_EQ(Product(matrix, x.rows, rows), Product(truth_matrix, x.rows, rows));
+}
+
+TEST_P(MatMulKernels, ResultsDoNotDependOnTheBatch) {
+  const int64_t rows = 33, m = 23, cols = ColumnCounts(kernel().type).back();
+  PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
+  const std::vector<float> values = RandomActivations(m, cols, rng_);
+  const std::vector<float> together = Product(matrix, OwnedActivations(values, m, cols).rows, rows);
+  for (int64_t i = 0; i < m; ++i) {
+    const std::vector<float> one(values.begin() + i * cols, values.begin() + (i + 1) * cols);
+    const std::vector<float> alone = Product(matrix, OwnedActivations(one, 1, cols).rows, rows);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.begin() + i * rows)) << "activation row " << i;
+  }
+}
+
+TEST_P(MatMulKernels, TileRangeWritesItsOwnOutputsOnly) {
+  const int64_t rows = 65, m = 11, stride = 80, cols = ColumnCounts(kernel().type).back();
+  PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
+  const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
+  const std::vector<float> whole = Product(matrix, x.rows, stride);
+  for (int64_t begin = 0; begin < matrix.n_tiles; begin += 2) {
+    const int64_t end = std::min(begin + 2, matrix.n_tiles);
+    std::vector<float> part(whole.size(), kUntouched);
+    kernel().compute(matrix.data(), rows, cols, begin, end, x.rows, part.data(), stride);
+    for (int64_t i = 0; i < m * stride; ++i) {
+      const int64_t n = i % stride;
+      const bool is_ours = n >= begin * kernel().row_tile && n < std::min(end * kernel().row_tile, rows);
+      ASSERT_EQ(part[static_cast<size_t>(i)], is_ours ? whole[static_cast<size_t>(i)] : kUntouched) << "output " << n;
+    }
+  }
+}
+
+TEST_P(MatMulKernels, UnpackedRowEqualsDequantizeRow) {
+  for (const int64_t cols : ColumnCounts(kernel().type)) {
+    for (const int64_t rows : kRowCounts) {
+      const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+      PackedMatrix matrix(kernel(), gguf, rows, cols);
+      std::vector<float> expected(static_cast<size_t>(cols)), actual(static_cast<size_t>(cols));
+      for (int64_t row = 0; row < rows; ++row) {
+        DequantizeRow(kernel().type, gguf.data() + row * RowBytes(kernel().type, cols), cols, expected.data());
+        kernel().unpack_row(matrix.data() + row / kernel().row_tile * matrix.tile_bytes, cols, row % kernel().row_tile,
+                            actual.data());
+        ASSERT_EQ(std::memcmp(actual.data(), expected.data(), static_cast<size_t>(cols) * 4), 0)
+            << "row " << row << " of " << cols;
+      }
+    }
+  }
+}
+
+TEST_P(MatMulKernels, PackingWritesEveryByteOfTheTile) {
+  for (const int64_t cols : ColumnCounts(kernel().type)) {
+    const std::vector<uint8_t> gguf = RandomRows(kernel().type, 17, cols, rng_);
+    PackedMatrix on_zeros(kernel(), gguf, 17, cols, 0x00);
+    PackedMatrix on_ones(kernel(), gguf, 17, cols, 0xFF);
+    EXPECT_EQ(on_zeros.tile_bytes % 64, 0);
+    EXPECT_EQ(std::memcmp(on_zeros.data(), on_ones.data(), on_zeros.lines.size() * 64), 0) << cols << " columns";
+  }
+}
+
+TEST_P(MatMulKernels, MissingRowsOfATileAreZeroWeights) {
+  if (kernel().row_tile == 1) GTEST_SKIP() << "tiles of one row are never part full";
+  const int64_t cols = ColumnCounts(kernel().type).back();
+  PackedMatrix matrix(kernel(), RandomRows(kernel().type, 1, cols, rng_), 1, cols);
+  std::vector<float> weights(static_cast<size_t>(cols));
+  for (int64_t row = 1; row < kernel().row_tile; ++row) {
+    kernel().unpack_row(matrix.data(), cols, row, weights.data());
+    EXPECT_TRUE(std::all_of(weights.begin(), weights.end(), [](float w) { return w == 0.0f; })) << "row " << row;
+  }
+}
+
+TEST_P(MatMulKernels, TileIsAtMostThreePercentLarger) {
+  const int64_t cols = 2048;
+  const int64_t gguf_bytes = RowBytes(kernel().type, cols) * kernel().row_tile;
+  EXPECT_LE(static_cast<double>(kernel().packed_tile_bytes(cols)), static_cast<double>(gguf_bytes) * 1.03 + 63);
+}
+
+// All codes alike, all activations +-127: the largest sums there are, where 16-bit intermediates would saturate.
+TEST_P(MatMulKernels, LargestCodesAndActivationsDoNotSaturate) {
+  if (kernel().activation != ActivationFormat::kQ8) GTEST_SKIP() << "no integers";
+  const int64_t rows = 17, m = 5, cols = ColumnCounts(kernel().type).back();
+  for (const uint8_t code : {0x00, 0xFF, 0x77, 0x7F, 0x80, 0x81}) {
+    std::vector<uint8_t> gguf(static_cast<size_t>(rows * RowBytes(kernel().type, cols)), code);
+    for (size_t at = 0; at < gguf.size(); at += static_cast<size_t>(TraitsOf(kernel().type).block_bytes)) {
+      for (const int offset : testing::F16Offsets(kernel().type)) {
+        gguf[at + static_cast<size_t>(offset)] = 0x00;
+        gguf[at + static_cast<size_t>(offset) + 1] = 0x3C;  // 1.0
+      }
+    }
+    PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
+    PackedMatrix matrix(kernel(), gguf, rows, cols);
+    OwnedActivations x(std::vector<float>(static_cast<size_t>(m * cols), 127.0f), m, cols);
+    for (int64_t i = 0; i < m * cols; ++i) {  // rows: all +, all -, alternating by 1, 2 and 16
+      const int64_t row = i / cols, k = i % cols;
+      const bool is_negative = row == 1 || (row == 2 && k % 2) || (row == 3 && k / 2 % 2) || (row == 4 && k / 16 % 2);
+      x.rows.q[i] = is_negative ? -127 : 127;
+    }
+    x.SumCodes();
+    EXPECT_EQ(Product(matrix, x.rows, rows), Product(truth_matrix, x.rows, rows)) << "bytes " << int{code};
+  }
+}
+
+// Against double precision on the decoded weights and activations: every term and every addition of the n blocks rounds a few times
+// by 2^-24, so the error is below (2 n + 8) 2^-24 times the sum of the terms' magnitudes. A weight may be the difference of code * scale
+// and a minimum that are both larger: at most the span of the row's weights.
+TEST_P(MatMulKernels, ErrorStaysBelowTheStatedBound) {
+  const int64_t rows = 16, m = 2, cols = ColumnCounts(kernel().type).back();
+  const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+  PackedMatrix matrix(kernel(), gguf, rows, cols);
+  const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
+  const std::vector<float> y = Product(matrix, x.rows, rows);
+  std::vector<float> weights(static_cast<size_t>(cols));
+  for (int64_t n = 0; n < rows; ++n) {
+    DequantizeRow(kernel().type, gguf.data() + n * RowBytes(kernel().type, cols), cols, weights.data());
+    const auto [low, high] = std::minmax_element(weights.begin(), weights.end());
+    const double spread = std::max(std::abs(*low), std::abs(*high)) * 2.0;
+    for (int64_t i = 0; i < m; ++i) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < cols; ++k) {
+        const int64_t at = i * cols + k;
+        const double value = kernel().activation == ActivationFormat::kF32
+                                 ? x.f32[static_cast<size_t>(at)]
+                                 : double{x.rows.scales[at / kActivationBlock]} * x.rows.q[at];
+        sum += weights[static_cast<size_t>(k)] * value;
+        magnitude += spread * std::abs(value);
+      }
+      const double bound = (2.0 * static_cast<double>(cols) / 16 + 8) * 0x1.0p-24 * magnitude;
+      EXPECT_NEAR(y[static_cast<size_t>(i * rows + n)], sum, bound) << "output " << n;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MatMulKernels, ::testing::ValuesIn(AllMatMulKernels().begin(), AllMatMulKernels().end()),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
+TEST(FindMatMulKernel, FallsBackToTheNextLowerLevel) {
+  for (const TensorTypeTraits& traits : AllTensorTypes()) {
+    const MatMulKernel* kernel = FindMatMulKernel(traits.type, Isa::kAvx512Vnni);
+    if (!traits.is_weight) {
+      EXPECT_EQ(kernel, nullptr) << traits.name;
+      continue;
+    }
+    ASSERT_NE(kernel, nullptr) << traits.name;
+    EXPECT_EQ(kernel->type, traits.type);
+    const MatMulKernel* scalar = FindMatMulKernel(traits.type, Isa::kScalar);
+    ASSERT_NE(scalar, nullptr) << traits.name;
+    EXPECT_EQ(scalar->isa, Isa::kScalar);
+    EXPECT_LE(scalar->isa, kernel->isa);
+  }
+}
+
+}  // namespace
+}  // namespace pantry

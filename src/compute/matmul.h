@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// A WeightMatrix is a packed matrix with the kernel that knows its layout; MatMul() multiplies several of them with the same rows.
+//
+// Threads: MatMul() from the pool's owner. A WeightMatrix is a view; the bytes live in the model's weight memory.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "compute/activations.h"
+#include "compute/kernels/matmul/matmul_kernel.h"
+#include "sys/thread_pool.h"
+
+namespace pantry {
+
+struct WeightMatrix {
+  const MatMulKernel* kernel = nullptr;  // null: no such matrix
+  int64_t rows = 0;                      // outputs
+  int64_t cols = 0;                      // inputs
+  const uint8_t* tiles = nullptr;        // 64-byte aligned
+
+  explicit operator bool() const { return kernel != nullptr; }
+  static int64_t PackedBytes(const MatMulKernel& kernel, int64_t rows, int64_t cols) {
+    return (rows + kernel.row_tile - 1) / kernel.row_tile * kernel.packed_tile_bytes(cols);
+  }
+  // Decodes row `row` to out[cols]: an embedding look-up.
+  void UnpackRow(int64_t row, float* out) const {
+    kernel->unpack_row(tiles + row / kernel->row_tile * kernel->packed_tile_bytes(cols), cols, row % kernel->row_tile,
+                       out);
+  }
+};
+
+struct MatMulTask {
+  const WeightMatrix* weights;
+  float* y;  // [x.n_rows, y_stride], columns [0, weights->rows) written
+  int64_t y_stride;
+};
+
+// Quantises x where a task's kernel wants Q8 (x.q, x.scales and x.sums must point at scratch then), and computes all tasks in one
+// parallel loop over tiles. Results do not depend on the pool's size.
+void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x);
+
+}  // namespace pantry
