@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/dense_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "models/forward_pass.h"
+
+namespace pantry {
+namespace {
+
+constexpr int64_t kMaxBatch = int64_t{1} << 20;
+
+struct Architecture {
+  std::string_view name;
+  std::unique_ptr<DenseModel> (*make)(ModelShape shape);
+};
+constexpr Architecture kArchitectures[] = {
+    {"llama", MakeLlama}, {"qwen2", MakeQwen2},   {"qwen3", MakeQwen3},
+    {"phi3", MakePhi3},   {"gemma2", MakeGemma2}, {"gemma3", MakeGemma3},
+};
+
+// Rotations that the head cannot hold, or that have no meaning.
+Status CheckRope(const RopeShape& rope, int32_t head_dim) {
+  if (rope.n_dims < 2 || rope.n_dims % 2 != 0 || rope.n_dims > head_dim) {
+    return CorruptionError("rope.dimension_count is {}: expected an even number up to the head's {}", rope.n_dims,
+                           head_dim);
+  }
+  if (!(rope.freq_base > 1) || !(rope.scale_factor > 0) || !(rope.attn_factor > 0)) {
+    return CorruptionError(
+        "rope frequencies make no sense: base {} (expected > 1), scaling factor {} and attention factor {} (expected > "
+        "0)",
+        rope.freq_base, rope.scale_factor, rope.attn_factor);
+  }
+  if (rope.scaling == RopeScaling::kYarn && rope.original_context <= 0) {
+    return CorruptionError("rope.scaling.original_context_length is {}: YaRN needs a positive one",
+                           rope.original_context);
+  }
+  return OkStatus();
+}
+
+// What the arithmetic takes for granted. Every size is bounded by a tensor's dims later; the number of layers is bounded here.
+Status CheckShape(const ModelShape& shape, size_t n_tensors) {
+  const std::pair<const char*, int32_t> sizes[] = {
+      {"block_count", shape.n_layers},
+      {"embedding_length", shape.n_embd},
+      {"feed_forward_length", shape.n_ff},
+      {"attention.head_count", shape.n_heads},
+      {"attention.head_count_kv", shape.n_kv_heads},
+      {"attention.key_length", shape.head_dim},
+      {"vocabulary size", shape.n_vocab},
+  };
+  for (const auto& [what, value] : sizes) {
+    if (value <= 0) return CorruptionError("{} is {}: expected a positive number", what, value);
+  }
+  if (static_cast<size_t>(shape.n_layers) > n_tensors) {
+    return CorruptionError("block_count is {}, but the file has only {} tensors", shape.n_layers, n_tensors);
+  }
+  if (shape.n_heads % shape.n_kv_heads != 0) {
+    return CorruptionError("{} query heads cannot share {} key-value heads evenly", shape.n_heads, shape.n_kv_heads);
+  }
+  if (shape.n_experts > 0)
+    return UnsupportedError("mixtures of experts ({} here) are not supported yet", shape.n_experts);
+  PANTRY_RETURN_IF_ERROR(CheckRope(shape.rope, shape.head_dim));
+  const bool any_sliding =
+      std::find(shape.layer_is_sliding.begin(), shape.layer_is_sliding.end(), true) != shape.layer_is_sliding.end();
+  if (any_sliding && shape.layer_is_sliding.size() != static_cast<size_t>(shape.n_layers)) {
+    return CorruptionError("the sliding-window pattern has {} entries for {} layers", shape.layer_is_sliding.size(),
+                           shape.n_layers);
+  }
+  return any_sliding ? CheckRope(shape.rope_local, shape.head_dim) : OkStatus();
+}
+
+// The model of a file, not yet bound.
+Result<std::unique_ptr<DenseModel>> MakeModel(const GgufFile& file) {
+  PANTRY_ASSIGN_OR_RETURN(ModelShape shape, ParseModelShape(file.metadata()));
+  if (shape.n_vocab == 0) {
+    const TensorInfo* embedding = file.FindTensor("token_embd.weight");
+    if (embedding == nullptr)
+      return CorruptionError("tensor 'token_embd.weight' is missing; nothing else tells the vocabulary's size");
+    if (embedding->n_rows() > INT32_MAX)
+      return CorruptionError("tensor 'token_embd.weight' has {} rows", embedding->n_rows());
+    shape.n_vocab = static_cast<int32_t>(embedding->n_rows());
+  }
+  PANTRY_RETURN_IF_ERROR(CheckShape(shape, file.tensors().size()));
+  for (const Architecture& architecture : kArchitectures) {
+    if (architecture.name == shape.architecture) return architecture.make(std::move(shape));
+  }
+  return UnsupportedError("architecture '{}' has no forward pass here", shape.architecture);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
+                                           const LoadProgress& progress) {
+  Result<std::unique_ptr<DenseModel>> model = MakeModel(file);
+  if (!model.ok()) return model.status().WithContext(file.path());
+  WeightLoader loader(file, isa);
+  (*model)->Bind(loader);
+  PANTRY_RETURN_IF_ERROR((*model)->LoadWeights(loader, isa, pool, log, progress));
+  return std::unique_ptr<Model>(std::move(model).value());
+}
+
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa) {
+  Result<std::unique_ptr<DenseModel>> model = MakeModel(file);
+  if (!model.ok()) return model.status().WithContext(file.path());
+  WeightLoader loader(file, isa);
+  (*model)->Bind(loader);
+  PANTRY_RETURN_IF_ERROR(loader.status());
+  return loader.n_bytes();
+}
+
+Status DenseModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& pool, Logger& log,
+                               const LoadProgress& progress) {
+  isa_ = isa;
+  PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
+  weight_bytes_ = loader.n_bytes();
+  return Prepare().WithContext(loader.file().path());
+}
+
+Result<std::unique_ptr<Workspace>> DenseModel::MakeWorkspace(int64_t max_tokens) const {
+  if (max_tokens < 1 || max_tokens > kMaxBatch) {
+    return InvalidArgumentError("a batch of {} tokens: expected 1 to {}", max_tokens, kMaxBatch);
+  }
+  PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Workspace> workspace, ForwardBuffers::Allocate(*this, max_tokens));
+  return workspace;
+}
+
+int64_t DenseModel::WindowOf(size_t layer) const {
+  return layer < shape_.layer_is_sliding.size() && shape_.layer_is_sliding[layer] ? shape_.sliding_window : 0;
+}
+
+Status DenseModel::CheckRopeFactors(std::string_view tensor, const float* factors, int64_t n) {
+  for (int64_t i = 0; factors != nullptr && i < n; ++i) {
+    if (!(factors[i] > 0) || !std::isfinite(factors[i])) {
+      return CorruptionError("tensor '{}': factor {} is {}; expected a positive number", tensor, i, factors[i]);
+    }
+  }
+  return OkStatus();
+}
+
+Status DenseModel::CheckRun(const ForwardRun& run, const Workspace& workspace) const {
+  const auto n_tokens = static_cast<int64_t>(run.tokens.size());
+  const auto* buffers = dynamic_cast<const ForwardBuffers*>(&workspace);
+  if (buffers == nullptr || buffers->owner() != this)
+    return InvalidArgumentError("the workspace belongs to another model");
+  if (n_tokens < 1 || n_tokens > workspace.max_tokens()) {
+    return InvalidArgumentError("a run of {} tokens: expected 1 to {}", n_tokens, workspace.max_tokens());
+  }
+  for (TokenId token : run.tokens) {
+    if (token < 0 || token >= shape_.n_vocab)
+      return InvalidArgumentError("token {} is not in the vocabulary of {}", token, shape_.n_vocab);
+  }
+  if (run.kv.size() != static_cast<size_t>(shape_.n_layers)) {
+    return InvalidArgumentError("a KV cache of {} layers for a model of {}", run.kv.size(), shape_.n_layers);
+  }
+  for (const KvLayerView& kv : run.kv) {
+    if (kv.n_kv_heads != shape_.n_kv_heads || kv.head_dim != shape_.head_dim || kv.k == nullptr || kv.v == nullptr) {
+      return InvalidArgumentError("a KV cache of {} heads of {} for a model of {} heads of {}", kv.n_kv_heads,
+                                  kv.head_dim, shape_.n_kv_heads, shape_.head_dim);
+    }
+    if (run.first_position < 0 || n_tokens > kv.n_positions - run.first_position) {
+      return InvalidArgumentError("{} positions from {} on do not fit in a KV cache of {}", n_tokens,
+                                  run.first_position, kv.n_positions);
+    }
+    if ((kv.k_type == KvType::kQ8_0 || kv.v_type == KvType::kQ8_0) && shape_.head_dim % 32 != 0) {
+      return InvalidArgumentError("a q8_0 KV cache needs heads of a multiple of 32 numbers, this model has {}",
+                                  shape_.head_dim);
+    }
+  }
+  int64_t previous = -1;
+  for (int32_t row : run.logit_rows) {
+    if (row <= previous || row >= n_tokens)
+      return InvalidArgumentError("logit row {} after {}, in a run of {} tokens", row, previous, n_tokens);
+    previous = row;
+  }
+  if (run.logits.size() != run.logit_rows.size() * static_cast<size_t>(shape_.n_vocab)) {
+    return InvalidArgumentError("room for {} logits: expected {} rows of {}", run.logits.size(), run.logit_rows.size(),
+                                shape_.n_vocab);
+  }
+  return OkStatus();
+}
+
+}  // namespace pantry

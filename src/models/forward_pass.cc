@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/forward_pass.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/units.h"
+#include "compute/activations.h"
+
+namespace pantry {
+namespace {
+
+// Below this many multiply-adds attention costs less than waking a thread (about 2 us on a 3 GHz core with 16 lanes).
+constexpr int64_t kInlineAttentionWork = 1 << 16;
+// Logits are soft-capped in pieces of this size in parallel, whatever the number of threads.
+constexpr int64_t kSoftcapPiece = 4096;
+
+// Hands out the parts of a workspace, 64-byte aligned; with a null base it only counts.
+class Carver {
+ public:
+  explicit Carver(uint8_t* base) : base_(base) {}
+  uint8_t* Take(int64_t n_bytes) {
+    uint8_t* part = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += (n_bytes + 63) / 64 * 64;
+    return part;
+  }
+  float* Floats(int64_t n) { return reinterpret_cast<float*>(Take(n * static_cast<int64_t>(sizeof(float)))); }
+  int64_t used() const { return used_; }
+
+ private:
+  uint8_t* base_;
+  int64_t used_ = 0;
+};
+
+struct Parts {
+  float *x, *h, *qkv, *attn, *gate_up, *ff, *rope, *rope_local;
+  uint8_t* quantized;
+};
+
+Parts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
+  const int64_t n_q = int64_t{shape.n_heads} * shape.head_dim;
+  const int64_t n_kv = int64_t{shape.n_kv_heads} * shape.head_dim;
+  const int64_t widest = std::max({int64_t{shape.n_embd}, n_q, int64_t{shape.n_ff}});
+  Parts parts;
+  parts.x = carver.Floats(m * shape.n_embd);
+  parts.h = carver.Floats(m * shape.n_embd);
+  parts.qkv = carver.Floats(m * (n_q + 2 * n_kv));
+  parts.attn = carver.Floats(m * n_q);
+  parts.gate_up = carver.Floats(m * 2 * shape.n_ff);
+  parts.ff = carver.Floats(m * shape.n_ff);
+  parts.rope = carver.Floats(m * shape.head_dim);
+  parts.rope_local = carver.Floats(m * shape.head_dim);
+  parts.quantized = carver.Take(
+      ActivationRows::ScratchBytes(m, (widest + kActivationBlock - 1) / kActivationBlock * kActivationBlock));
+  return parts;
+}
+
+}  // namespace
+
+int64_t ForwardBuffers::BytesFor(const ModelShape& shape, int64_t max_tokens) {
+  Carver carver(nullptr);
+  Carve(carver, shape, max_tokens);
+  return carver.used();
+}
+
+Result<std::unique_ptr<ForwardBuffers>> ForwardBuffers::Allocate(const Model& owner, int64_t max_tokens) {
+  const int64_t n_bytes = BytesFor(owner.shape(), max_tokens);
+  Result<AlignedBuffer> memory = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes));
+  if (!memory.ok()) {
+    return memory.status().WithContext(
+        fmt::format("{} of scratch for batches of {} tokens", FormatBytes(n_bytes), max_tokens));
+  }
+  auto buffers = std::make_unique<ForwardBuffers>();
+  buffers->owner_ = &owner;
+  buffers->max_tokens_ = max_tokens;
+  buffers->memory_ = std::move(memory).value();
+  return buffers;
+}
+
+int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens) {
+  return ForwardBuffers::BytesFor(shape, max_tokens);
+}
+
+ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run, ThreadPool& pool,
+                         Workspace& workspace)
+    : m(static_cast<int64_t>(run.tokens.size())),
+      n_q(int64_t{shape.n_heads} * shape.head_dim),
+      n_kv(int64_t{shape.n_kv_heads} * shape.head_dim),
+      n_qkv(n_q + 2 * n_kv),
+      shape_(shape),
+      run_(run),
+      pool_(pool),
+      ops_(VectorOpsFor(isa)),
+      attention_(AttentionOpsFor(isa)) {
+  auto& buffers = static_cast<ForwardBuffers&>(workspace);
+  Carver carver(buffers.memory_.data());
+  const Parts parts = Carve(carver, shape, buffers.max_tokens_);
+  x = parts.x;
+  h = parts.h;
+  qkv = parts.qkv;
+  q = qkv;
+  k = q + n_q;
+  v = k + n_kv;
+  attn = parts.attn;
+  gate_up = parts.gate_up;
+  gate = gate_up;
+  up = gate + shape.n_ff;
+  ff = parts.ff;
+  rope = parts.rope;
+  rope_local = parts.rope_local;
+  quantized_ = parts.quantized;
+}
+
+template <typename Body>
+void ForwardPass::ForEach(int64_t n_items, bool in_parallel, const Body& body) {
+  if (in_parallel) {
+    pool_.ParallelFor(n_items, [&](int64_t item, int) { body(item); });
+  } else {
+    for (int64_t item = 0; item < n_items; ++item) body(item);
+  }
+}
+
+template <typename Body>
+void ForwardPass::ForEachRow(const Body& body) {
+  ForEach(m, m > 1, body);
+}
+
+void ForwardPass::Embed(const WeightMatrix& embedding) {
+  ForEachRow([&](int64_t row) {
+    float* x_row = x + row * shape_.n_embd;
+    embedding.UnpackRow(run_.tokens[static_cast<size_t>(row)], x_row);
+    if (shape_.embedding_scale != 1.0f) ops_.scale(x_row, shape_.embedding_scale, shape_.n_embd);
+  });
+}
+
+void ForwardPass::PrepareRope(const RopeTable& table, float* cos_sin) {
+  ForEachRow([&](int64_t row) { table.Fill(run_.first_position + row, cos_sin + row * shape_.head_dim); });
+}
+
+void ForwardPass::Project(const float* in, std::initializer_list<Output> outputs, int64_t y_stride) {
+  std::array<MatMulTask, 4> tasks;
+  size_t n_tasks = 0;
+  for (const Output& output : outputs) tasks[n_tasks++] = {&output.weights, output.y, y_stride};
+  MatMul(pool_, {tasks.data(), n_tasks}, ActivationRows::InScratch(in, m, tasks[0].weights->cols, quantized_));
+}
+
+void ForwardPass::RmsNorm(const float* in, const float* weight, float* out) {
+  const int64_t n = shape_.n_embd;
+  ForEachRow([&](int64_t row) { ops_.rms_norm(in + row * n, weight, n, shape_.norm_eps, out + row * n); });
+}
+
+void ForwardPass::Add(float* to, const float* delta) {
+  const int64_t n = shape_.n_embd;
+  ForEachRow([&](int64_t row) { ops_.add(to + row * n, delta + row * n, n); });
+}
+
+void ForwardPass::AddBias(float* y, const float* bias, int64_t n, int64_t y_stride) {
+  if (bias == nullptr) return;
+  ForEachRow([&](int64_t row) { ops_.add(y + row * y_stride, bias, n); });
+}
+
+void ForwardPass::NormHeads(const float* q_norm, const float* k_norm) {
+  const int64_t d = shape_.head_dim;
+  const auto norm = [&](float* heads, int32_t n_heads, const float* weight) {
+    for (int32_t i = 0; i < n_heads; ++i) ops_.rms_norm(heads + i * d, weight, d, shape_.norm_eps, heads + i * d);
+  };
+  ForEachRow([&](int64_t row) {
+    norm(q + row * n_qkv, shape_.n_heads, q_norm);
+    norm(k + row * n_qkv, shape_.n_kv_heads, k_norm);
+  });
+}
+
+void ForwardPass::Rotate(const RopeShape& rope_shape, const float* cos_sin) {
+  const int64_t d = shape_.head_dim;
+  const auto rotate = rope_shape.layout == RopeLayout::kInterleaved ? ops_.rope_interleaved : ops_.rope_halves;
+  const int32_t n_rotated = shape_.n_heads + shape_.n_kv_heads;  // q and k lie side by side
+  ForEachRow([&](int64_t row) {
+    for (int32_t i = 0; i < n_rotated; ++i) rotate(q + row * n_qkv + i * d, cos_sin + row * d, rope_shape.n_dims);
+  });
+}
+
+void ForwardPass::StoreKv(int32_t layer) {
+  const KvLayerView& kv = run_.kv[static_cast<size_t>(layer)];
+  const int64_t d = shape_.head_dim;
+  ForEachRow([&](int64_t row) {
+    const int64_t position = run_.first_position + row;
+    for (int32_t i = 0; i < shape_.n_kv_heads; ++i) {
+      attention_.store_row(kv.k_type, k + row * n_qkv + i * d, d, kv.KRow(i, position));
+      attention_.store_row(kv.v_type, v + row * n_qkv + i * d, d, kv.VRow(i, position));
+    }
+  });
+}
+
+void ForwardPass::Attend(int32_t layer, int64_t window) {
+  const KvLayerView& kv = run_.kv[static_cast<size_t>(layer)];
+  const int32_t group = shape_.n_heads / shape_.n_kv_heads;
+  const int64_t n_seen = run_.first_position + m;
+  const int64_t work = m * n_q * 2 * (window > 0 ? std::min(window, n_seen) : n_seen);
+  // The query heads that share a KV head go together, unless that leaves too few items to balance (one token, 3 KV heads, 2 threads).
+  // Apart they cost 2 % more (SmolLM2 at 1900 positions), and every head's result is the same.
+  const int32_t n_heads = shape_.n_kv_heads * m >= 4 * pool_.n_threads() ? group : 1;
+  // Head by head, so that neighbouring items read the same keys.
+  ForEach(shape_.n_heads / n_heads * m, work > kInlineAttentionWork, [&](int64_t item) {
+    const int64_t head = item / m * n_heads;  // the first of the item's query heads
+    const int64_t row = item % m;
+    AttentionQuery query;
+    query.q = q + row * n_qkv + head * shape_.head_dim;
+    query.n_heads = n_heads;
+    query.kv_head = static_cast<int32_t>(head / group);
+    query.position = run_.first_position + row;
+    query.window = window;
+    query.scale = shape_.attn_scale;
+    query.softcap = shape_.attn_softcap;
+    query.out = attn + row * n_q + head * shape_.head_dim;
+    attention_.attend(kv, query);
+  });
+}
+
+void ForwardPass::SiluMul() {
+  const int64_t n = shape_.n_ff;
+  ForEachRow([&](int64_t row) { ops_.silu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
+}
+
+void ForwardPass::GeluMul() {
+  const int64_t n = shape_.n_ff;
+  ForEachRow([&](int64_t row) { ops_.gelu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
+}
+
+void ForwardPass::Logits(const float* norm, const WeightMatrix& output) {
+  const int64_t n = shape_.n_embd;
+  const auto n_rows = static_cast<int64_t>(run_.logit_rows.size());
+  if (n_rows == 0) return;
+  ForEach(n_rows, n_rows > 1, [&](int64_t i) {
+    const int64_t row = run_.logit_rows[static_cast<size_t>(i)];
+    ops_.rms_norm(x + row * n, norm, n, shape_.norm_eps, h + i * n);
+  });
+  const MatMulTask task = {&output, run_.logits.data(), shape_.n_vocab};
+  MatMul(pool_, {&task, 1}, ActivationRows::InScratch(h, n_rows, n, quantized_));
+  if (shape_.final_softcap == 0) return;
+  const int64_t n_vocab = shape_.n_vocab;
+  const int64_t n_pieces =
+      (n_vocab + kSoftcapPiece - 1) / kSoftcapPiece;  // of a row: where a piece begins must not depend on the batch
+  ForEach(n_rows * n_pieces, n_rows * n_pieces > 1, [&](int64_t i) {
+    const int64_t first = i % n_pieces * kSoftcapPiece;
+    ops_.softcap(run_.logits.data() + i / n_pieces * n_vocab + first, std::min(kSoftcapPiece, n_vocab - first),
+                 shape_.final_softcap);
+  });
+}
+
+}  // namespace pantry

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/forward_pass.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "models/test_models.h"
+
+namespace {
+std::atomic<int64_t> n_allocations{0};
+}
+
+// This program counts what it allocates.
+void* operator new(size_t n_bytes) {
+  n_allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(n_bytes)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace pantry {
+namespace {
+
+using testing::KvMemory;
+using testing::LoadTiny;
+
+TEST(ForwardPass, AllocatesNothing) {
+  for (const char* name : {"tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3-longrope",
+                           "tiny-gemma2", "tiny-gemma3"}) {
+    ThreadPool pool(2);
+    auto model = LoadTiny(name, BestIsa(), pool);
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    auto workspace = (*model)->MakeWorkspace(8);
+    ASSERT_TRUE(workspace.ok());
+    const KvMemory kv((*model)->shape(), KvType::kF16, 16);
+    const std::vector<TokenId> tokens = {1, 2, 3, 4, 5, 6, 7, 8};
+    const std::vector<int32_t> rows = {0, 7};
+    std::vector<float> logits(2 * static_cast<size_t>((*model)->shape().n_vocab));
+
+    ForwardRun prompt;
+    prompt.tokens = tokens;
+    prompt.kv = kv.views();
+    prompt.logit_rows = rows;
+    prompt.logits = logits;
+    ForwardRun token = prompt;
+    token.tokens = prompt.tokens.first(1);
+    token.first_position = 8;
+    token.logit_rows = prompt.logit_rows.first(1);
+    token.logits = prompt.logits.first(logits.size() / 2);
+
+    const int64_t before = n_allocations.load();
+    const bool ok =
+        (*model)->Forward(prompt, pool, **workspace).ok() && (*model)->Forward(token, pool, **workspace).ok();
+    const int64_t after = n_allocations.load();
+    EXPECT_TRUE(ok) << name;
+    EXPECT_EQ(after - before, 0) << name;
+  }
+}
+
+// The engine asks for scratch and plans by this number.
+TEST(ForwardPass, WorkspaceGrowsWithTheBatchAndIsKnownBeforehand) {
+  ThreadPool pool(1);
+  auto model = LoadTiny("tiny-qwen3", Isa::kScalar, pool);
+  ASSERT_TRUE(model.ok());
+  const ModelShape& shape = (*model)->shape();
+  const int64_t n_q = shape.n_heads * shape.head_dim, n_kv = shape.n_kv_heads * shape.head_dim;
+  const int64_t floats = 2 * shape.n_embd + n_q + 2 * n_kv + n_q + 3 * shape.n_ff + 2 * shape.head_dim;
+  EXPECT_GE(ForwardWorkspaceBytes(shape, 512), 512 * floats * 4);
+  EXPECT_LE(ForwardWorkspaceBytes(shape, 512), 512 * floats * 4 * 3 / 2);
+}
+
+}  // namespace
+}  // namespace pantry

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gemma 3, text. As Gemma 2 without the soft caps; heads of q and k are normalised, five layers of six have a sliding window, and those
+// turn by frequencies of their own. Source: Gemma Team 2025. GGUF stores Gemma's norm weights with their 1 added.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/dense_model.h"
+#include "models/forward_pass.h"
+
+namespace pantry {
+namespace {
+
+class Gemma3 final : public DenseModel {
+ public:
+  explicit Gemma3(ModelShape shape) : DenseModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
+  void Bind(WeightLoader& loader) override;
+  Status Prepare() override;
+  Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
+
+ private:
+  struct Layer {
+    const float* attn_norm = nullptr;                  // [n_embd]
+    WeightMatrix q, k, v;                              // n_embd -> n_q, n_kv, n_kv
+    const float *q_norm = nullptr, *k_norm = nullptr;  // [head_dim]
+    WeightMatrix o;                                    // n_q -> n_embd
+    const float* attn_post_norm = nullptr;
+    const float* ffn_norm = nullptr;
+    WeightMatrix gate, up;  // n_embd -> n_ff
+    WeightMatrix down;      // n_ff -> n_embd
+    const float* ffn_post_norm = nullptr;
+    int64_t window = 0;  // 0: attends to everything
+  };
+
+  WeightMatrix embedding_;  // [n_vocab, n_embd]
+  std::vector<Layer> layers_;
+  const float* output_norm_ = nullptr;
+  WeightMatrix output_;  // [n_vocab, n_embd]; none: the embedding is used for both
+  RopeTable rope_, rope_local_;
+};
+
+void Gemma3::Bind(WeightLoader& loader) {
+  const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff, n_vocab = shape_.n_vocab;
+  const int64_t n_q = int64_t{shape_.n_heads} * shape_.head_dim, n_kv = int64_t{shape_.n_kv_heads} * shape_.head_dim;
+  loader.Matrix("token_embd.weight", n_vocab, n_embd, &embedding_);
+  loader.Vector("output_norm.weight", n_embd, &output_norm_);
+  loader.OptionalMatrix("output.weight", n_vocab, n_embd, &output_);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    Layer& layer = layers_[i];
+    const std::string block = fmt::format("blk.{}.", i);
+    loader.Vector(block + "attn_norm.weight", n_embd, &layer.attn_norm);
+    loader.Matrix(block + "attn_q.weight", n_q, n_embd, &layer.q);
+    loader.Matrix(block + "attn_k.weight", n_kv, n_embd, &layer.k);
+    loader.Matrix(block + "attn_v.weight", n_kv, n_embd, &layer.v);
+    loader.Vector(block + "attn_q_norm.weight", shape_.head_dim, &layer.q_norm);
+    loader.Vector(block + "attn_k_norm.weight", shape_.head_dim, &layer.k_norm);
+    loader.Matrix(block + "attn_output.weight", n_embd, n_q, &layer.o);
+    loader.Vector(block + "post_attention_norm.weight", n_embd, &layer.attn_post_norm);
+    loader.Vector(block + "ffn_norm.weight", n_embd, &layer.ffn_norm);
+    loader.Matrix(block + "ffn_gate.weight", n_ff, n_embd, &layer.gate);
+    loader.Matrix(block + "ffn_up.weight", n_ff, n_embd, &layer.up);
+    loader.Matrix(block + "ffn_down.weight", n_embd, n_ff, &layer.down);
+    loader.Vector(block + "post_ffw_norm.weight", n_embd, &layer.ffn_post_norm);
+    layer.window = WindowOf(i);
+  }
+}
+
+Status Gemma3::Prepare() {
+  rope_ = RopeTable(shape_.rope, nullptr);
+  rope_local_ = RopeTable(shape_.rope_local, nullptr);
+  return OkStatus();
+}
+
+Status Gemma3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const {
+  PANTRY_RETURN_IF_ERROR(CheckRun(run, workspace));
+  ForwardPass p(shape_, isa_, run, pool, workspace);
+  const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
+
+  p.Embed(embedding_);                       // x [m, n_embd]
+  p.PrepareRope(rope_, p.rope);              // rope [m, head_dim]
+  p.PrepareRope(rope_local_, p.rope_local);  // of the layers with a window
+  for (int32_t i = 0; i < shape_.n_layers; ++i) {
+    const Layer& w = layers_[static_cast<size_t>(i)];
+
+    p.RmsNorm(p.x, w.attn_norm, p.h);                               // h [m, n_embd]
+    p.Project(p.h, {{w.q, p.q}, {w.k, p.k}, {w.v, p.v}}, p.n_qkv);  // qkv [m, n_qkv]
+    p.NormHeads(w.q_norm, w.k_norm);
+    if (w.window > 0) p.Rotate(shape_.rope_local, p.rope_local);
+    else p.Rotate(shape_.rope, p.rope);
+    p.StoreKv(i);
+    p.Attend(i, w.window);                    // attn [m, n_q]
+    p.Project(p.attn, {{w.o, p.h}}, n_embd);  // h [m, n_embd]
+    p.RmsNorm(p.h, w.attn_post_norm, p.h);
+    p.Add(p.x, p.h);
+
+    p.RmsNorm(p.x, w.ffn_norm, p.h);
+    p.Project(p.h, {{w.gate, p.gate}, {w.up, p.up}}, 2 * n_ff);  // gate_up [m, 2 n_ff]
+    p.GeluMul();                                                 // ff [m, n_ff]
+    p.Project(p.ff, {{w.down, p.h}}, n_embd);                    // h [m, n_embd]
+    p.RmsNorm(p.h, w.ffn_post_norm, p.h);
+    p.Add(p.x, p.h);
+  }
+  p.Logits(output_norm_, output_ ? output_ : embedding_);  // logits [rows, n_vocab]
+  return OkStatus();
+}
+
+}  // namespace
+
+std::unique_ptr<DenseModel> MakeGemma3(ModelShape shape) { return std::make_unique<Gemma3>(std::move(shape)); }
+
+}  // namespace pantry

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Model turns tokens into logits: hyperparameters, packed weights and a straight-line forward pass. One file per architecture.
+//
+// Forward() computes a run of tokens of one timeline at consecutive positions, writes their keys and values into the caller's KV cache,
+// and gives the logits of the rows that were asked for. The result of a position does not depend on how the tokens before it were split
+// into runs, nor on threads (see compute/kernels: one canonical order of summation).
+// Threads: immutable after Load(); Forward() from several threads only with distinct workspaces, pools and caches.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/logger.h"
+#include "base/status.h"
+#include "base/strong_id.h"
+#include "compute/kernels/attention/attention.h"
+#include "sys/aligned_buffer.h"
+#include "sys/isa.h"
+#include "sys/thread_pool.h"
+#include "weights/gguf/gguf_file.h"
+#include "weights/model_shape.h"
+
+namespace pantry {
+
+// Called while weights are read, from the loading thread. Returns false to cancel.
+using LoadProgress = std::function<bool(int64_t n_bytes_done, int64_t n_bytes_total)>;
+
+// A run of tokens to compute.
+struct ForwardRun {
+  std::span<const TokenId> tokens;      // at most the workspace's max_tokens
+  int64_t first_position = 0;           // of tokens[0]; the cache holds all positions before it
+  std::span<const KvLayerView> kv;      // [n_layers]; capacity >= first_position + tokens.size()
+  std::span<const int32_t> logit_rows;  // indices into tokens, ascending: whose logits are wanted
+  std::span<float> logits;              // [logit_rows.size(), n_vocab]
+};
+
+class Workspace;
+
+class Model {
+ public:
+  // Reads all weights of `file` into memory that the model owns, packed for `isa`. kUnsupported (architecture, tensor type),
+  // kCorruption (missing tensor, wrong dims: names tensor, expected, found), kOutOfBudget, kIoError, kCancelled.
+  static Result<std::unique_ptr<Model>> Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
+                                             const LoadProgress& progress);
+  virtual ~Model() = default;
+
+  const ModelShape& shape() const { return shape_; }
+  Isa isa() const { return isa_; }
+  int64_t weight_bytes() const { return weight_bytes_; }  // in memory, packed
+
+  // Scratch for runs of up to max_tokens tokens.
+  virtual Result<std::unique_ptr<Workspace>> MakeWorkspace(int64_t max_tokens) const = 0;
+  // Bytes that MakeWorkspace(max_tokens) takes; known before loading for the planner's sake.
+  virtual int64_t WorkspaceBytes(int64_t max_tokens) const = 0;
+
+  // REQUIRES: workspace came from this model; tokens in [0, n_vocab). Never fails after its arguments are checked.
+  virtual Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const = 0;
+
+ protected:
+  ModelShape shape_;
+  Isa isa_ = Isa::kScalar;
+  int64_t weight_bytes_ = 0;
+};
+
+// What Model::Load() will keep in memory and a workspace of max_tokens will take, known from the file's table alone: for the planner.
+// Errors as Model::Load(), less those of reading.
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa);
+int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens);
+
+// The scratch memory of a forward pass; allocated once, reused for every run.
+class Workspace {
+ public:
+  virtual ~Workspace() = default;
+  virtual int64_t max_tokens() const = 0;
+};
+
+}  // namespace pantry

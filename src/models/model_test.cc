@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/rng.h"
+#include "models/test_models.h"
+
+namespace pantry {
+namespace {
+
+using testing::AllLogits;
+using testing::Golden;
+using testing::GoldenModel;
+using testing::KvMemory;
+using testing::LoadTiny;
+using testing::ReadGolden;
+
+constexpr float kExactError = 1e-3f;  // largest difference of a logit, F32 weights
+// Activations have 8 bits where weights are quantised; logits may differ by this share of their length.
+constexpr double kQuantizedError = 0.05;
+
+class GoldenTest : public ::testing::TestWithParam<std::tuple<GoldenModel, Isa>> {
+ protected:
+  void SetUp() override {
+    if (!IsaSupported(isa())) GTEST_SKIP() << "this CPU has no " << IsaName(isa());
+    golden_ = ReadGolden(std::get<0>(GetParam()).golden);
+    auto model = LoadTiny(std::get<0>(GetParam()).model, isa(), pool_);
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    model_ = std::move(model).value();
+  }
+  Isa isa() const { return std::get<1>(GetParam()); }
+
+  ThreadPool pool_{2};
+  Golden golden_;
+  std::unique_ptr<Model> model_;
+};
+
+TEST_P(GoldenTest, LogitsMatchTransformers) {
+  const size_t n_vocab = static_cast<size_t>(model_->shape().n_vocab);
+  ASSERT_EQ(n_vocab, static_cast<size_t>(golden_.n_vocab));
+  const std::vector<float> logits =
+      AllLogits(*model_, pool_, KvType::kF32, golden_.kv_positions, golden_.tokens, {golden_.tokens.size()});
+  float worst = 0;
+  double sum_of_errors = 0, sum_of_logits = 0;  // of squares
+  for (size_t i = 0; i < golden_.rows.size(); ++i) {
+    for (size_t j = 0; j < n_vocab; ++j) {
+      const float found = logits[static_cast<size_t>(golden_.rows[i]) * n_vocab + j];
+      ASSERT_TRUE(std::isfinite(found));
+      const float expected = golden_.logits[i * n_vocab + j];
+      worst = std::max(worst, std::abs(found - expected));
+      sum_of_errors += std::pow(found - expected, 2);
+      sum_of_logits += std::pow(expected, 2);
+    }
+  }
+  RecordProperty("worst_difference", std::to_string(worst));
+  RecordProperty("relative_error", std::to_string(std::sqrt(sum_of_errors / sum_of_logits)));
+  if (std::get<0>(GetParam()).is_quantized) {
+    EXPECT_LE(std::sqrt(sum_of_errors / sum_of_logits), kQuantizedError);
+  } else {
+    EXPECT_LE(worst, kExactError);
+  }
+}
+
+// The rule that prefix reuse, continuous batching and streaming stand on.
+TEST_P(GoldenTest, LogitsDoNotDependOnRunsOrThreads) {
+  const std::vector<TokenId>& tokens = golden_.tokens;
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
+    if (type == KvType::kQ8_0 && model_->shape().head_dim % 32 != 0) continue;
+    const std::vector<float> whole = AllLogits(*model_, pool_, type, golden_.kv_positions, tokens, {tokens.size()});
+    const auto expect_same = [&](const std::vector<size_t>& lengths, int n_threads) {
+      ThreadPool pool(n_threads);
+      const std::vector<float> split = AllLogits(*model_, pool, type, golden_.kv_positions, tokens, lengths);
+      EXPECT_EQ(std::memcmp(whole.data(), split.data(), whole.size() * sizeof(float)), 0)
+          << KvTypeName(type) << ", " << lengths.size() << " runs, " << n_threads << " threads";
+    };
+    expect_same(std::vector<size_t>(tokens.size(), 1), 1);
+    expect_same(std::vector<size_t>(tokens.size(), 1), 3);
+    for (int n_threads = 1; n_threads <= 4; ++n_threads) {
+      Rng rng(static_cast<uint64_t>(n_threads));
+      std::vector<size_t> lengths;
+      for (size_t left = tokens.size(); left > 0; left -= lengths.back())
+        lengths.push_back(1 + rng.NextU64() % std::min<size_t>(left, 20));
+      expect_same(lengths, n_threads);
+      expect_same({tokens.size()}, n_threads);
+    }
+  }
+}
+
+std::string GoldenTestName(const ::testing::TestParamInfo<GoldenTest::ParamType>& info) {
+  std::string name = std::string(std::get<0>(info.param).golden) + "_" + std::string(IsaName(std::get<1>(info.param)));
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(EveryModelAndIsa, GoldenTest,
+                         ::testing::Combine(::testing::ValuesIn(testing::kGoldenModels), ::testing::ValuesIn(kAllIsas)),
+                         GoldenTestName);
+
+class TinyLlama : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto model = LoadTiny("tiny-llama", Isa::kScalar, pool_);
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    model_ = std::move(model).value();
+    auto workspace = model_->MakeWorkspace(4);
+    ASSERT_TRUE(workspace.ok());
+    workspace_ = std::move(workspace).value();
+    kv_ = std::make_unique<KvMemory>(model_->shape(), KvType::kF16, 8);
+    logits_.resize(static_cast<size_t>(model_->shape().n_vocab));
+    run_.tokens = tokens_;
+    run_.kv = kv_->views();
+    run_.logit_rows = rows_;
+    run_.logits = logits_;
+  }
+  void ExpectRefused(const std::string& part_of_message) {
+    const Status status = model_->Forward(run_, pool_, *workspace_);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find(part_of_message), std::string_view::npos) << status.ToString();
+  }
+
+  ThreadPool pool_{1};
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<KvMemory> kv_;
+  std::vector<TokenId> tokens_ = {5, 6, 7};
+  std::vector<int32_t> rows_ = {2};
+  std::vector<float> logits_;
+  ForwardRun run_;
+};
+
+TEST_F(TinyLlama, GoodRunPasses) { EXPECT_TRUE(model_->Forward(run_, pool_, *workspace_).ok()); }
+
+TEST_F(TinyLlama, RunWithoutWantedLogitsPasses) {
+  run_.logit_rows = {};
+  run_.logits = {};
+  EXPECT_TRUE(model_->Forward(run_, pool_, *workspace_).ok());
+}
+
+TEST_F(TinyLlama, RunLongerThanWorkspaceIsRefused) {
+  tokens_.assign(5, 1);
+  run_.tokens = tokens_;
+  ExpectRefused("a run of 5 tokens: expected 1 to 4");
+}
+
+TEST_F(TinyLlama, EmptyRunIsRefused) {
+  run_.tokens = {};
+  ExpectRefused("a run of 0 tokens");
+}
+
+TEST_F(TinyLlama, TokenOutsideVocabularyIsRefused) {
+  tokens_[1] = model_->shape().n_vocab;
+  ExpectRefused("token 320 is not in the vocabulary of 320");
+  tokens_[1] = -1;
+  ExpectRefused("token -1");
+}
+
+TEST_F(TinyLlama, RunBehindTheCacheIsRefused) {
+  run_.first_position = 6;
+  ExpectRefused("3 positions from 6 on do not fit in a KV cache of 8");
+  run_.first_position = INT64_MAX - 1;
+  ExpectRefused("do not fit");
+  run_.first_position = -1;
+  ExpectRefused("do not fit");
+}
+
+TEST_F(TinyLlama, CacheOfAnotherShapeIsRefused) {
+  run_.kv = run_.kv.first(1);
+  ExpectRefused("a KV cache of 1 layers for a model of 2");
+  std::vector<KvLayerView> views(kv_->views().begin(), kv_->views().end());
+  views[1].head_dim = 32;
+  run_.kv = views;
+  ExpectRefused("heads of 32");
+}
+
+TEST_F(TinyLlama, QuantizedCacheNeedsHeadsOfWholeBlocks) {
+  std::vector<KvLayerView> views(kv_->views().begin(), kv_->views().end());
+  views[0].k_type = KvType::kQ8_0;
+  run_.kv = views;
+  ExpectRefused("a multiple of 32 numbers, this model has 16");
+}
+
+TEST_F(TinyLlama, WrongLogitRowsAreRefused) {
+  rows_ = {3};
+  ExpectRefused("logit row 3");
+  rows_ = {1, 1};
+  run_.logit_rows = rows_;
+  ExpectRefused("logit row 1 after 1");
+  rows_ = {1, 2};
+  ExpectRefused("room for 320 logits: expected 2 rows of 320");
+}
+
+TEST_F(TinyLlama, WorkspaceOfAnotherModelIsRefused) {
+  auto other = LoadTiny("tiny-llama", Isa::kScalar, pool_);
+  ASSERT_TRUE(other.ok());
+  auto workspace = (*other)->MakeWorkspace(4);
+  ASSERT_TRUE(workspace.ok());
+  workspace_ = std::move(workspace).value();
+  ExpectRefused("another model");
+}
+
+TEST_F(TinyLlama, AbsurdWorkspaceIsRefused) {
+  EXPECT_EQ(model_->MakeWorkspace(0).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(model_->MakeWorkspace(INT64_MAX / 2).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(TinyLlama, PlannedBytesAreThoseOfTheModel) {
+  auto file = GgufFile::Open(testing::TestData("models/tiny-llama.gguf"));
+  ASSERT_TRUE(file.ok());
+  const Result<int64_t> planned = PackedWeightBytes(**file, Isa::kScalar);
+  ASSERT_TRUE(planned.ok());
+  EXPECT_EQ(*planned, model_->weight_bytes());
+  EXPECT_EQ(ForwardWorkspaceBytes(model_->shape(), 4), model_->WorkspaceBytes(4));
+}
+
+}  // namespace
+}  // namespace pantry

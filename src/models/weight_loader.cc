@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/weight_loader.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/units.h"
+#include "compute/kernels/matmul/matmul_kernel.h"
+#include "weights/quant/dequantize.h"
+#include "weights/quant/tensor_type.h"
+
+namespace pantry {
+namespace {
+
+// Large enough that a disk streams, small enough that two of them do not matter beside the weights and packing hits the L2 cache's pages.
+constexpr int64_t kStagingBytes = 8 * kMiB;
+constexpr int64_t kAlignment = 64;
+constexpr size_t kMaxNamesInWarning = 4;
+
+int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+// The tensor, or null with status_ set. `dims` in GGUF order.
+const TensorInfo* WeightLoader::Want(const std::string& name, const std::vector<int64_t>& dims) {
+  if (!status_.ok()) return nullptr;
+  const TensorInfo* tensor = file_.FindTensor(name);
+  if (tensor == nullptr) {
+    status_ = CorruptionError(
+        "{}: tensor '{}' is missing; expected one of dims [{}]. The file is incomplete or not of the architecture it "
+        "names",
+        file_.path(), name, fmt::join(dims, ", "));
+    return nullptr;
+  }
+  std::vector<int64_t> found = tensor->dims;
+  while (found.size() > dims.size() && found.back() == 1) found.pop_back();
+  if (found != dims) {
+    status_ = CorruptionError("{}: tensor '{}' has the wrong dims: expected [{}], found [{}]", file_.path(), name,
+                              fmt::join(dims, ", "), fmt::join(tensor->dims, ", "));
+    return nullptr;
+  }
+  if (!TraitsOf(tensor->type).is_weight) {
+    status_ = UnsupportedError("{}: tensor '{}' has type {}, which is no weight format", file_.path(), name,
+                               TensorTypeName(tensor->type));
+    return nullptr;
+  }
+  return tensor;
+}
+
+void WeightLoader::Bind(const Binding& binding, int64_t n_bytes) {
+  bindings_.push_back(binding);
+  bindings_.back().arena_offset = n_bytes_;
+  wanted_.insert(binding.tensor);
+  n_bytes_ += AlignUp(n_bytes);
+}
+
+void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {
+  const TensorInfo* tensor = Want(name, {cols, rows});
+  if (tensor == nullptr) return;
+  const MatMulKernel* kernel = FindMatMulKernel(tensor->type, isa_);
+  if (kernel == nullptr) {
+    status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(), name,
+                               TensorTypeName(tensor->type));
+    return;
+  }
+  *out = WeightMatrix{kernel, rows, cols, nullptr};
+  Bind({tensor, out, nullptr, 0}, WeightMatrix::PackedBytes(*kernel, rows, cols));
+}
+
+void WeightLoader::Vector(const std::string& name, int64_t n, const float** out) {
+  const TensorInfo* tensor = Want(name, {n});
+  if (tensor == nullptr) return;
+  Bind({tensor, nullptr, out, 0}, n * static_cast<int64_t>(sizeof(float)));
+}
+
+void WeightLoader::OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {
+  if (file_.FindTensor(name) != nullptr) Matrix(name, rows, cols, out);
+}
+
+void WeightLoader::OptionalVector(const std::string& name, int64_t n, const float** out) {
+  if (file_.FindTensor(name) != nullptr) Vector(name, n, out);
+}
+
+void WeightLoader::WarnAboutUnused(Logger& log) const {
+  std::vector<std::string_view> names;
+  size_t n_unused = 0;
+  for (const TensorInfo& tensor : file_.tensors()) {
+    if (wanted_.contains(&tensor)) continue;
+    if (++n_unused <= kMaxNamesInWarning) names.push_back(tensor.name);
+  }
+  if (n_unused == 0) return;
+  log.Warning("{}: {} tensor{} not used by this architecture: {}{}", file_.path(), n_unused,
+              n_unused == 1 ? " is" : "s are", fmt::join(names, ", "), n_unused > names.size() ? ", ..." : "");
+}
+
+int64_t WeightLoader::RowBytesOf(const Binding& binding) {
+  return RowBytes(binding.tensor->type, binding.tensor->row_elements());
+}
+
+std::vector<WeightLoader::Chunk> WeightLoader::ChunksInFileOrder() const {
+  std::vector<const Binding*> order;
+  for (const Binding& binding : bindings_) order.push_back(&binding);
+  std::sort(order.begin(), order.end(), [](const Binding* a, const Binding* b) {
+    return std::pair(a->tensor->shard, a->tensor->offset) < std::pair(b->tensor->shard, b->tensor->offset);
+  });
+  std::vector<Chunk> chunks;
+  for (const Binding* binding : order) {
+    const int64_t n_rows = binding->tensor->n_rows();
+    const int64_t tile = binding->matrix != nullptr ? binding->matrix->kernel->row_tile : 1;
+    const int64_t tiles_per_chunk = std::max<int64_t>(1, kStagingBytes / (tile * RowBytesOf(*binding)));
+    const int64_t step = std::min(n_rows, tiles_per_chunk * tile);
+    for (int64_t row = 0; row < n_rows; row += step) chunks.push_back({binding, row, std::min(step, n_rows - row)});
+  }
+  return chunks;
+}
+
+int64_t WeightLoader::ItemsOf(const Chunk& chunk) {
+  if (chunk.binding->matrix == nullptr) return 1;
+  const int64_t tile = chunk.binding->matrix->kernel->row_tile;
+  return (chunk.n_rows + tile - 1) / tile;
+}
+
+void WeightLoader::PackItem(const Chunk& chunk, int64_t item, const uint8_t* rows, uint8_t* arena) {
+  const Binding& binding = *chunk.binding;
+  uint8_t* to = arena + binding.arena_offset;
+  if (binding.matrix == nullptr) {
+    DequantizeRow(binding.tensor->type, rows, binding.tensor->row_elements(), reinterpret_cast<float*>(to));
+    return;
+  }
+  const MatMulKernel& kernel = *binding.matrix->kernel;
+  const int64_t row = item * kernel.row_tile;
+  const int64_t tile = chunk.first_row / kernel.row_tile + item;
+  kernel.pack_tile(rows + row * RowBytesOf(binding), std::min<int64_t>(kernel.row_tile, chunk.n_rows - row),
+                   binding.matrix->cols, to + tile * kernel.packed_tile_bytes(binding.matrix->cols));
+}
+
+Status WeightLoader::ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProgress& progress) const {
+  const std::vector<Chunk> chunks = ChunksInFileOrder();
+  int64_t staging_bytes = 0;
+  int64_t n_total = 0;
+  for (const Chunk& chunk : chunks) {
+    staging_bytes = std::max(staging_bytes, AlignUp(chunk.n_rows * RowBytesOf(*chunk.binding)));
+    n_total += chunk.n_rows * RowBytesOf(*chunk.binding);
+  }
+  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer staging, AlignedBuffer::Allocate(static_cast<size_t>(2 * staging_bytes)));
+
+  int64_t n_done = 0;
+  for (size_t i = 0; i <= chunks.size(); ++i) {
+    // One item reads chunk i, the others pack chunk i - 1 from the other half of the staging buffer.
+    const Chunk* reading = i < chunks.size() ? &chunks[i] : nullptr;
+    const Chunk* packing = i > 0 ? &chunks[i - 1] : nullptr;
+    uint8_t* read_to = staging.data() + (i % 2) * staging_bytes;
+    const uint8_t* pack_from = staging.data() + ((i + 1) % 2) * staging_bytes;
+    const int64_t n_reads = reading != nullptr ? 1 : 0;
+    Status read_status;
+    pool.ParallelFor(n_reads + (packing != nullptr ? ItemsOf(*packing) : 0), [&](int64_t item, int) {
+      if (item >= n_reads) {
+        PackItem(*packing, item - n_reads, pack_from, arena);
+        return;
+      }
+      const int64_t row_bytes = RowBytesOf(*reading->binding);
+      read_status = file_.ReadTensor(*reading->binding->tensor, static_cast<uint64_t>(reading->first_row * row_bytes),
+                                     {read_to, static_cast<size_t>(reading->n_rows * row_bytes)});
+    });
+    PANTRY_RETURN_IF_ERROR(read_status);
+    if (packing == nullptr) continue;
+    const int64_t row_bytes = RowBytesOf(*packing->binding);
+    const TensorInfo& tensor = *packing->binding->tensor;
+    file_.shards()[static_cast<size_t>(tensor.shard)]->DoneWith(
+        tensor.offset + static_cast<uint64_t>(packing->first_row * row_bytes),
+        static_cast<uint64_t>(packing->n_rows * row_bytes));
+    n_done += packing->n_rows * row_bytes;
+    if (progress && !progress(n_done, n_total)) return CancelledError("{}: loading was cancelled", file_.path());
+  }
+  return OkStatus();
+}
+
+Result<AlignedBuffer> WeightLoader::Load(ThreadPool& pool, Logger& log, const LoadProgress& progress) {
+  PANTRY_RETURN_IF_ERROR(status_);
+  WarnAboutUnused(log);
+  Result<AlignedBuffer> arena = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes_));
+  if (!arena.ok())
+    return arena.status().WithContext(fmt::format("{}: memory for {} of weights", file_.path(), FormatBytes(n_bytes_)));
+  for (const Binding& binding : bindings_) {
+    const uint8_t* at = arena->data() + binding.arena_offset;
+    if (binding.matrix != nullptr) binding.matrix->tiles = at;
+    else *binding.vector = reinterpret_cast<const float*>(at);
+  }
+  for (const auto& shard : file_.shards()) shard->WillReadSequentially(0, shard->size());
+  PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), pool, progress));
+  return arena;
+}
+
+}  // namespace pantry

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// A WeightLoader is first the list of tensors that a model wants, then the one pass over the file that fetches them all.
+//
+// A model names its tensors with Matrix() and Vector(); each is checked against the file's table at once, so n_bytes() is exact before a
+// byte of tensor data is read. Load() allocates one block of memory for everything and walks the file in file order, in large chunks:
+// while one thread reads the next chunk, the others pack the last one into the kernels' layout. Memory: n_bytes() and two staging buffers.
+// It does not know what a tensor is for.
+// Threads: thread-compatible; Load() uses the pool of the calling thread.
+// Invariants: (1) the first error stays, later calls do nothing, n_bytes() is meaningless then. (2) no pointer is set before Load().
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "base/logger.h"
+#include "base/status.h"
+#include "compute/matmul.h"
+#include "models/model.h"
+#include "sys/aligned_buffer.h"
+#include "sys/isa.h"
+#include "sys/thread_pool.h"
+#include "weights/gguf/gguf_file.h"
+
+namespace pantry {
+
+class WeightLoader {
+ public:
+  // `file` must outlive the loader.
+  WeightLoader(const GgufFile& file, Isa isa) : file_(file), isa_(isa) {}
+
+  // Wants tensor `name` as a matrix of `rows` outputs and `cols` inputs, of any weight format. Kernel and dims of `out` are set here, its
+  // tiles by Load(); it must stay where it is until then. Errors: kCorruption (absent, other dims), kUnsupported (no kernel for its type).
+  void Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
+  // Wants tensor `name` as n F32 numbers, whatever its format. `out` as above.
+  void Vector(const std::string& name, int64_t n, const float** out);
+  // As Matrix() and Vector() where the file has the tensor; else `out` stays empty.
+  void OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
+  void OptionalVector(const std::string& name, int64_t n, const float** out);
+
+  const GgufFile& file() const { return file_; }
+  const Status& status() const { return status_; }  // the first error so far
+  int64_t n_bytes() const { return n_bytes_; }      // in memory, packed
+
+  // Reads everything that was asked for, and warns once about tensors that nobody asked for. `progress` counts bytes of the file.
+  // The pointers that were bound point into the result. kOutOfBudget, kIoError, kCancelled, and the errors of binding.
+  Result<AlignedBuffer> Load(ThreadPool& pool, Logger& log, const LoadProgress& progress);
+
+ private:
+  struct Binding {
+    const TensorInfo* tensor;
+    WeightMatrix* matrix;  // one of these two
+    const float** vector;
+    int64_t arena_offset;
+  };
+  struct Chunk {
+    const Binding* binding;
+    int64_t first_row;  // of the tensor; a multiple of the kernel's row_tile
+    int64_t n_rows;
+  };
+
+  const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
+  void Bind(const Binding& binding, int64_t n_bytes);
+  void WarnAboutUnused(Logger& log) const;
+  std::vector<Chunk> ChunksInFileOrder() const;
+  Status ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProgress& progress) const;
+  static int64_t RowBytesOf(const Binding& binding);
+  static int64_t ItemsOf(const Chunk& chunk);
+  static void PackItem(const Chunk& chunk, int64_t item, const uint8_t* rows, uint8_t* arena);
+
+  const GgufFile& file_;
+  Isa isa_;
+  Status status_;
+  std::vector<Binding> bindings_;
+  std::unordered_set<const TensorInfo*> wanted_;
+  int64_t n_bytes_ = 0;
+};
+
+}  // namespace pantry
