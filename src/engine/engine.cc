@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "sys/memory_info.h"
+
+namespace pantry {
+namespace {
+
+constexpr int32_t kMaxThreads = 1024;
+constexpr int32_t kMaxBatch = 65536;
+
+// Refuses before the first byte of weights is read what can never fit. Packing adds at most 3 %, which the real allocation judges.
+Status CheckWeightsFit(const GgufFile& file) {
+  const int64_t available = AvailableMemoryBytes();
+  const auto weight_bytes = static_cast<int64_t>(std::min<uint64_t>(file.tensor_bytes(), INT64_MAX));
+  if (available < 0 || weight_bytes <= available) return OkStatus();
+  return OutOfBudgetError(
+      "{}: needs at least {} for its weights, available is {}. Options: a smaller model or quantisation, or free "
+      "memory",
+      file.path(), FormatBytes(weight_bytes), FormatBytes(available));
+}
+
+// Null when the model has no template or one that does not parse: it can be run without, so that is a warning.
+std::unique_ptr<ChatTemplate> ParseTemplate(const GgufFile& file, Logger& log) {
+  const Result<std::string_view> source = file.metadata().GetStringOr("tokenizer.chat_template", "");
+  if (!source.ok()) {
+    log.Warning("{}: chat template ignored: {}", file.path(), source.status().message());
+    return nullptr;
+  }
+  if (source->empty()) return nullptr;
+  Result<std::unique_ptr<ChatTemplate>> parsed = ChatTemplate::Parse(*source);
+  if (!parsed.ok()) {
+    log.Warning("{}: chat template ignored: {}", file.path(), parsed.status().message());
+    return nullptr;
+  }
+  return std::move(parsed).value();
+}
+
+}  // namespace
+
+Status EngineOptions::Validate() const {
+  if (n_threads < 0 || n_threads > kMaxThreads) {
+    return InvalidArgumentError("--threads {}: expected 0 (all physical cores) to {}", n_threads, kMaxThreads);
+  }
+  if (isa.has_value() && !IsaSupported(*isa)) {
+    return UnsupportedError("--isa {}: this CPU runs up to {}", IsaName(*isa), IsaName(BestIsa()));
+  }
+  return OkStatus();
+}
+
+Status SessionOptions::Validate() const {
+  if (n_ctx < 0) return InvalidArgumentError("--ctx-size {}: expected 0 (the model's own) or more", n_ctx);
+  if (n_batch < 1 || n_batch > kMaxBatch) {
+    return InvalidArgumentError("--batch-size {}: expected 1 to {}", n_batch, kMaxBatch);
+  }
+  return OkStatus();
+}
+
+Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path, const EngineOptions& options, Logger& log,
+                                             const LoadProgress& progress) {
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, GgufFile::Open(path));
+  return Open(std::move(file), options, log, progress);
+}
+
+Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, const EngineOptions& options, Logger& log,
+                                             const LoadProgress& progress) {
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  EngineParts parts;
+  // What is cheap comes first, so that a file that cannot work is refused at once.
+  PANTRY_RETURN_IF_ERROR(ParseModelShape(file->metadata()).status().WithContext(file->path()));
+  Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromMetadata(file->metadata(), log);
+  if (!tokenizer.ok()) return tokenizer.status().WithContext(file->path());
+  parts.tokenizer = std::move(tokenizer).value();
+  parts.chat_template = ParseTemplate(*file, log);
+  PANTRY_RETURN_IF_ERROR(CheckWeightsFit(*file));
+
+  const int n_threads = options.n_threads > 0 ? options.n_threads : ThreadPool::DefaultThreadCount();
+  parts.pool = std::make_unique<ThreadPool>(n_threads);
+  PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, options.isa.value_or(BestIsa()), *parts.pool, log, progress));
+  if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
+    log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),
+                parts.tokenizer->n_vocab(), parts.model->shape().n_vocab);
+  }
+  parts.file = std::move(file);
+  return FromParts(std::move(parts), log);
+}
+
+std::unique_ptr<Engine> Engine::FromParts(EngineParts parts, Logger& log) {
+  PANTRY_CHECK(parts.pool != nullptr && parts.tokenizer != nullptr && parts.model != nullptr);
+  return std::unique_ptr<Engine>(new Engine(std::move(parts), log));
+}
+
+Engine::~Engine() = default;
+
+}  // namespace pantry

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// An Engine is a loaded model with everything needed to talk to it: tokenizer, chat template, threads. A Session is one timeline on it.
+//
+// This is the door for cli, server, eval and the C API; no tensor type passes through it.
+// Threads: an Engine is immutable after Open() but owns one thread pool, so sessions of one engine run one at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/logger.h"
+#include "base/status.h"
+#include "base/strong_id.h"
+#include "compute/kernels/attention/attention.h"
+#include "models/model.h"
+#include "sys/isa.h"
+#include "sys/thread_pool.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+#include "weights/gguf/gguf_file.h"
+
+namespace pantry {
+
+struct EngineOptions {
+  int32_t n_threads = 0;   // 0: physical cores this process may use
+  std::optional<Isa> isa;  // unset: the best this CPU runs
+  Status Validate() const;
+};
+
+struct SessionOptions {
+  int64_t n_ctx = 0;      // positions; 0: the model's, cut to what memory allows (and said so)
+  int32_t n_batch = 512;  // tokens computed together in prefill
+  KvType k_type = KvType::kF16;
+  KvType v_type = KvType::kF16;
+  Status Validate() const;
+};
+
+class Session;
+struct ContextPlan;
+
+// What an engine is made of; for tests that bring a model of their own.
+struct EngineParts {
+  std::unique_ptr<GgufFile> file;  // may be null: file() must not be called then
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;  // may be null
+  std::unique_ptr<Model> model;
+  const Clock* clock = nullptr;  // must outlive the engine; null: a SteadyClock
+};
+
+class Engine {
+ public:
+  // Opens and loads `path`. Errors as GgufFile::Open and Model::Load; kOutOfBudget before anything is read when the weights cannot fit.
+  // `log` must outlive the engine.
+  static Result<std::unique_ptr<Engine>> Open(const std::string& path, const EngineOptions& options, Logger& log,
+                                              const LoadProgress& progress);
+  // The same from a table of contents that is open already, whatever its bytes come from.
+  static Result<std::unique_ptr<Engine>> Open(std::unique_ptr<GgufFile> file, const EngineOptions& options, Logger& log,
+                                              const LoadProgress& progress);
+  static std::unique_ptr<Engine> FromParts(EngineParts parts, Logger& log);
+  ~Engine();
+
+  Result<std::unique_ptr<Session>> NewSession(const SessionOptions& options);
+
+  const GgufFile& file() const { return *parts_.file; }
+  const ModelShape& shape() const { return parts_.model->shape(); }
+  const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
+  // Null: the model has none, or it does not parse (a warning said so).
+  const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
+  const Model& model() const { return *parts_.model; }
+  ThreadPool& pool() { return *parts_.pool; }
+  const Clock& clock() const { return parts_.clock != nullptr ? *parts_.clock : steady_clock_; }
+  Logger& log() { return log_; }
+
+ private:
+  Engine(EngineParts parts, Logger& log) : log_(log), parts_(std::move(parts)) {}
+  Logger& log_;
+  SteadyClock steady_clock_;
+  EngineParts parts_;
+};
+
+// A Session holds the tokens of one conversation and their KV cache.
+//
+// States: tokens() are computed; Feed() appends, Truncate() forgets. Feeding a prompt that begins with what is there already computes only
+// the rest (prefix reuse): call ReusePrefix() first.
+// All memory is taken by NewSession() (and once more by the first FeedAll()); feeding a token takes none.
+// Threads: thread-compatible; see Engine.
+// Invariants: (1) tokens().size() <= n_ctx(). (2) the KV cache holds exactly the positions of tokens(), also after an error.
+class Session {
+ public:
+  ~Session();
+  int64_t n_ctx() const;
+  std::span<const TokenId> tokens() const;  // all computed positions
+
+  // Keeps the longest common prefix of tokens() and `prompt` (at most prompt.size() - 1, so that logits come) and forgets the rest.
+  // Returns the number of tokens kept.
+  int64_t ReusePrefix(std::span<const TokenId> prompt);
+  void Truncate(int64_t n_tokens);
+
+  // Computes `tokens` in batches of n_batch. logits() then hold those of the last one. kInvalidArgument when the context is too small
+  // (says both numbers and the fix); kCancelled when `keep_going(n_done, n_total)` returns false, with what was computed kept.
+  Status Feed(std::span<const TokenId> tokens,
+              const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going = {});
+  // [n_vocab], of the last token; empty when nothing was fed since the session began or was cut.
+  std::span<const float> logits() const;
+
+  // As Feed(), with the logits of every token handed to `visit(index in tokens, logits [n_vocab])`, in order.
+  Status FeedAll(std::span<const TokenId> tokens,
+                 const std::function<void(int64_t index, std::span<const float> logits)>& visit);
+
+  int64_t kv_bytes() const;
+  int64_t scratch_bytes() const;
+  const ContextPlan& plan() const;  // why n_ctx() is what it is; policy/planner/context_plan.h
+
+ private:
+  friend class Engine;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pantry

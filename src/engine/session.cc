@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <numeric>
+
+#include "engine/engine.h"
+#include "engine/kv_cache.h"
+#include "policy/planner/context_plan.h"
+#include "sys/aligned_buffer.h"
+#include "sys/memory_info.h"
+
+namespace pantry {
+namespace {
+
+// Logits of all rows of a batch are large (a vocabulary of 150000 makes 600 kB per row): FeedAll() works in runs that fit in this.
+constexpr int64_t kAllLogitsBytes = int64_t{64} << 20;
+
+int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_type) {
+  return KvBytesPerPosition(shape, KvRowBytes(k_type, shape.head_dim), KvRowBytes(v_type, shape.head_dim));
+}
+
+Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_batch) {
+  const ModelShape& shape = model.shape();
+  ContextRequest request;
+  request.n_ctx = options.n_ctx;
+  request.n_ctx_train = shape.n_ctx_train;
+  request.weight_bytes = model.weight_bytes();
+  request.scratch_bytes = model.WorkspaceBytes(n_batch) + int64_t{shape.n_vocab} * int64_t{sizeof(float)};
+  request.kv_bytes_per_position = KvBytesPerPositionOf(shape, options.k_type, options.v_type);
+  if (KvCache::CheckType(shape, KvType::kQ8_0).ok()) {
+    request.kv_bytes_per_position_q8 = KvBytesPerPositionOf(shape, KvType::kQ8_0, KvType::kQ8_0);
+  }
+  request.free_bytes = AvailableMemoryBytes();
+  return PlanContext(request);
+}
+
+}  // namespace
+
+struct Session::Impl {
+  Engine& engine;
+  ContextPlan plan;
+  KvCache kv;
+  std::unique_ptr<Workspace> workspace;
+  int64_t n_batch = 0;
+  int64_t kv_bytes_per_position = 0;
+  std::vector<TokenId> tokens = {};  // capacity n_ctx
+  std::vector<float> logits = {};    // [n_vocab], of the last token
+  bool has_logits = false;
+  std::vector<float> all_logits = {};     // [n_all_rows, n_vocab], empty until FeedAll()
+  std::vector<int32_t> row_numbers = {};  // 0, 1, 2, ...: the rows of a run
+
+  Status CheckFits(std::span<const TokenId> more) const;
+  // Computes one run; logits of its rows `rows` go to `out`. Nothing changes when it fails.
+  Status Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out);
+};
+
+Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
+  const auto n_needed = static_cast<int64_t>(tokens.size() + more.size());
+  if (n_needed > plan.n_ctx) {
+    return InvalidArgumentError(
+        "prompt has {} tokens, context is {}; {}", n_needed, plan.n_ctx,
+        AdviseLargerContext(n_needed, plan.n_ctx, engine.shape().n_ctx_train, kv_bytes_per_position));
+  }
+  const int32_t n_vocab = engine.shape().n_vocab;
+  for (size_t i = 0; i < more.size(); ++i) {
+    if (more[i] < 0 || more[i] >= n_vocab) {
+      return InvalidArgumentError("token {} at index {}: the model's tokens are 0 to {}", more[i], i, n_vocab - 1);
+    }
+  }
+  return OkStatus();
+}
+
+Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out) {
+  ForwardRun forward;
+  forward.tokens = run;
+  forward.first_position = static_cast<int64_t>(tokens.size());
+  forward.kv = kv.layers();
+  forward.logit_rows = rows;
+  forward.logits = out;
+  has_logits = false;
+  PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
+  tokens.insert(tokens.end(), run.begin(), run.end());
+  return OkStatus();
+}
+
+Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& options) {
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.k_type));
+  PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.v_type));
+  // A batch larger than the context is never used.
+  const int64_t most = options.n_ctx > 0 ? options.n_ctx : std::max(shape().n_ctx_train, 1);
+  const int64_t n_batch = std::min<int64_t>(options.n_batch, most);
+  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_batch));
+  if (plan.is_cut || plan.n_ctx > shape().n_ctx_train) log_.Info("context: {}", plan.reason);
+
+  PANTRY_ASSIGN_OR_RETURN(KvCache kv, KvCache::Allocate(shape(), options.k_type, options.v_type, plan.n_ctx));
+  PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Workspace> workspace, model().MakeWorkspace(n_batch));
+  auto impl =
+      std::unique_ptr<Session::Impl>(new Session::Impl{*this, std::move(plan), std::move(kv), std::move(workspace)});
+  impl->n_batch = n_batch;
+  impl->kv_bytes_per_position = KvBytesPerPositionOf(shape(), options.k_type, options.v_type);
+  impl->tokens.reserve(static_cast<size_t>(impl->plan.n_ctx));
+  impl->logits.resize(static_cast<size_t>(shape().n_vocab));
+  impl->row_numbers.resize(static_cast<size_t>(n_batch));
+  std::iota(impl->row_numbers.begin(), impl->row_numbers.end(), 0);
+  return std::unique_ptr<Session>(new Session(std::move(impl)));
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::~Session() = default;
+
+int64_t Session::n_ctx() const { return impl_->plan.n_ctx; }
+std::span<const TokenId> Session::tokens() const { return impl_->tokens; }
+const ContextPlan& Session::plan() const { return impl_->plan; }
+int64_t Session::kv_bytes() const { return impl_->kv.n_bytes(); }
+int64_t Session::scratch_bytes() const {
+  return impl_->plan.scratch_bytes + static_cast<int64_t>(impl_->all_logits.size() * sizeof(float));
+}
+
+std::span<const float> Session::logits() const {
+  return impl_->has_logits ? std::span<const float>(impl_->logits) : std::span<const float>();
+}
+
+int64_t Session::ReusePrefix(std::span<const TokenId> prompt) {
+  const std::vector<TokenId>& have = impl_->tokens;
+  const size_t most = prompt.empty() ? 0 : std::min(have.size(), prompt.size() - 1);
+  size_t n_kept = 0;
+  while (n_kept < most && have[n_kept] == prompt[n_kept]) ++n_kept;
+  Truncate(static_cast<int64_t>(n_kept));
+  return static_cast<int64_t>(n_kept);
+}
+
+void Session::Truncate(int64_t n_tokens) {
+  const auto keep = static_cast<size_t>(std::max<int64_t>(n_tokens, 0));
+  if (keep >= impl_->tokens.size()) return;
+  impl_->tokens.resize(keep);
+  impl_->has_logits = false;
+}
+
+Status Session::Feed(std::span<const TokenId> tokens,
+                     const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
+  Impl& s = *impl_;
+  PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t n = std::min(tokens.size() - done, static_cast<size_t>(s.n_batch));
+    const bool is_last = done + n == tokens.size();
+    const std::span<const int32_t> rows(s.row_numbers.data() + n - 1, is_last ? 1 : 0);
+    PANTRY_RETURN_IF_ERROR(
+        s.Forward(tokens.subspan(done, n), rows, std::span<float>(s.logits.data(), is_last ? s.logits.size() : 0)));
+    s.has_logits = is_last;
+    done += n;
+    if (keep_going && !keep_going(static_cast<int64_t>(done), static_cast<int64_t>(tokens.size()))) {
+      return CancelledError("stopped after {} of {} tokens", done, tokens.size());
+    }
+  }
+  return OkStatus();
+}
+
+Status Session::FeedAll(std::span<const TokenId> tokens,
+                        const std::function<void(int64_t index, std::span<const float> logits)>& visit) {
+  Impl& s = *impl_;
+  PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
+  const size_t n_vocab = s.logits.size();
+  if (s.all_logits.empty()) {
+    const int64_t fitting = kAllLogitsBytes / static_cast<int64_t>(n_vocab * sizeof(float));
+    s.all_logits.resize(static_cast<size_t>(std::clamp<int64_t>(fitting, 1, s.n_batch)) * n_vocab);
+  }
+  const size_t n_rows = s.all_logits.size() / n_vocab;
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t n = std::min(tokens.size() - done, n_rows);
+    const std::span<float> out(s.all_logits.data(), n * n_vocab);
+    PANTRY_RETURN_IF_ERROR(s.Forward(tokens.subspan(done, n), std::span(s.row_numbers).first(n), out));
+    for (size_t i = 0; i < n; ++i) visit(static_cast<int64_t>(done + i), out.subspan(i * n_vocab, n_vocab));
+    done += n;
+    if (done == tokens.size()) std::copy_n(out.data() + (n - 1) * n_vocab, n_vocab, s.logits.data());
+    s.has_logits = done == tokens.size();
+  }
+  return OkStatus();
+}
+
+}  // namespace pantry

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/kv_cache.h"
+#include "engine/scripted_engine.h"
+#include "policy/planner/context_plan.h"
+
+namespace pantry {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::vector<std::string> Letters() { return {"a", "b", "c", "d", "e", "f", "g", "h"}; }
+
+class SessionTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Session> NewSession(int64_t n_ctx, int32_t n_batch) {
+    SessionOptions options;
+    options.n_ctx = n_ctx;
+    options.n_batch = n_batch;
+    Result<std::unique_ptr<Session>> session = scripted_.engine->NewSession(options);
+    EXPECT_TRUE(session.ok()) << session.status().ToString();
+    return std::move(session).value();
+  }
+  static std::vector<float> Copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
+
+  RecordingLogger log_;
+  testing::ScriptedEngine scripted_ = testing::MakeScriptedEngine(Letters(), {}, log_);
+  const std::vector<TokenId> prompt_ = {1, 2, 3, 4, 5, 6, 7, 1, 2, 3};
+};
+
+TEST_F(SessionTest, FeedsInBatches) {
+  auto session = NewSession(64, 4);
+  ASSERT_TRUE(session->Feed(prompt_).ok());
+  EXPECT_THAT(scripted_.model->run_sizes(), ElementsAre(4, 4, 2));
+  EXPECT_TRUE(std::ranges::equal(session->tokens(), prompt_));
+  EXPECT_EQ(session->logits().size(), 8u);
+}
+
+TEST_F(SessionTest, ReportsProgressAfterEachBatch) {
+  auto session = NewSession(64, 4);
+  std::vector<int64_t> done;
+  ASSERT_TRUE(session
+                  ->Feed(prompt_,
+                         [&](int64_t n_done, int64_t n_total) {
+                           EXPECT_EQ(n_total, 10);
+                           done.push_back(n_done);
+                           return true;
+                         })
+                  .ok());
+  EXPECT_THAT(done, ElementsAre(4, 8, 10));
+}
+
+TEST_F(SessionTest, CancelledFeedKeepsWhatWasComputed) {
+  auto session = NewSession(64, 4);
+  const Status status = session->Feed(prompt_, [](int64_t n_done, int64_t) { return n_done < 8; });
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(session->tokens().size(), 8u);
+  EXPECT_TRUE(session->logits().empty());
+  ASSERT_TRUE(session->Feed(std::span(prompt_).subspan(8)).ok());
+
+  auto fresh = NewSession(64, 64);
+  ASSERT_TRUE(fresh->Feed(prompt_).ok());
+  EXPECT_EQ(Copy(session->logits()), Copy(fresh->logits()));
+}
+
+TEST_F(SessionTest, FailedRunChangesNothing) {
+  auto session = NewSession(64, 4);
+  scripted_.model->FailAtRun(2);
+  EXPECT_EQ(session->Feed(prompt_).code(), StatusCode::kInternal);
+  EXPECT_EQ(session->tokens().size(), 4u);
+  EXPECT_TRUE(session->logits().empty());
+}
+
+TEST_F(SessionTest, ReusedPrefixIsNotComputedAgain) {
+  auto session = NewSession(64, 64);
+  ASSERT_TRUE(session->Feed(prompt_).ok());
+  std::vector<TokenId> second = prompt_;
+  second[7] = 0;
+  EXPECT_EQ(session->ReusePrefix(second), 7);
+  ASSERT_TRUE(session->Feed(std::span(second).subspan(7)).ok());
+  EXPECT_THAT(scripted_.model->run_sizes(), ElementsAre(10, 3));
+
+  auto fresh = NewSession(64, 64);
+  ASSERT_TRUE(fresh->Feed(second).ok());
+  EXPECT_EQ(Copy(session->logits()), Copy(fresh->logits()));
+}
+
+TEST_F(SessionTest, SamePromptAgainComputesOneToken) {
+  auto session = NewSession(64, 64);
+  ASSERT_TRUE(session->Feed(prompt_).ok());
+  const std::vector<float> before = Copy(session->logits());
+  EXPECT_EQ(session->ReusePrefix(prompt_), 9);
+  EXPECT_TRUE(session->logits().empty());
+  ASSERT_TRUE(session->Feed(std::span(prompt_).last(1)).ok());
+  EXPECT_EQ(Copy(session->logits()), before);
+  EXPECT_EQ(session->ReusePrefix({}), 0);
+  EXPECT_TRUE(session->tokens().empty());
+}
+
+TEST_F(SessionTest, TruncateForgetsAndFeedsAgain) {
+  auto session = NewSession(64, 64);
+  ASSERT_TRUE(session->Feed(prompt_).ok());
+  session->Truncate(100);
+  EXPECT_EQ(session->tokens().size(), 10u);
+  EXPECT_FALSE(session->logits().empty());
+  session->Truncate(3);
+  EXPECT_EQ(session->tokens().size(), 3u);
+  EXPECT_TRUE(session->logits().empty());
+  ASSERT_TRUE(session->Feed(std::span(prompt_).subspan(3)).ok());
+  auto fresh = NewSession(64, 64);
+  ASSERT_TRUE(fresh->Feed(prompt_).ok());
+  EXPECT_EQ(Copy(session->logits()), Copy(fresh->logits()));
+  session->Truncate(-1);
+  EXPECT_TRUE(session->tokens().empty());
+}
+
+TEST_F(SessionTest, FeedAllVisitsEveryTokenInOrder) {
+  auto session = NewSession(64, 4);
+  std::vector<std::vector<float>> rows;
+  ASSERT_TRUE(session
+                  ->FeedAll(prompt_,
+                            [&](int64_t index, std::span<const float> logits) {
+                              EXPECT_EQ(index, static_cast<int64_t>(rows.size()));
+                              rows.push_back(Copy(logits));
+                            })
+                  .ok());
+  ASSERT_EQ(rows.size(), prompt_.size());
+  EXPECT_EQ(Copy(session->logits()), rows.back());
+  auto step = NewSession(64, 4);
+  for (size_t i = 0; i < prompt_.size(); ++i) {
+    ASSERT_TRUE(step->Feed({&prompt_[i], 1}).ok());
+    EXPECT_EQ(Copy(step->logits()), rows[i]);
+  }
+}
+
+TEST_F(SessionTest, PromptLongerThanTheContextSaysBothNumbersAndTheFix) {
+  auto session = NewSession(8, 4);
+  const Status status = session->Feed(prompt_);
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("prompt has 10 tokens, context is 8; use --ctx-size 256 (costs +"));
+  EXPECT_TRUE(session->tokens().empty());
+  EXPECT_TRUE(session->Feed(std::span(prompt_).first(8)).ok());
+  EXPECT_FALSE(session->Feed(std::span(prompt_).first(1)).ok());
+}
+
+TEST_F(SessionTest, UnknownTokenIsRefused) {
+  auto session = NewSession(64, 4);
+  for (const TokenId bad : {-1, 8}) {
+    const std::vector<TokenId> tokens = {1, bad};
+    const Status status = session->Feed(tokens);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("at index 1: the model's tokens are 0 to 7"));
+  }
+  EXPECT_TRUE(session->tokens().empty());
+}
+
+TEST_F(SessionTest, DefaultContextIsTheModelsOwn) {
+  auto session = NewSession(0, 4);
+  EXPECT_EQ(session->n_ctx(), 256);
+  EXPECT_THAT(session->plan().reason, HasSubstr("the model's own"));
+  EXPECT_EQ(session->kv_bytes(), session->plan().kv_bytes);
+}
+
+TEST_F(SessionTest, ImpossibleOptionsAreRefused) {
+  SessionOptions options;
+  options.n_batch = 0;
+  EXPECT_EQ(scripted_.engine->NewSession(options).status().code(), StatusCode::kInvalidArgument);
+  options = {};
+  options.n_ctx = -5;
+  EXPECT_EQ(scripted_.engine->NewSession(options).status().code(), StatusCode::kInvalidArgument);
+  options = {};
+  options.n_ctx = int64_t{1} << 40;
+  const Status status = scripted_.engine->NewSession(options).status();
+  EXPECT_EQ(status.code(), StatusCode::kOutOfBudget);
+}
+
+TEST(KvCache, LayersDoNotOverlapAndAreAligned) {
+  ModelShape shape;
+  shape.n_layers = 3;
+  shape.n_kv_heads = 2;
+  shape.head_dim = 32;
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
+    Result<KvCache> cache = KvCache::Allocate(shape, type, KvType::kF16, 7);
+    ASSERT_TRUE(cache.ok());
+    ASSERT_EQ(cache->layers().size(), 3u);
+    const uint8_t* end = nullptr;
+    for (const KvLayerView& layer : cache->layers()) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(layer.k) % 64, 0u);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(layer.v) % 64, 0u);
+      if (end != nullptr) {
+        EXPECT_GE(layer.k, end);
+      }
+      EXPECT_GE(layer.v, layer.KRow(1, 6) + KvRowBytes(type, 32));
+      end = layer.VRow(1, 6) + KvRowBytes(KvType::kF16, 32);
+    }
+    EXPECT_LE(end, cache->layers()[0].k + cache->n_bytes());
+  }
+}
+
+TEST(KvCache, HeadThatDoesNotFillBlocksIsUnsupportedInQ8) {
+  ModelShape shape;
+  shape.n_layers = 1;
+  shape.n_kv_heads = 1;
+  shape.head_dim = 80;
+  const Status status = KvCache::Allocate(shape, KvType::kQ8_0, KvType::kF16, 8).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("have 80"));
+  EXPECT_TRUE(KvCache::Allocate(shape, KvType::kF16, KvType::kF16, 8).ok());
+}
+
+}  // namespace
+}  // namespace pantry

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The logarithm of a token's probability, from F32 logits, summed in double in a fixed order.
+#pragma once
+
+#include <span>
+
+#include "base/strong_id.h"
+#include "engine/engine.h"
+
+namespace pantry {
+
+// log softmax(logits)[token]. The same bits for any number of threads. REQUIRES: 0 <= token < logits.size().
+double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId token);
+
+// The index of the largest logit, the lowest among equals. REQUIRES: logits not empty.
+TokenId BestToken(std::span<const float> logits);
+
+}  // namespace pantry
