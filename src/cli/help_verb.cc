@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// `pantry help [VERB]`: written from the table of flags.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "cli/flag_value.h"
+#include "cli/verbs.h"
+
+namespace pantry {
+namespace {
+
+constexpr std::string_view kOverview =
+    R"(pantry runs language models from GGUF files.
+
+  pantry run MODEL                         chat on a terminal
+  pantry run -m MODEL -p "a question"      one answer, on standard output alone
+  pantry run -m MODEL < question.txt       the same from a file or a pipe
+  pantry show MODEL                        what a model file holds
+  pantry tokenize -m MODEL -f FILE         token ids of a text
+  pantry template -m MODEL --messages FILE the prompt that a conversation becomes
+  pantry eval perplexity -m MODEL -f FILE  how well a model predicts a text
+  pantry version                           version, compiler, instruction sets
+  pantry completion bash|zsh|fish          completion script for a shell
+  pantry help VERB                         all flags of a verb
+
+`pantry MODEL.gguf` is `pantry run MODEL.gguf`. A MODEL is a path, or a name in the models folder: $PANTRY_MODELS, else
+$XDG_DATA_HOME/pantry/models, else ~/.local/share/pantry/models. Every flag has a twin in the environment: --ctx-size is
+PANTRY_CTX_SIZE. A flag goes before the environment, that before what the model recommends, that before the default.
+
+Exit codes: 0 done, 1 an error while running, 2 wrong usage, 3 a model or input file is missing, damaged or not
+supported, 4 does not fit in memory or context, 5 reading or writing failed, 130 interrupted.
+)";
+
+std::string_view Usage(Verb verb) {
+  switch (verb) {
+    case kRun: return "pantry run [-m] MODEL [-p TEXT | -f FILE] [flags]\n\nAnswers a prompt, or chats on a terminal.";
+    case kShow: return "pantry show [-m] MODEL [--tensors] [--effective] [--json]\n\nTells what a model file holds.";
+    case kTokenize:
+      return "pantry tokenize -m MODEL [-p TEXT | -f FILE] [--no-bos] [--parse-special] [--pieces]\n\n"
+             "Prints the token ids of a text on one line. A GGUF with a vocabulary only will do.";
+    case kTemplate:
+      return "pantry template (-m MODEL | --template-file FILE) --messages FILE [--var NAME=STRING]... [--now TIME]\n\n"
+             "Prints the prompt that a conversation becomes, byte for byte.";
+    case kEval:
+      return "pantry eval perplexity -m MODEL -f FILE [-c 512] [--chunks N] [--json]\n\nScores a model on a text as "
+             "llama.cpp does.";
+    case kVersion: return "pantry version";
+    case kCompletion:
+      return "pantry completion bash|zsh|fish\n\nPrints a completion script, e.g. for ~/.bashrc: source <(pantry "
+             "completion bash)";
+    default: return "";
+  }
+}
+
+// Breaks `text` into lines of at most `columns`, all but the first indented.
+std::string Wrap(std::string_view text, size_t indent, size_t columns) {
+  std::string out;
+  size_t used = indent;
+  while (!text.empty()) {
+    const size_t space = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, space);
+    if (used > indent && used + 1 + word.size() > columns) {
+      out += "\n" + std::string(indent, ' ');
+      used = indent;
+    } else if (used > indent) {
+      out += ' ';
+      ++used;
+    }
+    out += word;
+    used += word.size();
+    text.remove_prefix(std::min(space + 1, text.size()));
+  }
+  return out;
+}
+
+// Columns that UTF-8 text takes, for text without wide characters.
+size_t Columns(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string FlagHelp(const Flag& flag, const std::string& default_value) {
+  constexpr size_t kIndent = 34;
+  constexpr size_t kColumns = 110;
+  std::string head = fmt::format("  {}{}{}", flag.names, flag.value.empty() ? "" : " ", flag.value);
+  if (!flag.off_names.empty()) head += fmt::format(" ({})", flag.off_names);
+  std::string text(flag.help);
+  if (!flag.value.empty() && !default_value.empty()) text += fmt::format(" (default {})", default_value);
+  const std::string gap =
+      Columns(head) + 2 > kIndent ? "\n" + std::string(kIndent, ' ') : std::string(kIndent - Columns(head), ' ');
+  return head + gap + Wrap(text, kIndent, kColumns) + "\n";
+}
+
+}  // namespace
+
+std::string HelpText(Verb verb) {
+  if (verb == kNoVerb || verb == kHelp) return std::string(kOverview);
+  std::string out(Usage(verb));
+  out += '\n';
+  std::string_view group;
+  const CliOptions defaults;
+  ForEachField(defaults, [&](const Flag& flag, const auto& field) {
+    if ((flag.verbs & verb) == 0) return;
+    if (flag.group != group) out += fmt::format("\n{}\n", flag.group);
+    group = flag.group;
+    out += FlagHelp(flag, FormatField(field));
+  });
+  return out;
+}
+
+Status HelpVerb(VerbContext& context) {
+  std::vector<std::string>& words = context.invocation.words;
+  if (words.empty()) return context.output.Write(HelpText(kNoVerb));
+  const Verb verb = FindVerb(words.front());
+  if (verb == kNoVerb) return InvalidArgumentError("there is no command '{}'. See: pantry help", words.front());
+  words.erase(words.begin());
+  if (verb != kEval) PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
+  return context.output.Write(HelpText(verb));
+}
+
+}  // namespace pantry

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/model_path.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+namespace pantry {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kNamesShown = 5;
+
+std::string Variable(const Environment& environment, const std::string& name) {
+  const auto found = environment.find(name);
+  return found == environment.end() ? "" : found->second;
+}
+
+// $XDG_<kind>_HOME/pantry or ~/<fallback>/pantry; "" where neither is known.
+std::string OwnFolder(const Environment& environment, const std::string& variable, const std::string& fallback) {
+  if (const std::string dir = Variable(environment, variable); !dir.empty()) return dir + "/pantry";
+  const std::string home = Variable(environment, "HOME");
+  return home.empty() ? "" : home + "/" + fallback + "/pantry";
+}
+
+std::vector<std::string> ModelNames(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".gguf") names.push_back(it->path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+std::string ModelsFolder(const Environment& environment) {
+  if (const std::string dir = Variable(environment, "PANTRY_MODELS"); !dir.empty()) return dir;
+  const std::string own = OwnFolder(environment, "XDG_DATA_HOME", ".local/share");
+  return own.empty() ? "" : own + "/models";
+}
+
+std::string ChatsFolder(const Environment& environment) {
+  const std::string own = OwnFolder(environment, "XDG_DATA_HOME", ".local/share");
+  return own.empty() ? "" : own + "/chats";
+}
+
+std::string HistoryFile(const Environment& environment) {
+  const std::string own = OwnFolder(environment, "XDG_STATE_HOME", ".local/state");
+  return own.empty() ? "" : own + "/history";
+}
+
+Result<std::string> FindModel(const std::string& name, const Environment& environment) {
+  std::error_code error;
+  if (fs::exists(name, error)) {
+    if (fs::is_directory(name, error)) {
+      const std::vector<std::string> names = ModelNames(name);
+      return NotFoundError("cannot open model '{}': it is a folder. Try: {}", name,
+                           names.empty() ? "the path of a .gguf file" : fmt::format("{}/{}", name, names.front()));
+    }
+    return name;
+  }
+  const std::string folder = ModelsFolder(environment);
+  const bool is_path = name.find('/') != std::string::npos;
+  if (!folder.empty() && !is_path) {
+    for (const std::string& candidate : {fmt::format("{}/{}", folder, name), fmt::format("{}/{}.gguf", folder, name)}) {
+      if (fs::is_regular_file(candidate, error)) return candidate;
+    }
+  }
+  std::vector<std::string> names = is_path ? std::vector<std::string>() : ModelNames(folder);
+  if (names.size() > kNamesShown) names.resize(kNamesShown);
+  const bool is_set = !Variable(environment, "PANTRY_MODELS").empty();
+  const std::string looked =
+      is_path ? "" : fmt::format(" Looked in: ./, $PANTRY_MODELS ({}{}).", is_set ? "" : "not set: ", folder);
+  const std::string advice = names.empty() ? "the path of a .gguf file" : fmt::format("{}", fmt::join(names, ", "));
+  return NotFoundError("cannot open model '{}': No such file.{} Try: {}", name, looked, advice);
+}
+
+Result<std::string> ModelOf(Invocation& invocation) {
+  std::string name = invocation.options.model;
+  if (invocation.SourceOf("--model") != ValueSource::kFlag && !invocation.words.empty()) {
+    name = invocation.words.front();
+    invocation.words.erase(invocation.words.begin());
+  }
+  if (name.empty()) {
+    return InvalidArgumentError("no model given. Try: pantry {} -m MODEL.gguf", VerbName(invocation.verb));
+  }
+  return FindModel(name, invocation.environment);
+}
+
+}  // namespace pantry

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where models, chats and the history lie on this machine, and which file a model's name means.
+//
+// Models folder: $PANTRY_MODELS, else $XDG_DATA_HOME/pantry/models, else ~/.local/share/pantry/models. Plain files with real names.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+#include "cli/args.h"
+
+namespace pantry {
+
+std::string ModelsFolder(const Environment& environment);
+std::string ChatsFolder(const Environment& environment);  // saved conversations
+std::string HistoryFile(const Environment& environment);  // lines typed; "" where there is no home
+
+// A path as it is, else NAME or NAME.gguf in the models folder. kNotFound says where it looked and what is there.
+Result<std::string> FindModel(const std::string& name, const Environment& environment);
+
+// The model of an invocation: -m, or its first word (taken out of the words). kInvalidArgument when there is none.
+Result<std::string> ModelOf(Invocation& invocation);
+
+}  // namespace pantry

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/open_engine.h"
+
+#include <algorithm>
+
+#include "base/units.h"
+#include "cli/interrupt.h"
+#include "sys/memory_info.h"
+
+namespace pantry {
+
+Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path) {
+  const CliOptions& options = context.options();
+  if (options.threads < -1 || options.threads > 1024) {
+    return InvalidArgumentError("--threads: expected -1 (physical cores) or 1 to 1024, found {}", options.threads);
+  }
+  if (options.threads_batch >= 0 && options.threads_batch != options.threads) {
+    context.console.Warning(
+        "--threads-batch: no effect here because one set of threads (--threads) does prompt and answer");
+  }
+  EngineOptions engine_options;
+  engine_options.n_threads = std::max(options.threads, 0);
+  engine_options.isa = options.isa;
+  const auto progress = [&context](int64_t n_done, int64_t n_total) {
+    context.console.Progress(fmt::format("loading {} / {}", FormatBytes(n_done), FormatBytes(n_total)));
+    return !Interrupted();
+  };
+  Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
+  context.console.EndProgress();
+  return engine;
+}
+
+Result<SessionOptions> SessionOptionsOf(const CliOptions& options) {
+  if (options.ctx_size < 0)
+    return InvalidArgumentError("--ctx-size: expected 0 (the model's) or more, found {}", options.ctx_size);
+  if (options.batch_size < 1)
+    return InvalidArgumentError("--batch-size: expected 1 or more, found {}", options.batch_size);
+  if (options.ubatch_size < 1)
+    return InvalidArgumentError("--ubatch-size: expected 1 or more, found {}", options.ubatch_size);
+  SessionOptions session;
+  session.n_ctx = options.ctx_size;
+  session.n_batch = std::min(options.batch_size, options.ubatch_size);
+  session.k_type = options.cache_type_k;
+  session.v_type = options.cache_type_v;
+  return session;
+}
+
+std::string ModeLine(Engine& engine, const Session* session) {
+  std::string line = fmt::format("mode: resident (model {} in memory)", FormatBytes(engine.model().weight_bytes()));
+  if (session != nullptr)
+    line += fmt::format(" · context {} (KV {})", session->n_ctx(), FormatBytes(session->kv_bytes()));
+  const int n_threads = engine.pool().n_threads();
+  return line + fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
+}
+
+std::string MemoryFigure() {
+  const int64_t now = ResidentSetBytes();
+  const int64_t peak = PeakResidentSetBytes();
+  const int64_t available = AvailableMemoryBytes();
+  if (peak < 0) return "RSS unknown";
+  if (now < 0 || available < 0) return fmt::format("RSS {:.1f} GB", static_cast<double>(peak) * 1e-9);
+  return fmt::format("RSS {:.1f}/{:.1f} GB", static_cast<double>(peak) * 1e-9,
+                     static_cast<double>(now + available) * 1e-9);
+}
+
+}  // namespace pantry

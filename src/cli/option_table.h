@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of flags: how each field of CliOptions is spelled, which verbs know it, and what help says about it.
+//
+// Parsing, environment twins, help, shell completion and `show --effective` all walk this one table with ForEachField().
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "cli/options.h"
+
+namespace pantry {
+
+enum Verb : uint32_t {
+  kNoVerb = 0,
+  kRun = 1,
+  kShow = 2,
+  kTokenize = 4,
+  kTemplate = 8,
+  kEval = 16,
+  kVersion = 32,
+  kHelp = 64,
+  kCompletion = 128,
+};
+inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval;
+inline constexpr uint32_t kEveryVerb = kModelVerbs | kVersion | kHelp | kCompletion;
+
+struct Flag {
+  std::string_view names;  // every spelling; the first long one is the flag's name and gives the environment twin
+  std::string_view value;  // what stands for the value in help; "": a switch
+  uint32_t verbs;
+  std::string_view group;  // heading in help
+  std::string_view help;
+  // Spellings that switch it off. gcc warns of rows without it unless it has an initialiser.
+  std::string_view off_names = {};  // NOLINT(readability-redundant-member-init)
+};
+
+// Calls visit(const Flag&, field&) for every field. `Options` is CliOptions or const CliOptions.
+template <typename Options, typename Visit>
+void ForEachField(Options& o, Visit&& visit) {
+  constexpr uint32_t kPrompting = kRun | kShow;  // show: for --effective
+  constexpr uint32_t kComputing = kRun | kEval | kShow;
+  visit(Flag{"-m, --model", "PATH", kModelVerbs, "Model",
+             "GGUF file, or a name in the models folder; of a sharded model, the first shard"},
+        o.model);
+
+  visit(Flag{"-p, --prompt", "TEXT", kRun | kTokenize, "Prompt",
+             "the prompt; without -p and -f: standard input, or a chat on a terminal"},
+        o.prompt);
+  visit(Flag{"-f, --file", "FILE", kRun | kTokenize | kEval, "Prompt", "read the text from FILE (after that of -p)"},
+        o.file);
+  visit(Flag{"-sys, --system-prompt", "TEXT", kRun, "Prompt", "the system message"}, o.system_prompt);
+  visit(Flag{"-sysf, --system-prompt-file", "FILE", kRun, "Prompt", "read the system message from FILE"},
+        o.system_file);
+  visit(Flag{"-cnv, --conversation", "", kRun, "Prompt", "use the model's chat template (the default where it has one)",
+             "-no-cnv, --no-cnv, --no-conversation"},
+        o.conversation);
+  visit(Flag{"-i, --interactive", "", kRun, "Prompt", "go on chatting after the first prompt"}, o.interactive);
+  visit(Flag{"-st, --single-turn", "", kRun, "Prompt", "leave the chat after one answer"}, o.single_turn);
+  visit(Flag{"-e, --escape", "", kRun | kTokenize, "Prompt", "read \\n, \\t, \\\\ and \\\" in the text of -p",
+             "--no-escape"},
+        o.escape);
+  visit(Flag{"--parse-special", "", kRun | kTokenize, "Prompt",
+             "read control tokens such as <|im_end|> in the text (run: with --no-cnv)"},
+        o.parse_special);
+  visit(Flag{"--chat-template", "JINJA", kRun, "Prompt",
+             "use this template instead of the model's: Jinja text, or 'chatml'"},
+        o.chat_template);
+  visit(Flag{"--chat-template-file", "FILE", kRun, "Prompt", "read the template from FILE"}, o.chat_template_file);
+  visit(Flag{"--chat-template-kwargs", "JSON", kRun, "Prompt",
+             "further template variables, e.g. '{\"enable_thinking\": false}'"},
+        o.chat_template_kwargs);
+
+  visit(Flag{"-n, --predict, --n-predict", "N", kPrompting, "Answer",
+             "tokens to write at most; -1: until the model ends"},
+        o.predict);
+  visit(Flag{"--stop, -r, --reverse-prompt", "TEXT", kRun, "Answer",
+             "end the answer where TEXT would appear; may be given several times"},
+        o.stop);
+  visit(Flag{"--ignore-eos", "", kRun, "Answer", "go on after the model wants to end"}, o.ignore_eos);
+  visit(Flag{"-sp, --special", "", kRun, "Answer", "show control tokens in the answer"}, o.special);
+
+  visit(Flag{"-s, --seed", "N", kPrompting, "Sampling", "the same seed gives the same text; -1: random"}, o.seed);
+  visit(Flag{"--temp, --temperature", "X", kPrompting, "Sampling",
+             "0: always the most probable token; higher: more varied"},
+        o.sampling.temperature);
+  visit(Flag{"--top-k", "N", kPrompting, "Sampling", "choose among the N most probable; 0: all"}, o.sampling.top_k);
+  visit(Flag{"--top-p", "X", kPrompting, "Sampling", "choose among the smallest set with probability X; 1: all"},
+        o.sampling.top_p);
+  visit(Flag{"--min-p", "X", kPrompting, "Sampling", "drop tokens less probable than X times the best; 0: off"},
+        o.sampling.min_p);
+  visit(Flag{"--typical, --typical-p", "X", kPrompting, "Sampling", "locally typical sampling; 1: off"},
+        o.sampling.typical_p);
+  visit(Flag{"--repeat-penalty", "X", kPrompting, "Sampling", "make recent tokens less probable; 1: off"},
+        o.sampling.repeat_penalty);
+  visit(Flag{"--repeat-last-n", "N", kPrompting, "Sampling", "tokens that penalties look back on; 0: off, -1: all"},
+        o.sampling.repeat_last_n);
+  visit(Flag{"--presence-penalty", "X", kPrompting, "Sampling", "subtracted once for a token that occurred"},
+        o.sampling.presence_penalty);
+  visit(Flag{"--frequency-penalty", "X", kPrompting, "Sampling", "subtracted for every occurrence"},
+        o.sampling.frequency_penalty);
+  visit(Flag{"-l, --logit-bias", "ID±B", kRun, "Sampling",
+             "add B to token ID's logit, e.g. 198-2.5 or 198-inf; may be given several times"},
+        o.sampling.logit_bias);
+
+  visit(Flag{"-c, --ctx-size", "N", kComputing, "Computing",
+             "context in tokens; 0: the model's, cut to what memory allows (eval: 512)"},
+        o.ctx_size);
+  visit(Flag{"-t, --threads", "N", kComputing, "Computing", "threads; -1: physical cores"}, o.threads);
+  visit(Flag{"-tb, --threads-batch", "N", kComputing, "Computing", "threads for the prompt; no effect here beside -t"},
+        o.threads_batch);
+  visit(Flag{"-b, --batch-size", "N", kComputing, "Computing", "tokens of the prompt handed over at once"},
+        o.batch_size);
+  visit(Flag{"-ub, --ubatch-size", "N", kComputing, "Computing",
+             "tokens of the prompt computed together (never more than -b)"},
+        o.ubatch_size);
+  visit(Flag{"-ctk, --cache-type-k", "TYPE", kComputing, "Computing", "number format of cached keys: f32, f16, q8_0"},
+        o.cache_type_k);
+  visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing, "Computing", "number format of cached values: f32, f16, q8_0"},
+        o.cache_type_v);
+  visit(Flag{"--isa", "NAME", kComputing, "Computing", "force an instruction set: scalar, avx2, avx512-vnni"}, o.isa);
+
+  visit(Flag{"--tensors", "", kShow, "Output", "list the tensors too"}, o.tensors);
+  visit(Flag{"--effective", "", kShow, "Output", "list every setting, its value and where that came from"},
+        o.effective);
+  visit(Flag{"--json", "", kShow | kEval, "Output", "print JSON"}, o.json);
+  visit(Flag{"--no-bos", "", kTokenize, "Output", "do not add the tokens that the model puts around a text"}, o.no_bos);
+  visit(Flag{"--pieces", "", kTokenize, "Output", "one token a line, with its text"}, o.pieces);
+  visit(Flag{"--template-file", "FILE", kTemplate, "Template", "a Jinja template, instead of a model's"},
+        o.template_file);
+  visit(Flag{"--messages", "FILE", kTemplate, "Template",
+             "the conversation: JSON with messages, tools, add_generation_prompt; -: standard input"},
+        o.messages);
+  visit(Flag{"--var", "NAME=STRING", kTemplate, "Template",
+             "a template variable such as bos_token; may be given several times"},
+        o.var);
+  visit(Flag{"--now", "TIME", kTemplate, "Template", "what the template's clock says: 'YYYY-MM-DD HH:MM:SS'"}, o.now);
+  visit(Flag{"--chunks", "N", kEval, "Evaluation", "windows to score; -1: all"}, o.chunks);
+
+  visit(Flag{"-v, --verbose", "", kModelVerbs, "Messages", "say everything"}, o.verbose);
+  visit(Flag{"-lv, --verbosity", "N", kModelVerbs, "Messages",
+             "0 errors, 1 warnings, 2 also progress and figures, 3 everything"},
+        o.verbosity);
+  visit(Flag{"--log-file", "FILE", kModelVerbs, "Messages", "append all messages to FILE"}, o.log_file);
+  visit(Flag{"--no-color", "", kModelVerbs, "Messages", "no colours (as NO_COLOR does)"}, o.no_color);
+  visit(Flag{"-h, --help", "", kEveryVerb, "Messages", "show this"}, o.help);
+}
+
+}  // namespace pantry

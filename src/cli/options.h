@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// CliOptions are all settings a person can give, with their defaults; option_table.h says how each is spelled.
+//
+// One aggregate for all verbs: a verb reads the fields that option_table.h allows it. Precedence of a value: flag, then environment
+// (PANTRY_<FLAG>), then the model's own recommendation (general.sampling.*), then the default below.
+// Threads: a value.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "text/sampler.h"
+
+namespace pantry {
+
+// Spellings follow llama.cpp's where it has the same setting, so that scripts and habits carry over.
+struct CliOptions {
+  std::string model;  // a path, or a name in the models folder
+
+  // What the model is asked.
+  std::string prompt;
+  std::string file;  // read after `prompt`
+  std::string system_prompt;
+  std::string system_file;           // read after `system_prompt`
+  std::optional<bool> conversation;  // use the chat template; unset: when the model has one
+  bool interactive = false;          // go on chatting after the first prompt
+  bool single_turn = false;          // leave the chat after one answer
+  bool escape = false;         // read \n and the like in `prompt`; off, since a path or a formula may hold backslashes
+  bool parse_special = false;  // read control tokens in text; off, since typed text must not end a turn
+  std::string chat_template;   // Jinja source, or the name of a built-in one
+  std::string chat_template_file;
+  std::string chat_template_kwargs;  // a JSON object of further template variables
+
+  // How the answer is written.
+  int64_t predict = -1;  // tokens; -1: until the model ends
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  bool special = false;      // show control tokens
+  int64_t seed = -1;         // -1: random
+  SamplingOptions sampling;  // its seed is unused here
+
+  // How it is computed.
+  int64_t ctx_size = 0;  // positions; 0: the model's, cut to what memory allows
+  int32_t threads = -1;  // -1: physical cores
+  int32_t threads_batch = -1;
+  int32_t batch_size = 2048;  // llama.cpp's names: tokens given to the engine at once ...
+  int32_t ubatch_size = 512;  // ... and computed together; the smaller of the two counts
+  KvType cache_type_k = KvType::kF16;
+  KvType cache_type_v = KvType::kF16;
+  std::optional<Isa> isa;
+
+  // What is said on standard error.
+  bool verbose = false;
+  int32_t verbosity = 2;  // 0 errors, 1 warnings, 2 also mode, progress and footer, 3 everything
+  std::string log_file;
+  bool no_color = false;
+
+  // Single verbs.
+  bool json = false;
+  bool tensors = false;
+  bool effective = false;
+  bool no_bos = false;
+  bool pieces = false;
+  std::string template_file;
+  std::string messages;
+  std::vector<std::string> var;  // NAME=STRING
+  std::string now;               // what the template's clock says
+  int64_t chunks = -1;
+  bool help = false;
+};
+
+}  // namespace pantry

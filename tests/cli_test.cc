@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program as a user runs it: what goes to which stream, exit codes, messages.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/test_paths.h"
+
+namespace pantry {
+namespace {
+
+using ::pantry::testing::DemoModel;
+using ::pantry::testing::TestData;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+using Args = std::vector<std::string>;
+using Variables = std::map<std::string, std::string>;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+
+struct Surroundings {
+  std::string input;     // standard input
+  Variables variables;   // added to an environment that holds PATH and HOME only
+  std::string out_path;  // standard output goes here instead of to Outcome::out
+  std::function<void(pid_t child)> on_start;
+  bool close_out = false;  // nobody reads standard output
+  std::string program = std::string(PANTRY_BINARY_DIR) + "/bin/pantry";
+};
+
+std::string Drain(int fd) {
+  std::string text;
+  char buffer[1 << 14];
+  ssize_t n = 0;
+  while ((n = read(fd, buffer, sizeof buffer)) > 0) text.append(buffer, static_cast<size_t>(n));
+  close(fd);
+  return text;
+}
+
+// Runs a program to its end.
+Outcome Execute(const Args& args, const Surroundings& setup = {}) {
+  int in[2];
+  int out[2];
+  int err[2];
+  EXPECT_EQ(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC) | pipe2(err, O_CLOEXEC), 0);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, in[0], 0);
+  if (setup.out_path.empty()) {
+    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+  } else {
+    posix_spawn_file_actions_addopen(&actions, 1, setup.out_path.c_str(), O_WRONLY, 0);
+  }
+  posix_spawn_file_actions_adddup2(&actions, err[1], 2);
+
+  Args words = {setup.program};
+  words.insert(words.end(), args.begin(), args.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const char* path = std::getenv("PATH");
+  Args variables = {"HOME=/nonexistent", std::string("PATH=") + (path != nullptr ? path : "/usr/bin:/bin")};
+  for (const auto& [name, value] : setup.variables) variables.emplace_back(name).append("=").append(value);
+  std::vector<char*> envp;
+  for (std::string& variable : variables) envp.push_back(variable.data());
+  envp.push_back(nullptr);
+
+  Outcome outcome;
+  if (setup.close_out) close(out[0]);
+  pid_t child = 0;
+  const int error = posix_spawn(&child, setup.program.c_str(), &actions, nullptr, argv.data(), envp.data());
+  posix_spawn_file_actions_destroy(&actions);
+  close(in[0]);
+  close(out[1]);
+  close(err[1]);
+  EXPECT_EQ(error, 0) << setup.program;
+  if (error != 0) return outcome;
+  if (setup.on_start) setup.on_start(child);
+  std::thread reader([&] { outcome.err = Drain(err[0]); });
+  std::thread writer([&] {
+    (void)!write(in[1], setup.input.data(), setup.input.size());
+    close(in[1]);
+  });
+  if (!setup.close_out) outcome.out = Drain(out[0]);
+  writer.join();
+  reader.join();
+  int status = 0;
+  waitpid(child, &status, 0);
+  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  return outcome;
+}
+
+std::string Model() { return TestData("models/tiny-llama.gguf"); }
+
+// A file that is gone when the test is over.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& text, const std::string& suffix = "") {
+    static int count = 0;
+    path_ = std::filesystem::temp_directory_path() /
+            ("pantry-cli-test-" + std::to_string(getpid()) + "-" + std::to_string(count++) + suffix);
+    std::ofstream(path_, std::ios::binary) << text;
+  }
+  ~TemporaryFile() { std::filesystem::remove(path_); }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(Program, AnswerAloneIsOnStandardOutput) {
+  const Outcome outcome = Execute({"run", "-m", Model(), "-p", "Hello", "-n", "8", "--seed", "1", "--no-cnv"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.out.ends_with("\n"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("mode:")));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("tok/s")));
+  EXPECT_THAT(outcome.err, HasSubstr("mode: resident"));
+  EXPECT_THAT(outcome.err, ContainsRegex("[0-9]+ tok · [0-9.]+ tok/s · TTFT [0-9.]+s · RSS [0-9.]+/[0-9.]+ GB"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("\r"))) << "no redrawing where there is no terminal";
+  EXPECT_THAT(outcome.err, Not(HasSubstr("\x1b")));
+}
+
+TEST(Program, QuietKeepsStandardErrorEmpty) {
+  EXPECT_THAT(Execute({"run", "-m", Model(), "-p", "Hi", "-n", "2", "-lv", "0"}).err, IsEmpty());
+}
+
+TEST(Program, SameSeedSameTextAndAnotherSeedAnother) {
+  const Args args = {"run", "-m",       Model(),  "-p",  "Once",         "-n",
+                     "24",  "--no-cnv", "--temp", "1.5", "--ignore-eos", "--seed"};
+  const auto with_seed = [&](const std::string& seed) {
+    Args all = args;
+    all.push_back(seed);
+    return Execute(all).out;
+  };
+  EXPECT_EQ(with_seed("7"), with_seed("7"));
+  EXPECT_NE(with_seed("7"), with_seed("8"));
+}
+
+TEST(Program, GreedyIgnoresTheSeedAndTheThreads) {
+  const Args args = {"run", "-m", Model(), "-p", "Once", "-n", "16", "--no-cnv", "--temp", "0", "--ignore-eos"};
+  const auto with = [&](const Args& more) {
+    Args all = args;
+    all.insert(all.end(), more.begin(), more.end());
+    return Execute(all).out;
+  };
+  const std::string expected = with({"--seed", "1", "-t", "1"});
+  EXPECT_EQ(with({"--seed", "2", "-t", "2"}), expected);
+  EXPECT_EQ(with({"-ub", "1"}), expected);
+}
+
+TEST(Program, PromptComesFromFlagFileOrStandardInputAlike) {
+  const TemporaryFile file("Tell me\n");
+  const Args args = {"run", "-m", Model(), "-n", "8", "--temp", "0"};
+  const auto with = [&](const Args& more, const std::string& input) {
+    Args all = args;
+    all.insert(all.end(), more.begin(), more.end());
+    Surroundings setup;
+    setup.input = input;
+    return Execute(all, setup).out;
+  };
+  const std::string expected = with({"-p", "Tell me"}, "");
+  EXPECT_EQ(with({"-f", file.path()}, ""), expected);
+  EXPECT_EQ(with({}, "Tell me\n"), expected);
+}
+
+TEST(Program, BareModelAndLeadingFlagsMeanRun) {
+  EXPECT_EQ(Execute({Model(), "-p", "x", "-n", "1"}).exit_code, 0);
+  EXPECT_EQ(Execute({"-m", Model(), "-p", "x", "-n", "1"}).exit_code, 0);
+}
+
+TEST(Program, ModelIsFoundByNameInTheModelsFolder) {
+  Surroundings setup;
+  setup.variables["PANTRY_MODELS"] = TestData("models");
+  EXPECT_EQ(Execute({"tokenize", "-m", "tiny-llama", "-p", "a"}, setup).exit_code, 0);
+  EXPECT_EQ(Execute({"tokenize", "-m", "tiny-llama.gguf", "-p", "a"}, setup).exit_code, 0);
+  const Outcome missing = Execute({"tokenize", "-m", "tiny-lama", "-p", "a"}, setup);
+  EXPECT_EQ(missing.exit_code, 3);
+  EXPECT_THAT(missing.err,
+              StartsWith("error: cannot open model 'tiny-lama': No such file. Looked in: ./, $PANTRY_MODELS"));
+  EXPECT_THAT(missing.err, HasSubstr("Try: tiny-"));
+}
+
+TEST(Program, MissingModelSaysWhereItLooked) {
+  const Outcome outcome = Execute({"run", "-m", "no-such.gguf", "-p", "x"});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.out, IsEmpty());
+  EXPECT_THAT(outcome.err,
+              StartsWith("error: cannot open model 'no-such.gguf': No such file. Looked in: ./, $PANTRY_MODELS"));
+}
+
+TEST(Program, ZipInsteadOfAModelIsNamed) {
+  const TemporaryFile zip(std::string("PK\x03\x04") + std::string(200, 'x'), ".gguf");
+  const Outcome outcome = Execute({"run", "-m", zip.path(), "-p", "x"});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("is not a GGUF"));
+  EXPECT_THAT(outcome.err, HasSubstr("zip"));
+}
+
+TEST(Program, UsageErrorsExitWithTwo) {
+  const std::vector<std::pair<Args, std::string>> cases = {
+      {{"frobnicate"}, "neither a command nor a model file"},
+      {{"rnu"}, "Did you mean 'run'?"},
+      {{"serve"}, "not available in this version"},
+      {{"run"}, "no model given"},
+      {{"run", "-m", Model(), "--tmep", "1"}, "Did you mean --temp?"},
+      {{"run", "-m", Model(), "-p", "x", "--temp", "-3"}, "temp"},
+      {{"run", "-m", Model(), "-p", "x", "--top-p", "7"}, "top"},
+      {{"run", "-m", Model(), "-p", "x", "-n", "-7"}, "--predict"},
+      {{"run", "-m", Model(), "-p", "x", "-t", "-5"}, "--threads"},
+      {{"run", "-m", Model(), "-p", "x", "-b", "0"}, "--batch-size"},
+      {{"run", "-m", Model(), "-p", "x", "--memory", "6G"}, "not available in this version"},
+      {{"run", Model(), "hello"}, "a prompt goes after -p"},
+      {{"tokenize", "-m", Model(), "--temp", "1"}, "not a flag of 'pantry tokenize'"},
+      {{"template", "-m", Model()}, "--messages"},
+      {{"eval", "-m", Model(), "-f", "x"}, "pantry eval perplexity"},
+      {{"completion", "csh"}, "bash, zsh or fish"},
+      {{"help", "frobnicate"}, "no command 'frobnicate'"},
+  };
+  for (const auto& [args, message] : cases) {
+    const Outcome outcome = Execute(args);
+    EXPECT_EQ(outcome.exit_code, 2) << message << "\n" << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("error: "));
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+}
+
+TEST(Program, MissingInputFilesAreErrors) {
+  for (const Args& args : std::vector<Args>{{"run", "-m", Model(), "-f", "/no/such"},
+                                            {"tokenize", "-m", Model(), "-f", "/no/such"},
+                                            {"eval", "perplexity", "-m", Model(), "-f", "/no/such"},
+                                            {"run", "-m", Model(), "-f", "/"}}) {
+    const Outcome outcome = Execute(args);
+    EXPECT_EQ(outcome.exit_code, 3) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("error: "));
+  }
+}
+
+TEST(Program, FullDeviceIsAnIoError) {
+  Surroundings setup;
+  setup.out_path = "/dev/full";
+  for (const Args& args : std::vector<Args>{
+           {"version"}, {"tokenize", "-m", Model(), "-p", "x"}, {"run", "-m", Model(), "-p", "x", "-n", "2"}}) {
+    const Outcome outcome = Execute(args, setup);
+    EXPECT_EQ(outcome.exit_code, 5);
+    EXPECT_THAT(outcome.err, HasSubstr("error: cannot write to standard output"));
+  }
+}
+
+TEST(Program, ReaderThatLeavesEndsItQuietly) {
+  Surroundings setup;
+  setup.close_out = true;
+  const Outcome outcome = Execute({"run", "-m", Model(), "-p", "x", "-n", "4", "-lv", "1"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.err, IsEmpty());
+}
+
+TEST(Program, CtrlCWhileWaitingForInputExitsWith130) {
+  const std::string fifo = TemporaryFile("").path() + ".fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  Surroundings setup;
+  setup.on_start = [&](pid_t child) {
+    const int fd = open(fifo.c_str(), O_WRONLY | O_CLOEXEC);  // returns once the program waits for the text
+    kill(child, SIGINT);
+    close(fd);
+  };
+  const Outcome outcome = Execute({"tokenize", "-m", Model(), "-f", fifo}, setup);
+  std::filesystem::remove(fifo);
+  EXPECT_EQ(outcome.exit_code, 130);
+  EXPECT_THAT(outcome.out, IsEmpty());
+  EXPECT_THAT(outcome.err, IsEmpty());
+}
+
+TEST(Program, PromptThatDoesNotFitSaysBothNumbers) {
+  const Outcome outcome = Execute({"run", "-m", Model(), "-p", std::string(300, 'x'), "-c", "32", "--no-cnv"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  EXPECT_THAT(outcome.err, ContainsRegex("prompt has [0-9]+ tokens, context is 32"));
+}
+
+TEST(Program, EnvironmentTwinsWorkAndUnknownOnesWarn) {
+  Surroundings setup;
+  setup.variables = {
+      {"PANTRY_MODEL", Model()}, {"PANTRY_PREDICT", "3"}, {"PANTRY_PROMPT", "Hi"}, {"PANTRY_TEMPP", "1"}};
+  const Outcome outcome = Execute({"run", "--ignore-eos"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("3 tok · "));
+  EXPECT_THAT(outcome.err,
+              HasSubstr("warning: unknown environment variable PANTRY_TEMPP has no effect. Did you mean PANTRY_TEMP?"));
+  EXPECT_THAT(Execute({"run", "--ignore-eos", "-n", "2"}, setup).err, HasSubstr("2 tok · "))
+      << "a flag goes before the environment";
+}
+
+TEST(Program, CompatibilityFlagsSayWhyTheyDoNothing) {
+  const Outcome outcome = Execute({"run", "-m", Model(), "-p", "x", "-n", "1", "-ngl", "99", "-fa", "on", "--no-mmap"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("-ngl: no effect here because"));
+  EXPECT_THAT(outcome.err, HasSubstr("-fa: no effect here because"));
+  EXPECT_THAT(outcome.err, HasSubstr("--no-mmap: no effect here because"));
+}
+
+TEST(Tokenize, PrintsIdsOnOneLine) {
+  const Outcome outcome = Execute({"tokenize", "-m", Model(), "-p", "two\nlines"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1);
+  EXPECT_THAT(outcome.out, ContainsRegex("^[0-9]+( [0-9]+)*\n$"));
+  const TemporaryFile file("two\nlines");
+  EXPECT_EQ(Execute({"tokenize", "-m", Model(), "-f", file.path()}).out, outcome.out);
+  Surroundings setup;
+  setup.input = "two\nlines";
+  EXPECT_EQ(Execute({"tokenize", "-m", Model()}, setup).out, outcome.out);
+}
+
+TEST(Tokenize, EmptyTextWithoutBosIsAnEmptyLine) {
+  EXPECT_EQ(Execute({"tokenize", "-m", Model(), "-p", "", "--no-bos"}).out, "\n");
+}
+
+TEST(Tokenize, ControlTokensAreReadOnlyWhenAsked) {
+  const std::string text = "<|im_end|>";
+  const std::string plain = Execute({"tokenize", "-m", Model(), "-p", text, "--no-bos"}).out;
+  const std::string special = Execute({"tokenize", "-m", Model(), "-p", text, "--no-bos", "--parse-special"}).out;
+  EXPECT_GT(std::count(plain.begin(), plain.end(), ' '), 2);
+  EXPECT_EQ(std::count(special.begin(), special.end(), ' '), 0) << special;
+}
+
+TEST(Tokenize, PiecesShowTheTextOfEachToken) {
+  const Outcome outcome = Execute({"tokenize", "-m", Model(), "-p", "a\"b", "--no-bos", "--pieces"});
+  std::string text;
+  std::string line;
+  for (std::istringstream lines(outcome.out); std::getline(lines, line);) {
+    text += nlohmann::json::parse(line.substr(line.find('\t') + 1)).get<std::string>();
+  }
+  EXPECT_EQ(text, "a\"b");
+}
+
+TEST(Template, RendersAFileByteForByte) {
+  const TemporaryFile source(
+      "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ strftime_now('%Y-%m-%d "
+      "%H:%M') }}");
+  const TemporaryFile messages(
+      R"({"messages": [{"role": "user", "content": "h\u00e9\n"}], "tools": null, "add_generation_prompt": true})");
+  const Outcome outcome = Execute({"template", "--template-file", source.path(), "--messages", messages.path(), "--var",
+                                   "bos_token=<s>", "--now", "2025-01-15 12:34:56"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "<s>[user]h\u00e9\n2025-01-15 12:34");
+}
+
+TEST(Template, RefusalGoesToStandardErrorWithThree) {
+  const TemporaryFile source("{{ raise_exception('only tea, no coffee') }}");
+  const TemporaryFile messages(R"({"messages": []})");
+  const Outcome outcome = Execute({"template", "--template-file", source.path(), "--messages", messages.path()});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.out, IsEmpty());
+  EXPECT_THAT(outcome.err, HasSubstr("only tea, no coffee"));
+}
+
+TEST(Template, SyntaxErrorNamesLineAndColumn) {
+  const TemporaryFile source("fine\n{% if %}");
+  const TemporaryFile messages(R"({"messages": []})");
+  const Outcome outcome = Execute({"template", "--template-file", source.path(), "--messages", messages.path()});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("line 2"));
+}
+
+TEST(Template, BrokenMessagesAreAnError) {
+  const TemporaryFile source("x");
+  const TemporaryFile messages("{\"messages\": [");
+  EXPECT_EQ(Execute({"template", "--template-file", source.path(), "--messages", messages.path()}).exit_code, 3);
+  EXPECT_EQ(
+      Execute({"template", "--template-file", source.path(), "--messages", source.path(), "--now", "noon"}).exit_code,
+      2);
+}
+
+TEST(Eval, PerplexityAsJsonHasItsKeys) {
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "The quick brown fox jumps over the lazy dog. ";
+  const TemporaryFile file(text);
+  const Outcome outcome =
+      Execute({"eval", "perplexity", "-m", Model(), "-f", file.path(), "-c", "64", "--chunks", "3", "--json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const nlohmann::json json = nlohmann::json::parse(outcome.out);
+  EXPECT_GT(json.at("ppl").get<double>(), 1.0);
+  EXPECT_GT(json.at("ppl_stderr").get<double>(), 0.0);
+  EXPECT_EQ(json.at("tokens").get<int>(), 3 * 31);
+  EXPECT_EQ(json.at("chunks").get<int>(), 3);
+}
+
+TEST(Eval, TooShortATextIsAUsageError) {
+  const TemporaryFile file("short");
+  const Outcome outcome = Execute({"eval", "perplexity", "-m", Model(), "-f", file.path()});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("error: "));
+}
+
+TEST(Show, TellsTheModelAndItsJsonParses) {
+  const Outcome human = Execute({"show", Model(), "--tensors"});
+  EXPECT_EQ(human.exit_code, 0) << human.err;
+  for (const char* part : {"architecture", "tokenizer", "chat template", "metadata", "token_embd.weight"})
+    EXPECT_THAT(human.out, HasSubstr(part));
+  const nlohmann::json json =
+      nlohmann::json::parse(Execute({"show", Model(), "--json", "--tensors", "--effective"}).out);
+  EXPECT_EQ(json.at("shape").at("architecture"), "llama");
+  EXPECT_EQ(json.at("tensors").size(), json.at("n_tensors").get<size_t>());
+  EXPECT_EQ(json.at("effective").at("temp").at("source"), "default");
+}
+
+TEST(Show, EffectiveSettingsNameTheirSource) {
+  Surroundings setup;
+  setup.variables["PANTRY_TOP_K"] = "5";
+  const Outcome outcome = Execute({"show", Model(), "--effective", "--temp", "0.25"}, setup);
+  EXPECT_THAT(outcome.out, ContainsRegex("--temp +0.25 +flag"));
+  EXPECT_THAT(outcome.out, ContainsRegex("--top-k +5 +environment"));
+  EXPECT_THAT(outcome.out, ContainsRegex("--min-p +0.05 +default"));
+}
+
+TEST(Help, EveryVerbHasHelpWithItsFlags) {
+  for (const std::string verb : {"run", "show", "tokenize", "template", "eval"}) {
+    const Outcome outcome = Execute({"help", verb});
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_THAT(outcome.out, HasSubstr("--model"));
+    EXPECT_EQ(Execute({verb, "--help"}).out, outcome.out);
+  }
+  EXPECT_EQ(Execute({"--help"}).out, Execute({"help"}).out);
+}
+
+TEST(Version, NamesVersionCompilerAndInstructionSet) {
+  const Outcome outcome = Execute({"version"});
+  EXPECT_THAT(outcome.out, ContainsRegex("^pantry [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("scalar"));
+  EXPECT_EQ(Execute({"--version"}).out, outcome.out);
+}
+
+TEST(Completion, ScriptsParse) {
+  for (const std::string shell : {"bash", "zsh", "fish"}) {
+    const Outcome script = Execute({"completion", shell});
+    EXPECT_EQ(script.exit_code, 0);
+    EXPECT_THAT(script.out, HasSubstr("ctx-size"));
+    Surroundings setup;
+    setup.program = "/bin/" + shell;
+    if (!std::filesystem::exists(setup.program)) setup.program = "/usr/bin/" + shell;
+    if (!std::filesystem::exists(setup.program)) continue;
+    const TemporaryFile file(script.out);
+    const Outcome parsed = Execute({"-n", file.path()}, setup);
+    EXPECT_EQ(parsed.exit_code, 0) << parsed.err;
+  }
+}
+
+TEST(DemoModel, KnowsTheCapitalOfFrance) {
+  if (DemoModel().empty()) GTEST_SKIP() << "the demo model is not there; ./dev demo gets it";
+  const Outcome outcome =
+      Execute({"run", "-m", DemoModel(), "-p", "The capital of France is", "--temp", "0", "-n", "8", "--no-cnv"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("Paris"));
+}
+
+TEST(DemoModel, ChatAnswersAreSeparateTurns) {
+  if (DemoModel().empty()) GTEST_SKIP() << "the demo model is not there; ./dev demo gets it";
+  Surroundings setup;
+  setup.input = "What is gravity?\n/regen\n/stats\n/set temperature cold\n/bogus\n/exit\n";
+  const Outcome outcome = Execute({"run", "-m", DemoModel(), "-i", "--temp", "0", "-n", "12"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const std::string first = outcome.out.substr(0, outcome.out.find('\n') + 1);
+  EXPECT_THAT(first, HasSubstr("ravity"));
+  EXPECT_EQ(outcome.out, first + first) << "greedy: /regen writes the same again";
+  EXPECT_THAT(outcome.err, HasSubstr("all answers: 2 · 24 tok"));
+  EXPECT_THAT(outcome.err, HasSubstr("expected a number, found 'cold'"));
+  EXPECT_THAT(outcome.err, HasSubstr("unknown command '/bogus'"));
+}
+
+}  // namespace
+}  // namespace pantry
