@@ -105,7 +105,7 @@ TEST(CApi, NullArgumentsAreErrorsNotCrashes) {
   EXPECT_EQ(pantry_engine_open(nullptr, nullptr, nullptr, &error), PANTRY_INVALID_ARGUMENT);
   EXPECT_EQ(pantry_session_new(nullptr, nullptr, &session, &error), PANTRY_INVALID_ARGUMENT);
   EXPECT_EQ(pantry_tokenize(nullptr, "a", 1, true, false, nullptr, 0, &n, &error), PANTRY_INVALID_ARGUMENT);
-  EXPECT_EQ(pantry_feed(nullptr, nullptr, 0, &error), PANTRY_INVALID_ARGUMENT);
+  EXPECT_EQ(pantry_feed(nullptr, nullptr, 0, nullptr, nullptr, &error), PANTRY_INVALID_ARGUMENT);
   EXPECT_EQ(pantry_generate(nullptr, nullptr, 0, nullptr, nullptr, nullptr, nullptr, &error), PANTRY_INVALID_ARGUMENT);
   EXPECT_THAT(error.message, HasSubstr("session is NULL"));
   pantry_engine_close(nullptr);
@@ -183,7 +183,7 @@ TEST(CApi, EngineMayBeClosedBeforeItsSession) {
   ASSERT_EQ(pantry_session_new(engine, nullptr, &session, &error), PANTRY_OK) << error.message;
   pantry_engine_close(engine);
   const int32_t tokens[] = {1, 2};
-  EXPECT_EQ(pantry_feed(session, tokens, 2, &error), PANTRY_OK) << error.message;
+  EXPECT_EQ(pantry_feed(session, tokens, 2, nullptr, nullptr, &error), PANTRY_OK) << error.message;
   pantry_session_free(session);
 }
 
@@ -238,7 +238,8 @@ TEST_F(CApiTest, FeedGivesLogitsAndTruncateTakesThemAway) {
   EXPECT_EQ(pantry_logits(session_, &n), nullptr);
   EXPECT_EQ(n, 0u);
   const std::vector<int32_t> tokens = Tokenize("abc");
-  ASSERT_EQ(pantry_feed(session_, tokens.data(), tokens.size(), &error_), PANTRY_OK) << error_.message;
+  ASSERT_EQ(pantry_feed(session_, tokens.data(), tokens.size(), nullptr, nullptr, &error_), PANTRY_OK)
+      << error_.message;
   ASSERT_NE(pantry_logits(session_, &n), nullptr);
   EXPECT_EQ(n, static_cast<size_t>(pantry_vocabulary_size(engine_)));
   EXPECT_EQ(pantry_session_n_tokens(session_), static_cast<int64_t>(tokens.size()));
@@ -246,7 +247,39 @@ TEST_F(CApiTest, FeedGivesLogitsAndTruncateTakesThemAway) {
   pantry_truncate(session_, 0);
   EXPECT_EQ(pantry_logits(session_, &n), nullptr);
   const int32_t bad = -3;
-  EXPECT_EQ(pantry_feed(session_, &bad, 1, &error_), PANTRY_INVALID_ARGUMENT);
+  EXPECT_EQ(pantry_feed(session_, &bad, 1, nullptr, nullptr, &error_), PANTRY_INVALID_ARGUMENT);
+}
+
+TEST_F(CApiTest, APromptCanBeCancelledBetweenBatches) {
+  const std::vector<int32_t> prompt = Tokenize("Once upon a time there was a prompt of some length");
+  const auto stop = [](void* user, int64_t n_done, int64_t n_total) {
+    *static_cast<int64_t*>(user) = n_total - n_done;
+    return false;
+  };
+  int64_t n_left = -1;
+  EXPECT_EQ(pantry_feed(session_, prompt.data(), prompt.size(), stop, &n_left, &error_), PANTRY_CANCELLED);
+  EXPECT_GE(n_left, 0);
+  pantry_truncate(session_, 0);
+
+  pantry_generate_options options;
+  pantry_generate_options_init(&options, sizeof(options));
+  options.on_prompt = stop;
+  pantry_generate_result result = {};
+  result.size = sizeof(result);
+  n_left = -1;
+  ASSERT_EQ(pantry_generate(session_, prompt.data(), prompt.size(), &options, nullptr, &n_left, &result, &error_),
+            PANTRY_OK);
+  EXPECT_EQ(result.stop_reason, PANTRY_STOP_CANCELLED);
+  EXPECT_EQ(result.n_generated, 0);
+  EXPECT_GE(n_left, 0);
+}
+
+TEST_F(CApiTest, AnArrayOfMessagesCannotBringKeysOfItsOwn) {
+  const std::string json = R"([{"role": "user", "content": "hi"}], "add_generation_prompt": false, "x": [1])";
+  size_t n = 0;
+  std::vector<int32_t> tokens(1000);
+  EXPECT_EQ(pantry_render_chat(engine_, json.data(), json.size(), tokens.data(), tokens.size(), &n, &error_),
+            PANTRY_INVALID_ARGUMENT);
 }
 
 TEST_F(CApiTest, GenerateIsTheSameEachTimeAndCanBeCancelled) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks a model one question and prints the answer as it comes.
  *
- *   cc -std=c11 hello.c -lpantry -o hello && ./hello model.gguf "Why is the sky blue?"
+ *   cc -std=c11 -I include examples/c/hello.c -L build/dev/src/engine -lpantry -o hello && ./hello model.gguf "Why is the sky blue?"
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -15,6 +15,8 @@
 #ifndef PANTRY_PANTRY_H_
 #define PANTRY_PANTRY_H_
 
+/* NOLINTBEGIN(readability-identifier-naming,modernize-*): C names. */
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -115,8 +117,10 @@ PANTRY_API void pantry_session_free(pantry_session* session); /* NULL is fine */
 PANTRY_API int64_t pantry_session_context(const pantry_session* session);  /* positions there are */
 PANTRY_API int64_t pantry_session_n_tokens(const pantry_session* session); /* positions computed */
 
-/* Computes tokens after those that are there. */
+/* Computes tokens after those that are there. `on_prompt` (or NULL) as in pantry_generate_options; when it returns false the code is
+ * PANTRY_CANCELLED and what was computed stays. */
 PANTRY_API pantry_code pantry_feed(pantry_session* session, const int32_t* tokens, size_t n_tokens,
+                                   bool (*on_prompt)(void* user, int64_t n_done, int64_t n_total), void* user,
                                    pantry_error* error);
 /* Forgets all positions from n_tokens on. */
 PANTRY_API void pantry_truncate(pantry_session* session, int64_t n_tokens);
@@ -150,6 +154,9 @@ typedef struct pantry_generate_options {
   const char* const* stop;         /* zero-terminated texts that end the answer and are not part of it */
   size_t n_stop;
   bool ignore_eos; /* never let the model end the answer */
+  /* Called after each batch of the prompt with the tokens done and to do, and `user` of pantry_generate(). Returns false to cancel.
+   * NULL: a prompt is computed to its end. */
+  bool (*on_prompt)(void* user, int64_t n_done, int64_t n_total);
 } pantry_generate_options;
 
 PANTRY_API void pantry_generate_options_init(pantry_generate_options* options,
@@ -188,5 +195,7 @@ PANTRY_API pantry_code pantry_generate(pantry_session* session, const int32_t* p
 #ifdef __cplusplus
 }
 #endif
+
+/* NOLINTEND(readability-identifier-naming,modernize-*) */
 
 #endif /* PANTRY_PANTRY_H_ */

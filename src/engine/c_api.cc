@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,7 +70,7 @@ pantry_code Report(pantry_code code, std::string_view message, pantry_error* out
   if (out == nullptr) return code;
   out->code = code;
   const size_t n = WholeCharacters(message, sizeof(out->message) - 1);
-  std::memcpy(out->message, message.data(), n);
+  std::copy_n(message.data(), n, out->message);
   out->message[n] = '\0';
   return code;
 }
@@ -104,10 +106,10 @@ pantry_code CopyOut(const T* items, size_t n, const char* what, T* out, size_t c
   return Report(OkStatus(), error);
 }
 
-// An array of messages becomes a conversation that asks for an answer.
+// An array of messages becomes a conversation that asks for an answer. What is no JSON stays as it is: rendering says why.
 std::string ToConversation(std::string_view json) {
   const size_t first = json.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos || json[first] != '[') return std::string(json);
+  if (first == std::string_view::npos || json[first] != '[' || !nlohmann::json::accept(json)) return std::string(json);
   return fmt::format(R"({{"messages": {}, "add_generation_prompt": true}})", json);
 }
 
@@ -255,11 +257,17 @@ int64_t pantry_session_n_tokens(const pantry_session* session) {
   return static_cast<int64_t>(session->session->tokens().size());
 }
 
-pantry_code pantry_feed(pantry_session* session, const int32_t* tokens, size_t n_tokens, pantry_error* error) {
+pantry_code pantry_feed(pantry_session* session, const int32_t* tokens, size_t n_tokens,
+                        bool (*on_prompt)(void* user, int64_t n_done, int64_t n_total), void* user,
+                        pantry_error* error) {
   return Guarded(error, [&]() -> Status {
     PANTRY_RETURN_IF_ERROR(RequireNotNull(session, "session"));
     if (n_tokens > 0) PANTRY_RETURN_IF_ERROR(RequireNotNull(tokens, "tokens"));
-    return session->session->Feed({tokens, n_tokens});
+    std::function<bool(int64_t, int64_t)> keep_going;
+    if (on_prompt != nullptr) {
+      keep_going = [=](int64_t n_done, int64_t n_total) { return on_prompt(user, n_done, n_total); };
+    }
+    return session->session->Feed({tokens, n_tokens}, keep_going);
   });
 }
 void pantry_truncate(pantry_session* session, int64_t n_tokens) { session->session->Truncate(n_tokens); }
@@ -282,11 +290,16 @@ pantry_code pantry_generate(pantry_session* session, const int32_t* prompt, size
       return pantry::InvalidArgumentError("pantry_generate_result: size is {}; set it to sizeof the struct",
                                           result->size);
     }
-    PANTRY_ASSIGN_OR_RETURN(const pantry::GenerateOptions generate, pantry::ToGenerateOptions(options));
+    PANTRY_ASSIGN_OR_RETURN(const pantry_generate_options read, pantry::ReadGenerateOptions(options));
+    PANTRY_ASSIGN_OR_RETURN(const pantry::GenerateOptions generate, pantry::ToGenerateOptions(read));
     TokenCallback callback{on_token, user, {}};
-    PANTRY_ASSIGN_OR_RETURN(const pantry::GenerateResult made,
-                            pantry::Generate(*session->loaded->engine, *session->session, {prompt, n_tokens}, generate,
-                                             callback.Callbacks()));
+    pantry::GenerateCallbacks callbacks = callback.Callbacks();
+    if (read.on_prompt != nullptr) {
+      callbacks.on_prefill = [&](int64_t n_done, int64_t n_total) { return read.on_prompt(user, n_done, n_total); };
+    }
+    PANTRY_ASSIGN_OR_RETURN(
+        const pantry::GenerateResult made,
+        pantry::Generate(*session->loaded->engine, *session->session, {prompt, n_tokens}, generate, callbacks));
     callback.Finish();
     if (result != nullptr) WriteResult(made, result);
     return OkStatus();

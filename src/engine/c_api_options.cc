@@ -61,7 +61,7 @@ pantry_sampling DefaultSampling() {
 }
 
 pantry_generate_options DefaultGenerateOptions() {
-  return {sizeof(pantry_generate_options), nullptr, -1, nullptr, 0, false};
+  return {sizeof(pantry_generate_options), nullptr, -1, nullptr, 0, false, nullptr};
 }
 
 SamplingOptions ToSamplingOptions(const pantry_sampling& from) {
@@ -113,9 +113,13 @@ Result<SessionOptions> ToSessionOptions(const pantry_session_options* from) {
   return to;
 }
 
-Result<GenerateOptions> ToGenerateOptions(const pantry_generate_options* from) {
+Result<pantry_generate_options> ReadGenerateOptions(const pantry_generate_options* from) {
   pantry_generate_options options = DefaultGenerateOptions();
   PANTRY_RETURN_IF_ERROR(ReadOptions(from, "pantry_generate_options", options));
+  return options;
+}
+
+Result<GenerateOptions> ToGenerateOptions(const pantry_generate_options& options) {
   pantry_sampling sampling = DefaultSampling();
   PANTRY_RETURN_IF_ERROR(ReadOptions(options.sampling, "pantry_sampling", sampling));
   GenerateOptions to;

@@ -17,6 +17,7 @@ Status RequireNotNull(const void* pointer, const char* name);
 Result<pantry_engine_options> ReadEngineOptions(const pantry_engine_options* from);
 Result<EngineOptions> ToEngineOptions(const pantry_engine_options& from);
 Result<SessionOptions> ToSessionOptions(const pantry_session_options* from);
-Result<GenerateOptions> ToGenerateOptions(const pantry_generate_options* from);
+Result<pantry_generate_options> ReadGenerateOptions(const pantry_generate_options* from);
+Result<GenerateOptions> ToGenerateOptions(const pantry_generate_options& options);
 
 }  // namespace pantry

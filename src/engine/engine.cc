@@ -80,6 +80,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
 
   const int n_threads = options.n_threads > 0 ? options.n_threads : ThreadPool::DefaultThreadCount();
   parts.pool = std::make_unique<ThreadPool>(n_threads);
+  if (parts.pool->n_threads() < n_threads) {
+    log.Warning("the system allows {} of the {} threads", parts.pool->n_threads(), n_threads);
+  }
   PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, options.isa.value_or(BestIsa()), *parts.pool, log, progress));
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),

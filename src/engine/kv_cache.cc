@@ -29,8 +29,10 @@ Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType
   const int64_t v_bytes = AlignUp(rows * KvRowBytes(v_type, shape.head_dim));
 
   KvCache cache;
+  // Each (layer, K or V, head) fills its own run from the start: with huge pages the first token would commit most of the cache.
   PANTRY_ASSIGN_OR_RETURN(cache.memory_,
-                          AlignedBuffer::Allocate(static_cast<size_t>(shape.n_layers * (k_bytes + v_bytes))));
+                          AlignedBuffer::Allocate(static_cast<size_t>(shape.n_layers * (k_bytes + v_bytes)),
+                                                  AlignedBuffer::HugePages::kNever));
   cache.layers_.resize(static_cast<size_t>(shape.n_layers));
   uint8_t* next = cache.memory_.data();
   for (KvLayerView& layer : cache.layers_) {

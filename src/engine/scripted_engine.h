@@ -17,7 +17,8 @@
 
 namespace pantry::testing {
 
-// Token i is words[i]; Encode() gives one token per byte that is a word. The words "<eos>" and "<ctl>" are control tokens.
+// Token i is words[i]; Encode() gives one token per byte that is a word. "<eos>", "<bos>" and "<ctl>" are control tokens, and a
+// vocabulary with "<bos>" has it put before every text.
 class WordTokenizer final : public Tokenizer {
  public:
   explicit WordTokenizer(std::vector<std::string> words) {
@@ -27,12 +28,15 @@ class WordTokenizer final : public Tokenizer {
     token_kinds_.assign(token_texts_.size(), 1);
     for (TokenId token = 0; token < n_vocab_; ++token) {
       const std::string& word = token_texts_[static_cast<size_t>(token)];
-      if (word == "<eos>" || word == "<ctl>") token_kinds_[static_cast<size_t>(token)] = 3;
+      if (word == "<eos>" || word == "<bos>" || word == "<ctl>") token_kinds_[static_cast<size_t>(token)] = 3;
+      if (word == "<bos>") bos_ = token;
       if (word == "<eos>") end_of_generation_.push_back(eos_ = token);
     }
+    adds_bos_ = bos_ != kNoToken;
   }
-  std::vector<TokenId> Encode(std::string_view text, const EncodeOptions&) const override {
+  std::vector<TokenId> Encode(std::string_view text, const EncodeOptions& options) const override {
     std::vector<TokenId> tokens;
+    if (options.add_special && adds_bos_) tokens.push_back(bos_);
     for (const char byte : text) {
       for (TokenId token = 0; token < n_vocab_; ++token) {
         if (token_texts_[static_cast<size_t>(token)] == std::string(1, byte)) tokens.push_back(token);
@@ -133,8 +137,10 @@ struct ScriptedEngine {
 };
 
 inline ScriptedEngine MakeScriptedEngine(std::vector<std::string> words, std::map<int64_t, TokenId> script, Logger& log,
-                                         int32_t n_ctx_train = 256, const Clock* clock = nullptr) {
-  auto model = std::make_unique<ScriptModel>(static_cast<int32_t>(words.size()), n_ctx_train, std::move(script));
+                                         int32_t n_ctx_train = 256, const Clock* clock = nullptr,
+                                         int32_t n_model_vocab = 0) {
+  auto model = std::make_unique<ScriptModel>(n_model_vocab > 0 ? n_model_vocab : static_cast<int32_t>(words.size()),
+                                             n_ctx_train, std::move(script));
   ScriptedEngine scripted;
   scripted.model = model.get();
   EngineParts parts;

@@ -103,6 +103,31 @@ TEST(Perplexity, DoesNotDependOnTheBatch) {
   EXPECT_EQ(one->n_tokens, 7);
 }
 
+TEST(Perplexity, FirstTokenOfEachWindowBecomesBos) {
+  NullLogger log;
+  auto scripted = testing::MakeScriptedEngine({"a", "b", "c", "<bos>"}, {}, log);
+  PerplexityOptions options;
+  options.n_ctx = 8;
+  // With BOS in front, the 8th letter is the first token of the second window.
+  const auto with_a = MeasurePerplexity(*scripted.engine, "abcabcaacbabcbab", options);
+  const auto with_b = MeasurePerplexity(*scripted.engine, "abcabcabcbabcbab", options);
+  const auto other = MeasurePerplexity(*scripted.engine, "abcabcabbbabcbab", options);
+  ASSERT_TRUE(with_a.ok() && with_b.ok() && other.ok());
+  EXPECT_EQ(with_a->ppl, with_b->ppl);
+  EXPECT_NE(with_b->ppl, other->ppl);
+}
+
+TEST(Perplexity, RefusesTokensThatTheModelDoesNotHave) {
+  NullLogger log;
+  auto scripted = testing::MakeScriptedEngine({"a", "b", "c"}, {}, log, 256, nullptr, /*n_model_vocab=*/2);
+  PerplexityOptions options;
+  options.n_ctx = 4;
+  const auto result = MeasurePerplexity(*scripted.engine, "ababababababac", options);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.status().code(), StatusCode::kCorruption);
+  EXPECT_THAT(std::string(result.status().message()), HasSubstr("token 2"));
+}
+
 TEST(Perplexity, RefusesShortTextsAndBadOptionsAndCanBeCancelled) {
   NullLogger log;
   auto scripted = testing::MakeScriptedEngine({"a", "b", "c"}, {}, log);

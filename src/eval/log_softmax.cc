@@ -8,6 +8,7 @@
 namespace pantry {
 
 double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId token) {
+  PANTRY_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
   // A fixed number of slices, so that the order of summation does not depend on the threads.
   constexpr size_t kSlices = 16;
   const size_t slice_size = (logits.size() + kSlices - 1) / kSlices;

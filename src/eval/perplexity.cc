@@ -49,7 +49,10 @@ Status ScoreWindow(Engine& engine, Session& session, std::span<const TokenId> wi
 }  // namespace
 
 Status PerplexityOptions::Validate() const {
-  if (n_ctx < 4) return InvalidArgumentError("--ctx-size {}: a window needs at least 4 tokens", n_ctx);
+  constexpr int64_t kMaxWindow = int64_t{1} << 30;
+  if (n_ctx < 4 || n_ctx > kMaxWindow) {
+    return InvalidArgumentError("--ctx-size {}: expected a window of 4 to {} tokens", n_ctx, kMaxWindow);
+  }
   if (max_chunks == 0 || max_chunks < -1) {
     return InvalidArgumentError("--chunks {}: expected -1 (all) or at least 1", max_chunks);
   }
@@ -64,6 +67,12 @@ Result<PerplexityResult> MeasurePerplexity(
   const Tokenizer& tokenizer = engine.tokenizer();
   std::vector<TokenId> tokens = tokenizer.Encode(text, EncodeOptions{});
   const auto n_tokens = static_cast<int64_t>(tokens.size());
+  const int32_t n_vocab = engine.shape().n_vocab;
+  const auto beyond = std::find_if(tokens.begin(), tokens.end(), [=](TokenId token) { return token >= n_vocab; });
+  if (beyond != tokens.end()) {
+    return CorruptionError("the tokenizer gives token {}, the model has only {}: they do not belong together", *beyond,
+                           n_vocab);
+  }
   if (n_tokens < 2 * options.n_ctx) {
     return InvalidArgumentError(
         "the text has {} tokens, two windows of {} need {}; use a longer text or a smaller --ctx-size", n_tokens,

@@ -38,7 +38,7 @@ AlignedBuffer::~AlignedBuffer() {
   if (data_ != nullptr) munmap(data_, MappedBytes(n_bytes_));
 }
 
-Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes) {
+Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes, HugePages huge_pages) {
   AlignedBuffer buffer;
   if (n_bytes == 0) return buffer;
   const auto refused = [n_bytes](int error_number) {
@@ -48,7 +48,7 @@ Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes) {
   if (n_bytes > SIZE_MAX / 2) return refused(ENOMEM);
 
   // mmap aligns to small pages only: for huge pages take one more than needed and give back what sticks out on both sides.
-  const bool huge = n_bytes >= kHugePage;
+  const bool huge = n_bytes >= kHugePage && huge_pages == HugePages::kWanted;
   const size_t keep = MappedBytes(n_bytes);
   const size_t reserve = huge ? keep + kHugePage : keep;
   void* mapping = mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -62,6 +62,10 @@ Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes) {
     data += head;
 #if defined(MADV_HUGEPAGE)
     (void)madvise(data, keep, MADV_HUGEPAGE);  // a wish: where it is refused, small pages work as well
+#endif
+  } else if (huge_pages == HugePages::kNever) {
+#if defined(MADV_NOHUGEPAGE)
+    (void)madvise(data, keep, MADV_NOHUGEPAGE);  // some systems give huge pages unasked
 #endif
   }
   buffer.data_ = data;

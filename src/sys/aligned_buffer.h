@@ -21,8 +21,11 @@ class AlignedBuffer {
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
   ~AlignedBuffer();
 
+  // Whether large buffers ask for huge pages. kNever for what is filled here and there, a bit at a time: each first touch of a huge
+  // page commits (and clears) 2 MiB.
+  enum class HugePages : uint8_t { kWanted, kNever };
   // kOutOfBudget when the system refuses. n_bytes may be 0.
-  static Result<AlignedBuffer> Allocate(size_t n_bytes);
+  static Result<AlignedBuffer> Allocate(size_t n_bytes, HugePages huge_pages = HugePages::kWanted);
 
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }

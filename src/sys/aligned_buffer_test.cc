@@ -36,6 +36,15 @@ TEST(AlignedBuffer, LargeBuffersBeginAtAHugePage) {
   }
 }
 
+TEST(AlignedBuffer, WithoutHugePagesATouchCommitsASmallPage) {
+  const int64_t before = ResidentSetBytes();
+  if (before < 0) GTEST_SKIP() << "the system does not say how much memory is in use";
+  AlignedBuffer buffer = AlignedBuffer::Allocate(64 * kHuge, AlignedBuffer::HugePages::kNever).value();
+  for (size_t i = 0; i < 64; ++i) buffer.data()[i * kHuge] = 1;
+  EXPECT_LT(ResidentSetBytes() - before,
+            static_cast<int64_t>(8 * kHuge));  // 64 small pages; with huge ones it would be all 128 MiB
+}
+
 TEST(AlignedBuffer, ZeroBytesAreAnEmptyBuffer) {
   auto buffer = AlignedBuffer::Allocate(0);
   ASSERT_TRUE(buffer.ok());

@@ -2,6 +2,7 @@
 #include "sys/thread_pool.h"
 
 #include <chrono>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -138,8 +139,14 @@ ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
   PANTRY_CHECK(n_threads >= 1 && static_cast<uint32_t>(n_threads) <= kJoinedMask);
   impl_->n_threads = n_threads;
   impl_->spin_us = n_threads <= UsableCpuCount() ? kSpinUs : 0;
+  impl_->workers.reserve(static_cast<size_t>(n_threads) - 1);
   for (int thread = 1; thread < n_threads; ++thread) {
-    impl_->workers.emplace_back([impl = impl_.get(), thread] { impl->Worker(thread); });
+    try {
+      impl_->workers.emplace_back([impl = impl_.get(), thread] { impl->Worker(thread); });
+    } catch (const std::system_error&) {  // a limit on processes or memory: those that started do the work
+      impl_->n_threads = thread;
+      break;
+    }
   }
 }
 

@@ -16,7 +16,7 @@ namespace pantry {
 
 class ThreadPool {
  public:
-  // n_threads >= 1 counts the caller.
+  // n_threads >= 1 counts the caller. Where the system refuses that many, n_threads() says how many there are.
   explicit ThreadPool(int n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <numeric>
@@ -36,6 +37,20 @@ TEST(ThreadPool, EveryItemRunsExactlyOnceForAnyPoolAndLoopSize) {
     }
   }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // sanitizers need an unlimited address space
+TEST(ThreadPool, WorksWithTheThreadsThatTheSystemAllows) {
+  const auto run_with_little_memory = [] {
+    const rlimit limit = {size_t{512} << 20, size_t{512} << 20};  // room for some of 1000 stacks of 8 MB
+    setrlimit(RLIMIT_AS, &limit);
+    ThreadPool pool(1000);
+    std::atomic<int> n_run = 0;
+    pool.ParallelFor(5000, [&](int64_t, int) { n_run.fetch_add(1); });
+    std::_Exit(pool.n_threads() >= 1 && pool.n_threads() < 1000 && n_run.load() == 5000 ? 0 : 1);
+  };
+  EXPECT_EXIT(run_with_little_memory(), ::testing::ExitedWithCode(0), "");
+}
+#endif
 
 TEST(ThreadPool, ThreadIndexIsInRangeAndItsItemsNeverOverlap) {
   ThreadPool pool(4);
