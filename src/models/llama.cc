@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Llama and what is built like it: Llama 1-3, Mistral, TinyLlama, SmolLM. Source: Touvron et al. 2023; Jiang et al. 2023 (Mistral).
 //
-// GGUF stores q and k with their rows permuted, so that RoPE turns neighbouring pairs. Llama 3 brings its frequency factors as a tensor.
+// Mistral 7B v0.1 has a sliding window in all layers. GGUF stores q and k with their rows permuted, so that RoPE turns
+// neighbouring pairs. Llama 3 brings its frequency factors as a tensor.
 #include <string>
 #include <utility>
 #include <vector>

@@ -97,6 +97,53 @@ INSTANTIATE_TEST_SUITE_P(EveryModelAndIsa, GoldenTest,
                          ::testing::Combine(::testing::ValuesIn(testing::kGoldenModels), ::testing::ValuesIn(kAllIsas)),
                          GoldenTestName);
 
+// tiny-llama with attention.sliding_window in its metadata.
+Result<std::unique_ptr<Model>> LoadTinyLlamaWithWindow(uint32_t window, ThreadPool& pool) {
+  std::string bytes = testing::ReadFile(testing::TestData("models/tiny-llama.gguf"));
+  std::string entries;
+  const auto put = [](std::string& to, auto value) { to.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  const auto put_key = [&](std::string_view key, MetadataType type) {
+    put(entries, uint64_t{key.size()});
+    entries += key;
+    put(entries, type);
+  };
+  put_key("llama.attention.sliding_window", MetadataType::kU32);
+  put(entries, window);
+  put_key("x.pad", MetadataType::kBool);
+  put(entries, uint8_t{0});
+  EXPECT_EQ(entries.size() % 32, 0u);  // keeps the tensors aligned
+  uint64_t n_entries = 0;
+  std::memcpy(&n_entries, bytes.data() + 16, sizeof n_entries);
+  n_entries += 2;
+  std::memcpy(bytes.data() + 16, &n_entries, sizeof n_entries);
+  bytes.insert(24, entries);
+  std::vector<std::unique_ptr<Reader>> shards;
+  shards.push_back(MakeMemoryReader("window.gguf", {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}));
+  PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, GgufFile::Open(std::move(shards)));
+  NullLogger log;
+  return Model::Load(*file, Isa::kScalar, pool, log, {});
+}
+
+TEST(LlamaWindow, PositionsBehindItSeeLess) {
+  constexpr int64_t kWindow = 16;
+  ThreadPool pool(2);
+  const auto whole = LoadTiny("tiny-llama", Isa::kScalar, pool);
+  const auto sliding = LoadTinyLlamaWithWindow(kWindow, pool);
+  ASSERT_TRUE(whole.ok() && sliding.ok()) << sliding.status().ToString();
+  const Golden golden = ReadGolden("tiny-llama");
+  const auto logits = [&](const Model& model) {
+    return AllLogits(model, pool, KvType::kF32, golden.kv_positions, golden.tokens, {golden.tokens.size()});
+  };
+  const std::vector<float> seen_all = logits(**whole), seen_window = logits(**sliding);
+  ASSERT_EQ(seen_all.size(), seen_window.size());
+  const size_t n_vocab = static_cast<size_t>(golden.n_vocab);
+  const auto first = std::mismatch(seen_all.begin(), seen_all.end(), seen_window.begin()).first - seen_all.begin();
+  EXPECT_EQ(first / static_cast<int64_t>(n_vocab), kWindow);  // the first position that does not see position 0
+  for (size_t row = kWindow; row < golden.tokens.size(); ++row) {
+    EXPECT_NE(std::memcmp(&seen_all[row * n_vocab], &seen_window[row * n_vocab], n_vocab * sizeof(float)), 0) << row;
+  }
+}
+
 class TinyLlama : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -8,6 +8,8 @@
 
 #include "base/units.h"
 #include "compute/kernels/matmul/matmul_kernel.h"
+#include "sys/memory_info.h"
+#include "weights/gguf/gguf_cursor.h"
 #include "weights/quant/dequantize.h"
 #include "weights/quant/tensor_type.h"
 
@@ -18,6 +20,9 @@ namespace {
 constexpr int64_t kStagingBytes = 8 * kMiB;
 constexpr int64_t kAlignment = 64;
 constexpr size_t kMaxNamesInWarning = 4;
+constexpr size_t kMaxNameChars = 100;  // of a tensor, in messages
+// So many chunks are announced before they are read: some tensors are tiny, and a disk wants more than one request.
+constexpr size_t kChunksAhead = 4;
 
 int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -83,16 +88,46 @@ void WeightLoader::OptionalVector(const std::string& name, int64_t n, const floa
   if (file_.FindTensor(name) != nullptr) Vector(name, n, out);
 }
 
-void WeightLoader::WarnAboutUnused(Logger& log) const {
-  std::vector<std::string_view> names;
+// A tensor without a place in the arithmetic is worth a warning; a bias certainly has one, and without it every answer is wrong.
+Status WeightLoader::CheckUnused(Logger& log) const {
+  std::vector<std::string> names;
   size_t n_unused = 0;
   for (const TensorInfo& tensor : file_.tensors()) {
     if (wanted_.contains(&tensor)) continue;
-    if (++n_unused <= kMaxNamesInWarning) names.push_back(tensor.name);
+    if (tensor.name.starts_with("blk.") && tensor.name.ends_with(".bias")) {
+      return UnsupportedError(
+          "{}: tensor '{}' is a bias that this version does not know in a model of this architecture; it would "
+          "compute wrong results without it",
+          file_.path(), Printable(tensor.name, kMaxNameChars));
+    }
+    if (++n_unused <= kMaxNamesInWarning) names.push_back(Printable(tensor.name, kMaxNameChars));
   }
-  if (n_unused == 0) return;
+  if (n_unused == 0) return OkStatus();
   log.Warning("{}: {} tensor{} not used by this architecture: {}{}", file_.path(), n_unused,
               n_unused == 1 ? " is" : "s are", fmt::join(names, ", "), n_unused > names.size() ? ", ..." : "");
+  return OkStatus();
+}
+
+// Pages left in the cache make the next start fast. Where file and weights do not fit into memory side by side they would push
+// out something else, this model's first half for one.
+bool WeightLoader::EvictsPages(int64_t available_bytes, uint64_t tensor_bytes) {
+  return available_bytes >= 0 && static_cast<uint64_t>(available_bytes) / 2 < tensor_bytes;
+}
+
+void WeightLoader::AnnounceRead(const Chunk& chunk) const {
+  const TensorInfo& tensor = *chunk.binding->tensor;
+  const int64_t row_bytes = RowBytesOf(*chunk.binding);
+  file_.shards()[static_cast<size_t>(tensor.shard)]->WillReadSequentially(
+      tensor.offset + static_cast<uint64_t>(chunk.first_row * row_bytes),
+      static_cast<uint64_t>(chunk.n_rows * row_bytes));
+}
+
+void WeightLoader::AnnounceDone(const Chunk& chunk) const {
+  const TensorInfo& tensor = *chunk.binding->tensor;
+  const int64_t row_bytes = RowBytesOf(*chunk.binding);
+  file_.shards()[static_cast<size_t>(tensor.shard)]->DoneWith(
+      tensor.offset + static_cast<uint64_t>(chunk.first_row * row_bytes),
+      static_cast<uint64_t>(chunk.n_rows * row_bytes));
 }
 
 int64_t WeightLoader::RowBytesOf(const Binding& binding) {
@@ -136,7 +171,8 @@ void WeightLoader::PackItem(const Chunk& chunk, int64_t item, const uint8_t* row
                    binding.matrix->cols, to + tile * kernel.packed_tile_bytes(binding.matrix->cols));
 }
 
-Status WeightLoader::ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProgress& progress) const {
+Status WeightLoader::ReadChunks(uint8_t* arena, bool evicts_pages, ThreadPool& pool,
+                                const LoadProgress& progress) const {
   const std::vector<Chunk> chunks = ChunksInFileOrder();
   int64_t staging_bytes = 0;
   int64_t n_total = 0;
@@ -146,6 +182,7 @@ Status WeightLoader::ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProg
   }
   PANTRY_ASSIGN_OR_RETURN(AlignedBuffer staging, AlignedBuffer::Allocate(static_cast<size_t>(2 * staging_bytes)));
 
+  for (size_t i = 0; i < std::min(kChunksAhead, chunks.size()); ++i) AnnounceRead(chunks[i]);
   int64_t n_done = 0;
   for (size_t i = 0; i <= chunks.size(); ++i) {
     // One item reads chunk i, the others pack chunk i - 1 from the other half of the staging buffer.
@@ -155,6 +192,7 @@ Status WeightLoader::ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProg
     const uint8_t* pack_from = staging.data() + ((i + 1) % 2) * staging_bytes;
     const int64_t n_reads = reading != nullptr ? 1 : 0;
     Status read_status;
+    if (i + kChunksAhead < chunks.size()) AnnounceRead(chunks[i + kChunksAhead]);
     pool.ParallelFor(n_reads + (packing != nullptr ? ItemsOf(*packing) : 0), [&](int64_t item, int) {
       if (item >= n_reads) {
         PackItem(*packing, item - n_reads, pack_from, arena);
@@ -166,12 +204,8 @@ Status WeightLoader::ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProg
     });
     PANTRY_RETURN_IF_ERROR(read_status);
     if (packing == nullptr) continue;
-    const int64_t row_bytes = RowBytesOf(*packing->binding);
-    const TensorInfo& tensor = *packing->binding->tensor;
-    file_.shards()[static_cast<size_t>(tensor.shard)]->DoneWith(
-        tensor.offset + static_cast<uint64_t>(packing->first_row * row_bytes),
-        static_cast<uint64_t>(packing->n_rows * row_bytes));
-    n_done += packing->n_rows * row_bytes;
+    if (evicts_pages) AnnounceDone(*packing);
+    n_done += packing->n_rows * RowBytesOf(*packing->binding);
     if (progress && !progress(n_done, n_total)) return CancelledError("{}: loading was cancelled", file_.path());
   }
   return OkStatus();
@@ -179,7 +213,8 @@ Status WeightLoader::ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProg
 
 Result<AlignedBuffer> WeightLoader::Load(ThreadPool& pool, Logger& log, const LoadProgress& progress) {
   PANTRY_RETURN_IF_ERROR(status_);
-  WarnAboutUnused(log);
+  PANTRY_RETURN_IF_ERROR(CheckUnused(log));
+  const bool evicts_pages = EvictsPages(AvailableMemoryBytes(), file_.tensor_bytes());
   Result<AlignedBuffer> arena = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes_));
   if (!arena.ok())
     return arena.status().WithContext(fmt::format("{}: memory for {} of weights", file_.path(), FormatBytes(n_bytes_)));
@@ -188,8 +223,7 @@ Result<AlignedBuffer> WeightLoader::Load(ThreadPool& pool, Logger& log, const Lo
     if (binding.matrix != nullptr) binding.matrix->tiles = at;
     else *binding.vector = reinterpret_cast<const float*>(at);
   }
-  for (const auto& shard : file_.shards()) shard->WillReadSequentially(0, shard->size());
-  PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), pool, progress));
+  PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), evicts_pages, pool, progress));
   return arena;
 }
 

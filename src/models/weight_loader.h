@@ -43,9 +43,13 @@ class WeightLoader {
   const Status& status() const { return status_; }  // the first error so far
   int64_t n_bytes() const { return n_bytes_; }      // in memory, packed
 
-  // Reads everything that was asked for, and warns once about tensors that nobody asked for. `progress` counts bytes of the file.
-  // The pointers that were bound point into the result. kOutOfBudget, kIoError, kCancelled, and the errors of binding.
+  // Reads everything that was asked for, and warns once about tensors that nobody asked for; a layer's bias among them is
+  // kUnsupported. `progress` counts bytes of the file. The pointers that were bound point into the result. kOutOfBudget, kIoError,
+  // kCancelled, and the errors of binding.
   Result<AlignedBuffer> Load(ThreadPool& pool, Logger& log, const LoadProgress& progress);
+
+  // Whether what has been read should leave the page cache: `available_bytes` of memory at the start, -1 unknown.
+  static bool EvictsPages(int64_t available_bytes, uint64_t tensor_bytes);
 
  private:
   struct Binding {
@@ -62,9 +66,11 @@ class WeightLoader {
 
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
   void Bind(const Binding& binding, int64_t n_bytes);
-  void WarnAboutUnused(Logger& log) const;
+  Status CheckUnused(Logger& log) const;
   std::vector<Chunk> ChunksInFileOrder() const;
-  Status ReadChunks(uint8_t* arena, ThreadPool& pool, const LoadProgress& progress) const;
+  Status ReadChunks(uint8_t* arena, bool evicts_pages, ThreadPool& pool, const LoadProgress& progress) const;
+  void AnnounceRead(const Chunk& chunk) const;
+  void AnnounceDone(const Chunk& chunk) const;
   static int64_t RowBytesOf(const Binding& binding);
   static int64_t ItemsOf(const Chunk& chunk);
   static void PackItem(const Chunk& chunk, int64_t item, const uint8_t* rows, uint8_t* arena);

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -110,6 +111,68 @@ TEST(WeightLoader, UnusedTensorsAreOneWarning) {
   ASSERT_EQ(log.lines.size(), 1u);
   EXPECT_EQ(log.lines[0].first, LogLevel::kWarning);
   EXPECT_THAT(log.lines[0].second, AllOf(HasSubstr("1 tensor is not used"), HasSubstr("extras.weight")));
+}
+
+TEST(WeightLoader, UnusedBiasOfALayerIsRefused) {
+  // rope_freqs.weight is optional; under this name of the same length nobody asks for it.
+  const Status status = PatchedFile("tiny-llama3").Rename("rope_freqs.weight", "blk.0.ffn\x1B[2.bias").Load();
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("bad.gguf"), HasSubstr("tensor 'blk.0.ffn\\x1b[2.bias'"), HasSubstr("wrong results")));
+}
+
+TEST(WeightLoader, EscapesInNamesDoNotReachTheTerminal) {
+  RecordingLogger log;
+  const Status status = PatchedFile("tiny-llama3").Rename("rope_freqs.weight", "rope_\x1B[2J\n.weight").Load(log);
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  ASSERT_EQ(log.lines.size(), 1u);
+  EXPECT_THAT(log.lines[0].second, HasSubstr("rope_\\x1b[2J\\n.weight"));
+}
+
+TEST(WeightLoader, PagesAreEvictedOnlyWhereMemoryIsShort) {
+  EXPECT_FALSE(WeightLoader::EvictsPages(-1, 100));  // unknown
+  EXPECT_FALSE(WeightLoader::EvictsPages(200, 100));
+  EXPECT_TRUE(WeightLoader::EvictsPages(199, 100));
+  EXPECT_TRUE(WeightLoader::EvictsPages(0, 1));
+}
+
+// Notes the hints about a file.
+class HintedReader final : public Reader {
+ public:
+  struct Hints {
+    uint64_t announced = 0;  // bytes
+    uint64_t largest_announced = 0;
+    uint64_t done = 0;
+  };
+  HintedReader(std::unique_ptr<Reader> reader, Hints* hints) : reader_(std::move(reader)), hints_(hints) {}
+  const std::string& path() const override { return reader_->path(); }
+  uint64_t size() const override { return reader_->size(); }
+  Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override { return reader_->ReadAt(offset, out); }
+  void WillReadSequentially(uint64_t, uint64_t n_bytes) const override {
+    hints_->announced += n_bytes;
+    hints_->largest_announced = std::max(hints_->largest_announced, n_bytes);
+  }
+  void DoneWith(uint64_t, uint64_t n_bytes) const override { hints_->done += n_bytes; }
+
+ private:
+  std::unique_ptr<Reader> reader_;
+  Hints* hints_;
+};
+
+TEST(WeightLoader, EveryChunkIsAnnouncedAndSmallModelsStayInThePageCache) {
+  auto reader = OpenFileReader(testing::TestData("models/tiny-llama3.gguf"));
+  ASSERT_TRUE(reader.ok());
+  HintedReader::Hints hints;
+  std::vector<std::unique_ptr<Reader>> shards;
+  shards.push_back(std::make_unique<HintedReader>(std::move(reader).value(), &hints));
+  auto file = GgufFile::Open(std::move(shards));
+  ASSERT_TRUE(file.ok()) << file.status().ToString();
+  ThreadPool pool(2);
+  NullLogger log;
+  ASSERT_TRUE(Model::Load(**file, Isa::kScalar, pool, log, {}).ok());
+  EXPECT_EQ(hints.announced, (*file)->tensor_bytes());
+  EXPECT_LT(hints.largest_announced, (*file)->tensor_bytes() / 2);
+  EXPECT_EQ(hints.done, 0u);
 }
 
 TEST(WeightLoader, AbsurdShapesAreRefused) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys, defaults and the rules that GGUF leaves to the program (windows, attention scale of the 27B models) are those
-// of llama.cpp, so that a file means the same in both. One difference: phi3's sliding window is honoured where it is
-// shorter than the context, as the model's authors do; llama.cpp ignores it.
+// of llama.cpp, so that a file means the same in both. One difference: the sliding window of phi3 and of llama
+// (Mistral 7B v0.1) is honoured where it is shorter than the context, as the models' authors do; llama.cpp ignores it. That of
+// qwen2 and qwen3 is not read: their configurations name one that is switched off.
 #include "weights/model_shape.h"
 
 #include <cmath>
@@ -276,12 +277,13 @@ class ShapeParser {
 
   Status ReadSlidingWindow() {
     shape_.layer_is_sliding.assign(static_cast<size_t>(shape_.n_layers), false);
-    if (!IsGemma() && !Is("phi3")) return OkStatus();
+    const bool in_all_layers = Is("phi3") || Is("llama");
+    if (!IsGemma() && !in_all_layers) return OkStatus();
     int32_t window = Is("gemma2") ? 4096 : 0;
     PANTRY_RETURN_IF_ERROR(ReadOptionalInt("attention.sliding_window", 0, kMaxContext, &window));
-    if (window == 0 || (Is("phi3") && window >= shape_.n_ctx_train)) return OkStatus();
+    if (window == 0 || (in_all_layers && window >= shape_.n_ctx_train)) return OkStatus();
     shape_.sliding_window = window;
-    // Every n-th layer sees the whole context: gemma2 each second, gemma3 each sixth; of phi3 none does.
+    // Every n-th layer sees the whole context: gemma2 each second, gemma3 each sixth; of phi3 and llama none does.
     int32_t period = Is("gemma2") ? 2 : Is("gemma3") ? 6 : 0;
     const std::string pattern_suffix = "attention.sliding_window_pattern";
     const MetadataValue* pattern = metadata_.Find(Key(pattern_suffix));

@@ -236,6 +236,20 @@ TEST(ModelShape, Gemma3HasFiveLocalLayersPerGlobalOneWithARopeOfTheirOwn) {
   EXPECT_EQ(Gemma3().Parse()->layer_is_sliding, std::vector<bool>(34, false));  // no window, no pattern
 }
 
+// Mistral 7B v0.1 is a llama with a window in all layers.
+TEST(ModelShape, LlamaHasTheWindowOfItsFile) {
+  const auto shape = Base("llama", 32, 4096, 14336, 32, 8, 32768).Int("llama.attention.sliding_window", 4096).Parse();
+  ASSERT_TRUE(shape.ok()) << shape.status().ToString();
+  EXPECT_EQ(shape->sliding_window, 4096);
+  EXPECT_EQ(shape->layer_is_sliding, std::vector<bool>(32, true));
+  for (const int64_t no_window : {0, 8192, 131072}) {
+    const auto whole = Llama().Int("llama.attention.sliding_window", no_window).Parse();
+    ASSERT_TRUE(whole.ok()) << whole.status().ToString();
+    EXPECT_EQ(whole->sliding_window, 0) << no_window;
+    EXPECT_EQ(whole->layer_is_sliding, std::vector<bool>(32, false)) << no_window;
+  }
+}
+
 TEST(ModelShape, WindowPatternOfTheFileOverridesTheArchitectures) {
   const auto period =
       Gemma3(4).Int("gemma3.attention.sliding_window", 512).Int("gemma3.attention.sliding_window_pattern", 2).Parse();

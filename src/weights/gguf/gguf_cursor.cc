@@ -11,9 +11,14 @@ namespace {
 // Large enough that a 6 MB vocabulary takes 50 reads, small enough that little is read in vain.
 constexpr uint64_t kBufferBytes = 128 << 10;
 
+// Strings up to this length lie in the std::string itself; longer ones take a block of the heap with its overhead.
+constexpr uint64_t kInlineStringBytes = 15;
+constexpr uint64_t kHeapBlockOverhead = 32;
+
 }  // namespace
 
-GgufCursor::GgufCursor(const Reader& reader) : reader_(reader), end_(std::min(reader.size(), kMaxHeaderBytes)) {}
+GgufCursor::GgufCursor(const Reader& reader, uint64_t* memory_left)
+    : reader_(reader), memory_left_(memory_left), end_(std::min(reader.size(), kMaxHeaderBytes)) {}
 
 Status GgufCursor::ReadBytes(std::span<uint8_t> out) {
   field_offset_ = offset_;
@@ -42,6 +47,7 @@ Status GgufCursor::ReadString(uint64_t max_bytes, std::string* out) {
   PANTRY_RETURN_IF_ERROR(Read(&n_bytes));
   if (n_bytes > remaining()) return Truncated(n_bytes);
   if (n_bytes > max_bytes) return Corrupt(fmt::format("a string of {} bytes, expected at most {}", n_bytes, max_bytes));
+  if (n_bytes > kInlineStringBytes) PANTRY_RETURN_IF_ERROR(Charge(1, n_bytes + kHeapBlockOverhead, "string"));
   out->resize(n_bytes);
   return ReadBytes({reinterpret_cast<uint8_t*>(out->data()), out->size()});
 }
@@ -50,6 +56,17 @@ Status GgufCursor::CheckCount(uint64_t count, uint64_t min_bytes, std::string_vi
   if (count <= remaining() / min_bytes) return OkStatus();
   return Corrupt(fmt::format("{} {} need at least {} bytes each, but only {} bytes are left", count, what, min_bytes,
                              remaining()));
+}
+
+Status GgufCursor::Charge(uint64_t count, uint64_t bytes_each, std::string_view what) {
+  if (count <= *memory_left_ / bytes_each) {
+    *memory_left_ -= count * bytes_each;
+    return OkStatus();
+  }
+  return Corrupt(fmt::format(
+      "{} {} would take {} of memory, only {} of the {} that a model's headers may take are left", count, what,
+      FormatBytes(static_cast<int64_t>(count * bytes_each)), FormatBytes(static_cast<int64_t>(*memory_left_)),
+      FormatBytes(static_cast<int64_t>(kMaxHeaderMemoryBytes))));
 }
 
 Status GgufCursor::Truncated(uint64_t n_bytes) const {

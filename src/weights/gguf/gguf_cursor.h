@@ -2,8 +2,9 @@
 // A GgufCursor walks the head of a GGUF file (everything before the tensor data) once, from front to back.
 //
 // It reads through a small buffer, so a header of many short strings costs few system calls and the tensor data are
-// never touched. Every length is compared with the bytes that are left before anything is allocated. Errors read "path:
-// ITEM at offset N: detail"; the parser says what the item is with BeginItem().
+// never touched. Every length is compared with the bytes that are left before anything is allocated, and what is
+// allocated is charged against a budget, since a few bytes of file can mean many of memory. Errors read "path: ITEM at
+// offset N: detail"; the parser says what the item is with BeginItem().
 // Threads: thread-compatible.
 // Invariants: offset() <= size of the file; never reads behind kMaxHeaderBytes.
 #pragma once
@@ -25,10 +26,14 @@ namespace pantry {
 // and reading it into memory would cost a multiple of it.
 inline constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
 
+// What the heads of all shards of a model may take in memory together; also the largest single allocation. A vocabulary of
+// 256k tokens with its merges takes some 30 MB.
+inline constexpr uint64_t kMaxHeaderMemoryBytes = uint64_t{256} << 20;
+
 class GgufCursor {
  public:
-  // `reader` must outlive the cursor.
-  explicit GgufCursor(const Reader& reader);
+  // `reader` and `memory_left`, the budget that Charge() takes from, must outlive the cursor.
+  GgufCursor(const Reader& reader, uint64_t* memory_left);
 
   uint64_t offset() const { return offset_; }
   // Bytes that the header may still have: to the end of the file or to kMaxHeaderBytes.
@@ -46,12 +51,16 @@ class GgufCursor {
     std::memcpy(out, bytes, sizeof(T));
     return OkStatus();
   }
-  // A 64-bit length, then that many bytes; kCorruption when longer than max_bytes.
+  // A 64-bit length, then that many bytes; kCorruption when longer than max_bytes. Charges what the bytes take.
   Status ReadString(uint64_t max_bytes, std::string* out);
   Status ReadBytes(std::span<uint8_t> out);
 
   // kCorruption unless `count` things of at least `min_bytes` each can still follow; `what` names them in the message.
   Status CheckCount(uint64_t count, uint64_t min_bytes, std::string_view what) const;
+
+  // To be called before `count` things of `bytes_each` in memory are allocated: takes them from the budget; kCorruption
+  // where it does not suffice.
+  Status Charge(uint64_t count, uint64_t bytes_each, std::string_view what);
 
   // Errors about the field that was read last.
   Status Corrupt(std::string_view detail) const;
@@ -62,6 +71,7 @@ class GgufCursor {
   std::string Where(std::string_view detail) const;
 
   const Reader& reader_;
+  uint64_t* memory_left_;
   uint64_t end_;
   uint64_t offset_ = 0;        // of the next byte to hand out
   uint64_t field_offset_ = 0;  // of the field that was read last

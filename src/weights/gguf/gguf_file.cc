@@ -54,8 +54,9 @@ Result<std::string> SiblingPath(const std::string& path, const SplitInfo& own, i
 Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
   std::vector<std::unique_ptr<Reader>> readers;
   std::vector<GgufHeader> headers;
+  uint64_t memory_left = kMaxHeaderMemoryBytes;
   PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Reader> first, OpenFileReader(path));
-  PANTRY_ASSIGN_OR_RETURN(GgufHeader first_header, ParseGguf(*first));
+  PANTRY_ASSIGN_OR_RETURN(GgufHeader first_header, ParseGguf(*first, &memory_left));
   PANTRY_ASSIGN_OR_RETURN(const SplitInfo split, ReadSplitInfo(first_header.metadata, path));
   if (split.no != 0) {
     PANTRY_ASSIGN_OR_RETURN(const std::string first_path, SiblingPath(path, split, 0));
@@ -72,7 +73,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
                            shard_path);
     }
     if (!reader.ok()) return std::move(reader).status();
-    PANTRY_ASSIGN_OR_RETURN(GgufHeader header, ParseGguf(**reader));
+    PANTRY_ASSIGN_OR_RETURN(GgufHeader header, ParseGguf(**reader, &memory_left));
     readers.push_back(std::move(*reader));
     headers.push_back(std::move(header));
   }
@@ -81,8 +82,9 @@ Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Open(std::vector<std::unique_ptr<Reader>> shards) {
   std::vector<GgufHeader> headers;
+  uint64_t memory_left = kMaxHeaderMemoryBytes;
   for (const std::unique_ptr<Reader>& shard : shards) {
-    PANTRY_ASSIGN_OR_RETURN(GgufHeader header, ParseGguf(*shard));
+    PANTRY_ASSIGN_OR_RETURN(GgufHeader header, ParseGguf(*shard, &memory_left));
     headers.push_back(std::move(header));
   }
   return Join(std::move(shards), std::move(headers));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes at all: open as a GGUF file, read the shape, print the metadata, read a little of each tensor. The run is
-// limited to 1 GB (-rss_limit_mb=1024 -malloc_limit_mb=1024), so an allocation that the file does not justify is a
-// finding.
+// Any bytes at all: open as a GGUF file, read the shape, print the metadata, read a little of each tensor. An input of a few
+// kilobytes justifies no large allocation: `./dev fuzz` limits a single one to 1 GB, the whole process to 3 GB.
 #include <algorithm>
 #include <cstdint>
 #include <memory>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -20,7 +21,13 @@ constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr int kMaxNesting = 4;                               // arrays of arrays; none is known in the wild
 constexpr uint64_t kMinEntryBytes = 8 + 1 + 4 + 1;           // of a metadata entry
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;  // of a tensor's row in the table
-constexpr size_t kMaxReserve = 1 << 16;  // elements; a false count costs at most this much before the bytes run out
+
+// What things take in memory, to be charged before they are allocated. The vectors of entries and tensors grow by doubling and
+// are moved once: 3 times their size at the worst moment.
+constexpr uint64_t kIndexBytes = 96;  // node and bucket of a hash table from a name
+constexpr uint64_t kEntryBytes = 3 * sizeof(Metadata::Entry) + kIndexBytes;
+constexpr uint64_t kTensorBytes = 3 * sizeof(TensorInfo) + 2 * kIndexBytes + 64;  // dims and PlaceTensors()'s order
+constexpr uint64_t kNestedBytes = sizeof(MetadataValue) + sizeof(MetadataArray) + 16;
 
 // Names of the formats that GGUF files may hold and this version cannot compute, for messages.
 struct ForeignType {
@@ -54,7 +61,7 @@ uint64_t ElementBytes(MetadataType type) {
 
 class GgufParser {
  public:
-  explicit GgufParser(const Reader& reader) : reader_(reader), cursor_(reader) {}
+  GgufParser(const Reader& reader, uint64_t* memory_left) : reader_(reader), cursor_(reader, memory_left) {}
 
   Result<GgufHeader> Parse() {
     uint64_t n_tensors = 0;
@@ -65,7 +72,7 @@ class GgufParser {
       PANTRY_RETURN_IF_ERROR(ReadEntry());
     }
     PANTRY_RETURN_IF_ERROR(ReadAlignment());
-    header_.tensors.reserve(std::min<uint64_t>(n_tensors, kMaxReserve));
+    header_.tensors.reserve(n_tensors);
     for (uint64_t i = 0; i < n_tensors; ++i) {
       cursor_.BeginItem(fmt::format("tensor {} of {}", i + 1, n_tensors));
       PANTRY_RETURN_IF_ERROR(ReadTensorInfo());
@@ -95,13 +102,16 @@ class GgufParser {
     PANTRY_RETURN_IF_ERROR(cursor_.Read(n_tensors));
     PANTRY_RETURN_IF_ERROR(cursor_.Read(n_entries));
     PANTRY_RETURN_IF_ERROR(cursor_.CheckCount(*n_entries, kMinEntryBytes, "metadata entries"));
-    return cursor_.CheckCount(*n_tensors, kMinTensorBytes, "tensors");
+    PANTRY_RETURN_IF_ERROR(cursor_.CheckCount(*n_tensors, kMinTensorBytes, "tensors"));
+    PANTRY_RETURN_IF_ERROR(cursor_.Charge(*n_entries, kEntryBytes, "metadata entries"));
+    return cursor_.Charge(*n_tensors, kTensorBytes, "tensors");
   }
 
   Status ReadEntry() {
     std::string key;
     PANTRY_RETURN_IF_ERROR(cursor_.ReadString(kMaxKeyBytes, &key));
     if (key.empty()) return cursor_.Corrupt("the key is empty");
+    PANTRY_RETURN_IF_ERROR(cursor_.Charge(1, key.size(), "key"));  // the index has its own copy
     cursor_.BeginItem(fmt::format("metadata key '{}'", Printable(key, 100)));
     MetadataValue value;
     PANTRY_RETURN_IF_ERROR(ReadType(&value.type));
@@ -121,22 +131,25 @@ class GgufParser {
     return OkStatus();
   }
 
-  // Reads a T from the file and stores it as a Wide: value->value for single values, a vector's end for arrays.
+  // Reads a T from the file and stores it as a Wide.
   template <typename T, typename Wide>
-  Status ReadScalar(Wide* out) {
+  Status ReadInto(MetadataValue* value) {
     T raw;
     PANTRY_RETURN_IF_ERROR(cursor_.Read(&raw));
-    *out = static_cast<Wide>(raw);  // NOLINT(bugprone-signed-char-misuse): a signed byte keeps its sign
+    value->value = static_cast<Wide>(raw);  // NOLINT(bugprone-signed-char-misuse): a signed byte keeps its sign
     return OkStatus();
   }
   template <typename T, typename Wide>
-  Status ReadInto(MetadataValue* value) {
-    return ReadScalar<T>(&value->value.template emplace<Wide>());
-  }
-  template <typename T, typename Wide>
   Status ReadElements(uint64_t count, std::vector<Wide>* out) {
-    out->reserve(std::min<uint64_t>(count, kMaxReserve));
-    for (uint64_t i = 0; i < count; ++i) PANTRY_RETURN_IF_ERROR(ReadScalar<T>(&out->emplace_back()));
+    PANTRY_RETURN_IF_ERROR(cursor_.Charge(count, sizeof(Wide), "array elements"));
+    out->reserve(count);
+    T raw[4096 / sizeof(T)];
+    while (count > 0) {
+      const uint64_t n = std::min<uint64_t>(count, std::size(raw));
+      PANTRY_RETURN_IF_ERROR(cursor_.ReadBytes({reinterpret_cast<uint8_t*>(raw), n * sizeof(T)}));
+      out->insert(out->end(), raw, raw + n);
+      count -= n;
+    }
     return OkStatus();
   }
 
@@ -186,7 +199,8 @@ class GgufParser {
       case MetadataType::kF32: return ReadElements<float>(count, &array->floats);
       case MetadataType::kF64: return ReadElements<double>(count, &array->floats);
       case MetadataType::kString:
-        array->strings.reserve(std::min<uint64_t>(count, kMaxReserve));
+        PANTRY_RETURN_IF_ERROR(cursor_.Charge(count, sizeof(std::string), "strings"));
+        array->strings.reserve(count);
         for (uint64_t i = 0; i < count; ++i) {
           PANTRY_RETURN_IF_ERROR(cursor_.ReadString(kMaxHeaderBytes, &array->strings.emplace_back()));
         }
@@ -198,6 +212,8 @@ class GgufParser {
 
   Status ReadNestedArrays(int nesting, uint64_t count, MetadataArray* array) {
     if (nesting >= kMaxNesting) return cursor_.Corrupt(fmt::format("arrays nested more than {} deep", kMaxNesting));
+    PANTRY_RETURN_IF_ERROR(cursor_.Charge(count, kNestedBytes, "arrays"));
+    array->nested.reserve(count);
     for (uint64_t i = 0; i < count; ++i) {
       MetadataValue& element = array->nested.emplace_back();
       element.type = MetadataType::kArray;
@@ -226,6 +242,7 @@ class GgufParser {
     TensorInfo tensor;
     PANTRY_RETURN_IF_ERROR(cursor_.ReadString(kMaxNameBytes, &tensor.name));
     if (tensor.name.empty()) return cursor_.Corrupt("the name is empty");
+    PANTRY_RETURN_IF_ERROR(cursor_.Charge(2, tensor.name.size(), "copies of the name"));  // of both indices
     cursor_.BeginItem(fmt::format("tensor '{}'", Printable(tensor.name, 100)));
     if (!names_.insert(tensor.name).second) return cursor_.Corrupt("a second tensor of this name");
     PANTRY_RETURN_IF_ERROR(ReadDims(&tensor));
@@ -337,6 +354,8 @@ class GgufParser {
 
 }  // namespace
 
-Result<GgufHeader> ParseGguf(const Reader& reader) { return GgufParser(reader).Parse(); }
+Result<GgufHeader> ParseGguf(const Reader& reader, uint64_t* memory_left) {
+  return GgufParser(reader, memory_left).Parse();
+}
 
 }  // namespace pantry

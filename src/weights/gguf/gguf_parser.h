@@ -23,8 +23,9 @@ struct GgufHeader {
   std::vector<TensorInfo> tensors;  // offsets absolute, shard 0; distinct names; disjoint, inside the file
 };
 
-// kCorruption, kUnsupported, or the reader's error. Reads no tensor data.
-Result<GgufHeader> ParseGguf(const Reader& reader);
+// kCorruption, kUnsupported, or the reader's error. Reads no tensor data. What the header takes in memory is subtracted from
+// `memory_left`, which starts as kMaxHeaderMemoryBytes for the first shard of a model; kCorruption where it does not suffice.
+Result<GgufHeader> ParseGguf(const Reader& reader, uint64_t* memory_left);
 
 // The error for a file that does not start with "GGUF": says what it looks like and what to do. Reads its first bytes.
 Status NotGgufError(const Reader& reader);
