@@ -396,6 +396,76 @@ TEST(Template, BrokenMessagesAreAnError) {
       2);
 }
 
+TEST(Program, FlagsReplaceRivalsFromTheEnvironment) {
+  Surroundings setup;
+  setup.variables = {{"PANTRY_FILE", "/no/such"}, {"PANTRY_CHAT_TEMPLATE", "nonsense"}, {"PANTRY_TOP_K", ""}};
+  const TemporaryFile chat_template("{{ messages[0]['content'] }}");
+  const Outcome outcome = Execute(
+      {"run", "-m", Model(), "-p", "Hi", "-n", "1", "--chat-template-file", chat_template.path(), "-lv", "1"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, IsEmpty());
+  setup.variables = {{"PANTRY_FILE", "/no/such"}};
+  EXPECT_EQ(Execute({"tokenize", "-m", Model(), "-p", "Hi"}, setup).exit_code, 0);
+}
+
+TEST(Program, EmptyAnswerWritesNothing) {
+  const Outcome outcome = Execute({"run", "-m", Model(), "-p", "Hi", "-n", "0", "--no-cnv"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, IsEmpty());
+}
+
+TEST(Program, WhatCannotBeMeantIsNamed) {
+  const TemporaryFile empty("");
+  struct Case {
+    Args args;
+    int exit_code;
+    std::string message;
+  };
+  for (const Case& c :
+       std::vector<Case>{{{"-l", "999999-inf"}, 2, "--logit-bias: token 999999 does not exist; the model has 0 to "},
+                         {{"--chat-template-kwargs", R"({"messages": []})"}, 2, "--chat-template-kwargs: "},
+                         {{"--chat-template", ""}, 2, "--chat-template: "},
+                         {{"--chat-template-file", empty.path()}, 3, "is empty"},
+                         {{"-m", "/dev/null"}, 3, "/dev/null"},
+                         {{"--log-file", "/no/such/folder/log"}, 5, "cannot write log file"},
+                         {{"--top-p", "2"}, 2, "--top-p: "},
+                         {{"--temp", "-1"}, 2, "--temp: "},
+                         {{"-b", "100000", "-ub", "100000"}, 2, "--batch-size"}}) {
+    Args args = {"run", "-p", "Hi", "-n", "1"};
+    if (c.args[0] != "-m") args.insert(args.end(), {"-m", Model()});
+    args.insert(args.end(), c.args.begin(), c.args.end());
+    const Outcome outcome = Execute(args);
+    EXPECT_EQ(outcome.exit_code, c.exit_code) << c.args[0] << ": " << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(c.message));
+  }
+  const Outcome no_input = Execute({"run", "-m", Model()});
+  EXPECT_EQ(no_input.exit_code, 2);
+  EXPECT_THAT(no_input.err, HasSubstr("standard input is empty; give a prompt with -p or -f"));
+}
+
+TEST(Template, ErrorsNameTheMessagesFileAndThePlace) {
+  const TemporaryFile source("x");
+  const auto error_of = [&](const std::string& text) {
+    const TemporaryFile messages(text);
+    const Outcome outcome = Execute({"template", "--template-file", source.path(), "--messages", messages.path()});
+    EXPECT_EQ(outcome.exit_code, 3);
+    EXPECT_THAT(outcome.err, HasSubstr("error: '" + messages.path() + "': "));
+    return outcome.err;
+  };
+  EXPECT_THAT(error_of("{}"), HasSubstr("no \"messages\""));
+  EXPECT_THAT(error_of(R"({"tools": {"messages": []}})"), HasSubstr("no \"messages\""));
+  EXPECT_THAT(error_of("{\n  \"messages\": oops}"), HasSubstr("line 2, column 15"));
+  EXPECT_THAT(error_of("[1, 2"), HasSubstr("ends too early"));
+}
+
+TEST(Template, RefusalCannotDriveTheTerminal) {
+  const TemporaryFile source("{{ raise_exception('a\x1b[2Jb') }}");
+  const TemporaryFile messages("[]");
+  const Outcome outcome = Execute({"template", "--template-file", source.path(), "--messages", messages.path()});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.err, HasSubstr("a\\x1b[2Jb"));
+}
+
 TEST(Eval, PerplexityAsJsonHasItsKeys) {
   std::string text;
   for (int i = 0; i < 200; ++i) text += "The quick brown fox jumps over the lazy dog. ";
@@ -436,6 +506,13 @@ TEST(Show, EffectiveSettingsNameTheirSource) {
   EXPECT_THAT(outcome.out, ContainsRegex("--temp +0.25 +flag"));
   EXPECT_THAT(outcome.out, ContainsRegex("--top-k +5 +environment"));
   EXPECT_THAT(outcome.out, ContainsRegex("--min-p +0.05 +default"));
+}
+
+TEST(Show, EffectiveJsonHasThePositionalModelAndNumbers) {
+  const nlohmann::json json = nlohmann::json::parse(Execute({"show", Model(), "--json", "--effective"}).out);
+  EXPECT_EQ(json.at("effective").at("model").at("value"), Model());
+  EXPECT_EQ(json.at("effective").at("top-k").at("value"), 40);
+  EXPECT_EQ(json.at("effective").at("temp").at("value"), 0.8);
 }
 
 TEST(Help, EveryVerbHasHelpWithItsFlags) {

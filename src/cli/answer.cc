@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/answer.h"
 
+#include <algorithm>
 #include <random>
+#include <string>
 
 #include "cli/interrupt.h"
 #include "cli/open_engine.h"
+#include "engine/stop_texts.h"
 
 namespace pantry {
 namespace {
@@ -22,6 +25,18 @@ std::string_view WhyStopped(StopReason reason) {
     case StopReason::kStopText: return "";
   }
   return "";
+}
+
+// The engine calls a setting by the name of its field, with which its messages begin.
+Status WithFlagName(const Status& status) {
+  if (status.ok()) return status;
+  const std::string_view message = status.message();
+  const size_t end = std::min(message.find_first_of(" :"), message.size());
+  std::string name(message.substr(0, end));
+  if (name == "temperature") name = "temp";
+  if (name == "typical_p") name = "typical";
+  std::replace(name.begin(), name.end(), '_', '-');
+  return Status(status.code(), fmt::format("--{}{}", name, message.substr(end)));
 }
 
 }  // namespace
@@ -45,6 +60,7 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
       console_.Progress(fmt::format("prompt {}/{}, {:.0f} t/s, ETA {:.0f} s", n_done, n_total, rate, eta_s));
     return !Interrupted();
   };
+  console_.Progress(fmt::format("prompt 0/{}", prompt.size()));
   Result<GenerateResult> result = Generate(engine_, session_, prompt, options, callbacks);
   console_.EndProgress();
   if (!write_status.ok()) return write_status;
@@ -85,7 +101,8 @@ Result<GenerateOptions> GenerateOptionsOf(const CliOptions& options) {
   generate.stop = options.stop;
   generate.ignore_eos = options.ignore_eos;
   generate.show_special = options.special;
-  PANTRY_RETURN_IF_ERROR(generate.sampling.Validate());
+  PANTRY_RETURN_IF_ERROR(WithFlagName(generate.sampling.Validate()));
+  PANTRY_RETURN_IF_ERROR(StopTexts::Validate(generate.stop));
   return generate;
 }
 

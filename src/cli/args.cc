@@ -142,7 +142,9 @@ struct Bound {
 Status SetFromEnvironment(const Bound& bound, Invocation& invocation) {
   const std::string variable = EnvironmentName(FlagName(bound.flag));
   const auto found = invocation.environment.find(variable);
-  if (found == invocation.environment.end() || FlagName(bound.flag) == "--help") return OkStatus();
+  if (found == invocation.environment.end() || found->second.empty() || FlagName(bound.flag) == "--help") {
+    return OkStatus();  // set to nothing is as good as not set
+  }
   const Status status = bound.set(found->second);
   if (!status.ok()) return InvalidArgumentError("environment variable {}: {}", variable, status.message());
   invocation.sources[std::string(FlagName(bound.flag))] = ValueSource::kEnvironment;
@@ -152,7 +154,7 @@ Status SetFromEnvironment(const Bound& bound, Invocation& invocation) {
 Status SetFromFlag(const Bound& bound, Invocation& invocation) {
   const bool on = bound.on->count() > 0;
   const bool off = bound.off != nullptr && bound.off->count() > 0;
-  if (!on && !off) return SetFromEnvironment(bound, invocation);
+  if (!on && !off) return OkStatus();
   const std::string_view name = FlagName(bound.flag);
   if (on && off) return InvalidArgumentError("{} and {} contradict each other", name, FirstLong(bound.flag.off_names));
   invocation.sources[std::string(name)] = ValueSource::kFlag;
@@ -164,16 +166,45 @@ Status SetFromFlag(const Bound& bound, Invocation& invocation) {
   return OkStatus();
 }
 
+// Flags of which one stands in for the others: where one is on the command line, the environment is not asked for the rest.
+bool IsReplacedByAFlag(const Bound& bound, const Invocation& invocation) {
+  constexpr std::pair<std::string_view, std::string_view> kRivals[] = {
+      {"--prompt", "--file"},         {"--system-prompt", "--system-prompt-file"},
+      {"--model", "--template-file"}, {"--chat-template", "--chat-template-file"},
+      {"--verbose", "--verbosity"},
+  };
+  const std::string_view name = FlagName(bound.flag);
+  return std::any_of(std::begin(kRivals), std::end(kRivals), [&](const auto& rivals) {
+    const auto& [one, other] = rivals;
+    return (name == one && invocation.SourceOf(other) == ValueSource::kFlag) ||
+           (name == other && invocation.SourceOf(one) == ValueSource::kFlag);
+  });
+}
+
+// After all flags are known.
+Status SetFromEnvironment(std::span<const Bound> bounds, Invocation& invocation) {
+  for (const Bound& bound : bounds) {
+    const bool is_given = invocation.SourceOf(FlagName(bound.flag)) == ValueSource::kFlag;
+    if (is_given || IsReplacedByAFlag(bound, invocation)) continue;
+    PANTRY_RETURN_IF_ERROR(SetFromEnvironment(bound, invocation));
+  }
+  return OkStatus();
+}
+
 void WarnOfUnknownVariables(Invocation& invocation) {
   std::vector<std::string> known(std::begin(kOtherVariables), std::end(kOtherVariables));
   const CliOptions defaults;
   ForEachField(defaults, [&](const Flag& flag, const auto&) { known.push_back(EnvironmentName(FlagName(flag))); });
-  const std::vector<std::string_view> candidates(known.begin(), known.end());
+  constexpr std::string_view kPrefix = "PANTRY_";
+  constexpr size_t kShortestWord = 4;  // anything is near a shorter one
+  std::vector<std::string_view> candidates;
+  for (const std::string& name : known) candidates.push_back(std::string_view(name).substr(kPrefix.size()));
   for (const auto& [name, value] : invocation.environment) {
-    if (!name.starts_with("PANTRY_") || std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const std::string_view near = Nearest(name, candidates);
+    if (!name.starts_with(kPrefix) || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string_view word = std::string_view(name).substr(kPrefix.size());
+    const std::string_view near = word.size() < kShortestWord ? std::string_view() : Nearest(word, candidates);
     invocation.warnings.push_back(fmt::format("unknown environment variable {} has no effect{}", name,
-                                              near.empty() ? "" : fmt::format(". Did you mean {}?", near)));
+                                              near.empty() ? "" : fmt::format(". Did you mean {}{}?", kPrefix, near)));
   }
 }
 
@@ -304,6 +335,7 @@ Result<Invocation> ParseArgs(Verb verb, std::span<const std::string> args, const
     }
   }
   for (const Bound& bound : bounds) PANTRY_RETURN_IF_ERROR(SetFromFlag(bound, invocation));
+  PANTRY_RETURN_IF_ERROR(SetFromEnvironment(bounds, invocation));
   WarnOfUnknownVariables(invocation);
   return invocation;
 }

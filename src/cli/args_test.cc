@@ -150,6 +150,19 @@ TEST(Args, LogitBiasReadsSignedAndInfiniteValues) {
   EXPECT_LT(bias[2].second, -1e30f);
 }
 
+TEST(Args, EmptyVariablesCountAsUnset) {
+  const Invocation invocation = Parse(kRun, {}, {{"PANTRY_CTX_SIZE", ""}, {"PANTRY_PROMPT", ""}});
+  EXPECT_FALSE(invocation.Given("--ctx-size"));
+  EXPECT_FALSE(invocation.Given("--prompt"));
+}
+
+TEST(Args, ShortUnknownVariablesSuggestNothing) {
+  const Invocation invocation = Parse(kRun, {}, {{"PANTRY_ABC", "1"}, {"PANTRY_BATCHSIZE", "1"}});
+  ASSERT_EQ(invocation.warnings.size(), 2u);
+  EXPECT_THAT(invocation.warnings[0], ::testing::Not(HasSubstr("Did you mean")));
+  EXPECT_THAT(invocation.warnings[1], HasSubstr("Did you mean PANTRY_BATCH_SIZE?"));
+}
+
 TEST(Nearest, FindsTyposAndNothingElse) {
   const std::string_view candidates[] = {"--temp", "--top-k", "--top-p"};
   EXPECT_EQ(Nearest("--tepm", candidates), "--temp");

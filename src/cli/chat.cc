@@ -26,6 +26,10 @@ Json Message(std::string_view role, std::string_view content) { return {{"role",
 // Text from a terminal or a file may hold bytes that are not UTF-8; JSON cannot.
 std::string Dump(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
 
+bool NothingCame(const Result<GenerateResult>& result) {
+  return !result.ok() || (result->stop_reason == StopReason::kCancelled && result->text.empty());
+}
+
 bool IsMessage(const Json& json) {
   return json.is_object() && json.contains("role") && json["role"].is_string() && json.contains("content") &&
          json["content"].is_string();
@@ -39,7 +43,7 @@ void Chat::Clear() { messages_.clear(); }
 Result<GenerateResult> Chat::Say(std::string_view text, Answerer& answerer, const GenerateOptions& options) {
   messages_.push_back(Message("user", text));
   Result<GenerateResult> result = Complete(answerer, options);
-  if (!result.ok()) messages_.erase(messages_.size() - 1);
+  if (NothingCame(result)) messages_.erase(messages_.size() - 1);
   return result;
 }
 
@@ -51,7 +55,7 @@ Result<GenerateResult> Chat::Regenerate(Answerer& answerer, const GenerateOption
     messages_.erase(messages_.size() - 1);
   }
   Result<GenerateResult> result = Complete(answerer, options);
-  if (!result.ok() && !last.is_null()) messages_.push_back(std::move(last));
+  if (NothingCame(result) && !last.is_null()) messages_.push_back(std::move(last));
   return result;
 }
 
@@ -60,10 +64,13 @@ Result<GenerateResult> Chat::Complete(Answerer& answerer, const GenerateOptions&
   if (!system_.empty()) conversation["messages"].push_back(Message("system", system_));
   for (const Json& message : messages_) conversation["messages"].push_back(message);
   conversation.update(extra_);
-  PANTRY_ASSIGN_OR_RETURN(const RenderedPrompt rendered,
-                          template_.Render(Dump(conversation, -1), RenderOptionsOf(engine_.tokenizer())));
-  PANTRY_ASSIGN_OR_RETURN(GenerateResult result, answerer.Answer(EncodePrompt(engine_.tokenizer(), rendered), options));
-  messages_.push_back(Message("assistant", result.text));
+  const Result<RenderedPrompt> rendered =
+      template_.Render(Dump(conversation, -1), RenderOptionsOf(engine_.tokenizer()));
+  if (!rendered.ok()) return AsTemplateProblem(rendered.status());
+  GenerateOptions generate = options;
+  generate.continues_text = false;
+  Result<GenerateResult> result = answerer.Answer(EncodePrompt(engine_.tokenizer(), *rendered), generate);
+  if (!NothingCame(result)) messages_.push_back(Message("assistant", result->text));
   return result;
 }
 
@@ -120,19 +127,37 @@ int64_t LocalTimeAsUtcSeconds() {
   return static_cast<int64_t>(timegm(&local));  // a template wants the date on the user's wall
 }
 
-Result<std::unique_ptr<ChatTemplate>> ChatTemplateOf(const CliOptions& options) {
-  std::string source = options.chat_template;
-  if (!options.chat_template_file.empty()) {
-    if (!source.empty()) return InvalidArgumentError("--chat-template and --chat-template-file exclude each other");
-    PANTRY_ASSIGN_OR_RETURN(source, ReadWholeFile(options.chat_template_file));
+Result<std::string> ReadTemplateFile(const std::string& path) {
+  PANTRY_ASSIGN_OR_RETURN(std::string source, ReadWholeFile(path));
+  if (source.empty()) return CorruptionError("'{}' is empty; give a file with a Jinja template", path);
+  return source;
+}
+
+Status AsTemplateProblem(const Status& status) {
+  const bool is_of_files = status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kOutOfBudget;
+  return Status(is_of_files ? StatusCode::kCorruption : status.code(),
+                fmt::format("chat template: {}", status.message()));
+}
+
+Result<std::unique_ptr<ChatTemplate>> ChatTemplateOf(const Invocation& invocation) {
+  const bool has_text = invocation.Given("--chat-template");
+  const bool has_file = invocation.Given("--chat-template-file");
+  if (has_text && has_file) {
+    return InvalidArgumentError("--chat-template and --chat-template-file exclude each other");
   }
-  if (source.empty()) return std::unique_ptr<ChatTemplate>();
-  if (source == "chatml") source = kChatMl;
-  if (options.chat_template_file.empty() && source.find('{') == std::string::npos) {
+  if (!has_text && !has_file) return std::unique_ptr<ChatTemplate>();
+  std::string source = invocation.options.chat_template;
+  if (has_file) {
+    PANTRY_ASSIGN_OR_RETURN(source, ReadTemplateFile(invocation.options.chat_template_file));
+  } else if (source.empty()) {
+    return InvalidArgumentError("--chat-template: expected Jinja text or 'chatml', found nothing");
+  } else if (source == "chatml") {
+    source = kChatMl;
+  } else if (source.find('{') == std::string::npos) {
     return InvalidArgumentError("--chat-template: '{}' is neither Jinja nor a built-in template (chatml)", source);
   }
   Result<std::unique_ptr<ChatTemplate>> parsed = ChatTemplate::Parse(source);
-  if (!parsed.ok()) return Status(StatusCode::kCorruption, fmt::format("chat template: {}", parsed.status().message()));
+  if (!parsed.ok()) return AsTemplateProblem(parsed.status());
   return parsed;
 }
 

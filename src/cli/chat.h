@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "cli/answer.h"
+#include "cli/args.h"
 #include "cli/options.h"
 #include "engine/engine.h"
 
@@ -25,7 +26,8 @@ class Chat {
 
   void SetSystem(std::string_view text);  // "": none
   void Clear();                           // forgets everything but the system message
-  // The model's answer to `text`. An interrupted answer stays in the conversation as far as it came.
+  // The model's answer to `text`. An interrupted answer stays in the conversation as far as it came; where nothing came, the turn is
+  // forgotten.
   Result<GenerateResult> Say(std::string_view text, Answerer& answerer, const GenerateOptions& options);
   // Another answer to the last message. kInvalidArgument when there is none.
   Result<GenerateResult> Regenerate(Answerer& answerer, const GenerateOptions& options);
@@ -48,6 +50,11 @@ RenderOptions RenderOptionsOf(const Tokenizer& tokenizer);
 int64_t LocalTimeAsUtcSeconds();
 
 // --chat-template, --chat-template-file, or null: the model's own is to be used.
-Result<std::unique_ptr<ChatTemplate>> ChatTemplateOf(const CliOptions& options);
+Result<std::unique_ptr<ChatTemplate>> ChatTemplateOf(const Invocation& invocation);
+// The Jinja text in a file; kCorruption when it is empty.
+Result<std::string> ReadTemplateFile(const std::string& path);
+
+// A failed Parse() or Render(): a matter of the files (kCorruption), neither of the flags nor of memory.
+Status AsTemplateProblem(const Status& status);
 
 }  // namespace pantry

@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 
 #include "sys/posix_error.h"
+#include "weights/gguf/gguf_cursor.h"
 
 namespace pantry {
 namespace {
@@ -54,6 +56,17 @@ std::string_view Prefix(LogLevel level) {
 
 }  // namespace
 
+std::string PrintableText(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t n = std::min(text.find_first_of("\n\t\\"), text.size());  // Printable() would escape these too
+    out += Printable(text.substr(0, n), SIZE_MAX);
+    if (n < text.size()) out += text[n];
+    text.remove_prefix(std::min(n + 1, text.size()));
+  }
+  return out;
+}
+
 Console::Console() { Configure(ConsoleOptions()); }
 Console::~Console() { EndProgress(); }
 
@@ -72,7 +85,8 @@ Status Console::OpenLogFile(const std::string& path) {
   return log_file_ ? OkStatus() : PosixError(fmt::format("cannot write log file '{}'", path), errno);
 }
 
-void Console::Write(LogLevel level, std::string_view line) {
+void Console::Write(LogLevel level, std::string_view text) {
+  const std::string line = PrintableText(text);  // a message may quote a hostile file
   const std::lock_guard lock(mutex_);
   const std::string_view style = level == LogLevel::kError ? kRed : level == LogLevel::kWarning ? kYellow : kDim;
   LogLocked(fmt::format("{}{}", Prefix(level), line));

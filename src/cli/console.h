@@ -23,6 +23,9 @@ struct ConsoleOptions {
   bool color = true;      // where standard error is a terminal
 };
 
+// Text of a file as a terminal may see it: control characters are escaped, but newlines and tabs stay.
+std::string PrintableText(std::string_view text);
+
 class Console final : public Logger {
  public:
   Console();

@@ -56,11 +56,18 @@ Status EvalVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path));
   context.console.Note(ModeLine(*engine, nullptr));
 
-  const auto on_chunk = [&context](int64_t done, int64_t total, double ppl) {
-    context.console.Progress(fmt::format("window {}/{}, perplexity {:.4f}", done, total, ppl));
+  std::string so_far;
+  const auto on_chunk = [&](int64_t done, int64_t total, double ppl) {
+    so_far = fmt::format(" · {} of {} windows, perplexity {:.4f}", done, total, ppl);
     return !Interrupted();
   };
-  PANTRY_ASSIGN_OR_RETURN(const PerplexityResult result, MeasurePerplexity(*engine, text, perplexity, on_chunk));
+  const auto keep_going = [&](int64_t n_done, int64_t n_total) {
+    context.console.Progress(fmt::format("token {}/{}{}", n_done, n_total, so_far));
+    return !Interrupted();
+  };
+  context.console.Progress("token 0");  // starts the clock of the first line
+  PANTRY_ASSIGN_OR_RETURN(const PerplexityResult result,
+                          MeasurePerplexity(*engine, text, perplexity, on_chunk, keep_going));
   context.console.EndProgress();
   context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}", result.n_chunks, perplexity.n_ctx,
                                    result.seconds, MemoryFigure()));

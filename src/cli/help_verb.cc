@@ -79,6 +79,26 @@ size_t Columns(std::string_view text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+// What a flag means to one verb, where the table speaks of all.
+struct VerbText {
+  Verb verb;
+  std::string_view flag;
+  std::string_view help;
+  std::string_view default_value;  // "": the table's
+};
+constexpr VerbText kVerbTexts[] = {
+    {kTokenize, "--prompt", "the text; without -p and -f: standard input", ""},
+    {kTokenize, "--file", "read the text from FILE, byte for byte; -: standard input", ""},
+    {kTokenize, "--parse-special", "read control tokens such as <|im_end|> in the text", ""},
+    {kEval, "--file", "read the text from FILE; -: standard input", ""},
+    {kEval, "--ctx-size", "tokens in a window; each is scored on its second half", "512"},
+    {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0", ""},
+    {kEval, "--cache-type-v", "must be the same as --cache-type-k", ""},
+    {kEval, "--threads-batch", "no effect here beside -t", ""},
+    {kEval, "--batch-size", "tokens of a window handed over at once", ""},
+    {kEval, "--ubatch-size", "tokens of a window computed together (never more than -b)", ""},
+};
+
 std::string FlagHelp(const Flag& flag, const std::string& default_value) {
   constexpr size_t kIndent = 34;
   constexpr size_t kColumns = 110;
@@ -103,7 +123,14 @@ std::string HelpText(Verb verb) {
     if ((flag.verbs & verb) == 0) return;
     if (flag.group != group) out += fmt::format("\n{}\n", flag.group);
     group = flag.group;
-    out += FlagHelp(flag, FormatField(field));
+    Flag shown = flag;
+    std::string default_value = FormatField(field);
+    for (const VerbText& text : kVerbTexts) {
+      if (text.verb != verb || text.flag != FlagName(flag)) continue;
+      shown.help = text.help;
+      if (!text.default_value.empty()) default_value = text.default_value;
+    }
+    out += FlagHelp(shown, default_value);
   });
   return out;
 }

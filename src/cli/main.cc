@@ -72,7 +72,9 @@ Status ConfigureConsole(Console& console, const CliOptions& options) {
     return InvalidArgumentError("--verbosity: expected 0 to 3, found {}", options.verbosity);
   }
   console.Configure({.verbosity = options.verbose ? 3 : options.verbosity, .color = !options.no_color});
-  return options.log_file.empty() ? OkStatus() : console.OpenLogFile(options.log_file);
+  if (options.log_file.empty()) return OkStatus();
+  const Status opened = console.OpenLogFile(options.log_file);
+  return opened.ok() ? opened : IoError("{}", opened.message());
 }
 
 Status Main(std::vector<std::string> args, Console& console, Output& output) {

@@ -63,6 +63,9 @@ Result<std::string> FindModel(const std::string& name, const Environment& enviro
       return NotFoundError("cannot open model '{}': it is a folder. Try: {}", name,
                            names.empty() ? "the path of a .gguf file" : fmt::format("{}/{}", name, names.front()));
     }
+    if (!fs::is_regular_file(name, error) && !fs::is_block_file(name, error)) {
+      return NotFoundError("cannot open model '{}': it is a device or a pipe. Try: the path of a .gguf file", name);
+    }
     return name;
   }
   const std::string folder = ModelsFolder(environment);
@@ -86,6 +89,8 @@ Result<std::string> ModelOf(Invocation& invocation) {
   if (invocation.SourceOf("--model") != ValueSource::kFlag && !invocation.words.empty()) {
     name = invocation.words.front();
     invocation.words.erase(invocation.words.begin());
+    invocation.options.model = name;
+    invocation.sources["--model"] = ValueSource::kFlag;
   }
   if (name.empty()) {
     return InvalidArgumentError("no model given. Try: pantry {} -m MODEL.gguf", VerbName(invocation.verb));

@@ -42,6 +42,7 @@ Result<SessionOptions> SessionOptionsOf(const CliOptions& options) {
   session.n_batch = std::min(options.batch_size, options.ubatch_size);
   session.k_type = options.cache_type_k;
   session.v_type = options.cache_type_v;
+  PANTRY_RETURN_IF_ERROR(session.Validate());
   return session;
 }
 

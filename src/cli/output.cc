@@ -50,11 +50,7 @@ Status Output::Write(std::string_view text) {
   return OkStatus();
 }
 
-Status Output::EndLine() {
-  const Status status = at_line_start_ ? status_ : Write("\n");
-  at_line_start_ = false;
-  return status;
-}
+Status Output::EndLine() { return at_line_start_ ? status_ : Write("\n"); }
 
 bool Output::is_terminal() const { return isatty(STDOUT_FILENO) == 1; }
 

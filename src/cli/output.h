@@ -16,14 +16,14 @@ namespace pantry {
 class Output {
  public:
   Status Write(std::string_view text);  // unbuffered: an answer is seen as it comes
-  Status EndLine();                     // a newline, unless the last thing written was one
+  Status EndLine();                     // a newline, unless nothing was written since the last one
   bool reader_gone() const { return reader_gone_; }
   bool is_terminal() const;
 
  private:
   Status status_;
   bool reader_gone_ = false;
-  bool at_line_start_ = false;  // nothing written yet: an empty answer still ends with a newline
+  bool at_line_start_ = true;
 };
 
 // The whole of a file, or of standard input for "-". kNotFound, kIoError, kCancelled (Ctrl-C while waiting for input).

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/repl.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "base/units.h"
@@ -8,6 +9,7 @@
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
 #include "cli/open_engine.h"
+#include "weights/gguf/gguf_cursor.h"
 
 namespace pantry {
 namespace {
@@ -54,7 +56,7 @@ Repl::Repl(VerbContext& context, Engine& engine, Session& session, Answerer& ans
 Status Repl::Run(const std::string& first_prompt) {
   PANTRY_ASSIGN_OR_RETURN(const GenerateOptions checked, GenerateOptionsOf(options_));
   first_seed_ = checked.sampling.seed;
-  if (chat_ == nullptr) context_.console.Warning("this model has no chat template: each line is continued as raw text");
+  if (chat_ == nullptr) context_.console.Warning("{}: each line is continued as raw text", WhyNoChat());
   context_.console.Note("/help lists the commands, Ctrl-D leaves");
   if (!first_prompt.empty()) {
     PANTRY_RETURN_IF_ERROR(Send(first_prompt));
@@ -84,6 +86,10 @@ Status Repl::Run(const std::string& first_prompt) {
     PANTRY_RETURN_IF_ERROR(Send(message));
     if (options_.single_turn) return OkStatus();
   }
+}
+
+std::string_view Repl::WhyNoChat() const {
+  return options_.conversation == false ? "--no-cnv is given" : "this model has no chat template";
 }
 
 LineEvent Repl::ReadMessage(std::string& message) {
@@ -137,21 +143,34 @@ Result<GenerateOptions> Repl::NextOptions() {
 Status Repl::Send(const std::string& text) {
   const std::string whole = std::exchange(attachment_, "") + text;
   PANTRY_ASSIGN_OR_RETURN(const GenerateOptions options, NextOptions());
-  Status status;
+  Result<GenerateResult> result = InternalError("not asked");
   if (chat_ != nullptr) {
-    status = chat_->Say(whole, answerer_, options).status();
+    result = chat_->Say(whole, answerer_, options);
   } else {
     const EncodeOptions encode{.add_special = true, .parse_special = options_.parse_special};
-    status = answerer_.Answer(engine_.tokenizer().Encode(whole, encode), options).status();
+    result = answerer_.Answer(engine_.tokenizer().Encode(whole, encode), options);
   }
   ClearInterrupt();
-  if (status.code() == StatusCode::kIoError) return status;
-  if (!status.ok()) context_.console.Error(status.message());
+  if (result.status().code() == StatusCode::kIoError) return result.status();
+  Report(result);
   return OkStatus();
 }
 
+void Repl::Report(const Result<GenerateResult>& result) {
+  const bool is_full = result.ok() ? result->stop_reason == StopReason::kContextFull
+                                   : result.status().code() == StatusCode::kOutOfBudget;
+  const std::string_view advice = chat_ != nullptr ? "/clear forgets the conversation and makes room" : "";
+  if (!result.ok()) {
+    const bool advises = is_full && !advice.empty();
+    context_.console.Error(
+        fmt::format("{}{}{}", result.status().message(), advises ? "; " : "", advises ? advice : ""));
+  } else if (is_full && !advice.empty()) {
+    context_.console.Note(advice);
+  }
+}
+
 Status Repl::Regenerate() {
-  if (chat_ == nullptr) return InvalidArgumentError("there is no conversation without a chat template");
+  if (chat_ == nullptr) return InvalidArgumentError("/regen needs a conversation; {}", WhyNoChat());
   PANTRY_ASSIGN_OR_RETURN(const GenerateOptions options, NextOptions());
   const Status status = chat_->Regenerate(answerer_, options).status();
   ClearInterrupt();
@@ -169,8 +188,7 @@ Repl::Next Repl::Command(const std::string& line) {
 
 Status Repl::DoCommand(const std::string& name, const std::string& argument) {
   const bool about_chat = name == "/clear" || name == "/system" || name == "/save" || name == "/load";
-  if (about_chat && chat_ == nullptr)
-    return InvalidArgumentError("{} needs a conversation; this model has no chat template", name);
+  if (about_chat && chat_ == nullptr) return InvalidArgumentError("{} needs a conversation; {}", name, WhyNoChat());
   if (name == "/help" || name == "/?") {
     context_.console.Plain(kReplHelp);
   } else if (name == "/clear") {
@@ -243,8 +261,9 @@ Status Repl::AttachFile(const std::string& path) {
 void Repl::Show() {
   const ModelShape& shape = engine_.shape();
   context_.console.Plain(fmt::format("{} ({})\n{} · {} layers · width {} · vocabulary {} · trained context {}\n{}\n",
-                                     shape.name, engine_.file().path(), shape.architecture, shape.n_layers,
-                                     shape.n_embd, shape.n_vocab, shape.n_ctx_train, ModeLine(engine_, &session_)));
+                                     Printable(shape.name, SIZE_MAX), engine_.file().path(),
+                                     Printable(shape.architecture, SIZE_MAX), shape.n_layers, shape.n_embd,
+                                     shape.n_vocab, shape.n_ctx_train, ModeLine(engine_, &session_)));
 }
 
 void Repl::Stats() {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "cli/chat.h"
 #include "cli/line_editor.h"
@@ -27,6 +28,9 @@ class Repl {
   LineEvent ReadQuoted(std::string& message);
   LineEvent ReadToBlankLine(std::string& message);
   Status Send(const std::string& text);
+  // Shows what went wrong, and what to do when the context is full.
+  void Report(const Result<GenerateResult>& result);
+  std::string_view WhyNoChat() const;
   Status Regenerate();
   Next Command(const std::string& line);
   Status DoCommand(const std::string& name, const std::string& argument);

@@ -37,6 +37,7 @@ Result<std::optional<std::string>> PromptOf(const Invocation& invocation) {
   if (!given && (isatty(STDIN_FILENO) == 1 || options.interactive)) return std::optional<std::string>();
   if (!given) {
     PANTRY_ASSIGN_OR_RETURN(std::string text, ReadPrompt("-"));
+    if (text.empty()) return InvalidArgumentError("standard input is empty; give a prompt with -p or -f");
     return std::optional(std::move(text));
   }
   std::string prompt = options.escape ? Unescape(options.prompt) : options.prompt;
@@ -61,7 +62,20 @@ Result<nlohmann::ordered_json> TemplateVariablesOf(const CliOptions& options) {
         "--chat-template-kwargs: expected a JSON object such as '{{\"enable_thinking\": false}}', found '{}'",
         options.chat_template_kwargs);
   }
+  if (json.contains("messages")) {
+    return InvalidArgumentError("--chat-template-kwargs: \"messages\" is the conversation itself and cannot be set");
+  }
   return json;
+}
+
+// What only the loaded model can tell.
+Status CheckLogitBias(const SamplingOptions& sampling, int32_t n_vocab) {
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    if (token >= n_vocab) {
+      return InvalidArgumentError("--logit-bias: token {} does not exist; the model has 0 to {}", token, n_vocab - 1);
+    }
+  }
+  return OkStatus();
 }
 
 // The template to use, null for raw text. `own` is the one given by flags, or null.
@@ -87,12 +101,6 @@ void WarnOfUselessFlags(VerbContext& context, bool is_chat) {
   }
 }
 
-// A refusal by the template is a matter of the model's file, not of the flags.
-Status AsModelProblem(const Status& status) {
-  if (status.code() != StatusCode::kInvalidArgument) return status;
-  return Status(StatusCode::kCorruption, fmt::format("chat template: {}", status.message()));
-}
-
 Result<GenerateResult> AnswerOnce(const CliOptions& options, const Engine& engine, Chat* chat, Answerer& answerer,
                                   const std::string& prompt) {
   PANTRY_ASSIGN_OR_RETURN(const GenerateOptions generate, GenerateOptionsOf(options));
@@ -113,13 +121,14 @@ Status RunVerb(VerbContext& context) {
   // Everything that can be wrong with flags is found before the model is loaded.
   PANTRY_RETURN_IF_ERROR(GenerateOptionsOf(options).status());
   PANTRY_ASSIGN_OR_RETURN(const SessionOptions session_options, SessionOptionsOf(options));
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<ChatTemplate> own_template, ChatTemplateOf(options));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<ChatTemplate> own_template, ChatTemplateOf(invocation));
   PANTRY_ASSIGN_OR_RETURN(nlohmann::ordered_json variables, TemplateVariablesOf(options));
   PANTRY_ASSIGN_OR_RETURN(const std::string system_prompt, SystemPromptOf(options));
   PANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> prompt, PromptOf(invocation));
 
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path));
   PANTRY_RETURN_IF_ERROR(TakeModelSettings(engine->file().metadata(), invocation));
+  PANTRY_RETURN_IF_ERROR(CheckLogitBias(options.sampling, engine->shape().n_vocab));
   PANTRY_ASSIGN_OR_RETURN(const ChatTemplate* chat_template, ChooseTemplate(options, own_template.get(), *engine));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine->NewSession(session_options));
   context.console.Note(ModeLine(*engine, session.get()));
@@ -136,7 +145,7 @@ Status RunVerb(VerbContext& context) {
     return Repl(context, *engine, *session, answerer, chat_or_null).Run(prompt.value_or(""));
   }
   const Result<GenerateResult> result = AnswerOnce(options, *engine, chat_or_null, answerer, *prompt);
-  if (!result.ok()) return chat ? AsModelProblem(result.status()) : result.status();
+  if (!result.ok()) return result.status();
   return result->stop_reason == StopReason::kCancelled ? CancelledError("interrupted") : OkStatus();
 }
 

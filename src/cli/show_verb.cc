@@ -13,6 +13,7 @@
 #include "cli/model_settings.h"
 #include "cli/verbs.h"
 #include "text/tokenizer.h"
+#include "weights/gguf/gguf_cursor.h"
 #include "weights/gguf/gguf_file.h"
 #include "weights/model_shape.h"
 
@@ -50,7 +51,12 @@ std::map<std::string, int64_t> CountTypes(const GgufFile& file) {
   return counts;
 }
 
-std::string Row(std::string_view name, std::string_view value) { return fmt::format("  {:<16} {}\n", name, value); }
+// What a file says, on one line.
+std::string Plain(std::string_view text) { return Printable(text, SIZE_MAX); }
+
+std::string Row(std::string_view name, std::string_view value) {
+  return fmt::format("  {:<16} {}\n", name, Plain(value));
+}
 
 std::string ModelText(const Shown& shown) {
   const GgufFile& file = *shown.file;
@@ -96,18 +102,18 @@ std::string Human(const Shown& shown, bool with_tensors) {
   std::string out = ModelText(shown) + "\n" + TokenizerText(shown) + "\nchat template\n";
   out += shown.chat_template.empty()
              ? "  none\n"
-             : fmt::format("{}{}", shown.chat_template, shown.chat_template.ends_with('\n') ? "" : "\n");
+             : fmt::format("{}{}", PrintableText(shown.chat_template), shown.chat_template.ends_with('\n') ? "" : "\n");
   out += "\nmetadata\n";
   for (const Metadata::Entry& entry : shown.file->metadata().entries()) {
     if (entry.key == "tokenizer.chat_template") continue;  // shown in full above
-    out += fmt::format("  {:<40} {}\n", entry.key, FormatMetadataValue(entry.value, kValueChars));
+    out += fmt::format("  {:<40} {}\n", Plain(entry.key), FormatMetadataValue(entry.value, kValueChars));
   }
   if (!with_tensors) return out;
   out += "\ntensors\n";
   for (const TensorInfo& tensor : shown.file->tensors()) {
-    out +=
-        fmt::format("  {:<36} {:<7} {:<20} {:>10}  file {} offset {}\n", tensor.name, TensorTypeName(tensor.type),
-                    Dims(tensor), FormatBytes(static_cast<int64_t>(tensor.n_bytes)), tensor.shard + 1, tensor.offset);
+    out += fmt::format("  {:<36} {:<7} {:<20} {:>10}  file {} offset {}\n", Plain(tensor.name),
+                       TensorTypeName(tensor.type), Dims(tensor), FormatBytes(static_cast<int64_t>(tensor.n_bytes)),
+                       tensor.shard + 1, tensor.offset);
   }
   return out;
 }
@@ -180,6 +186,17 @@ Json AsJson(const Shown& shown, bool with_tensors) {
   return out;
 }
 
+template <typename T>
+Json SettingToJson(const T& field) {
+  if constexpr (std::is_same_v<T, bool> || std::is_integral_v<T>) {
+    return field;
+  } else if constexpr (std::is_floating_point_v<T>) {
+    return Json::parse(FormatField(field), nullptr, false);  // 0.8 and not the double next to the float
+  } else {
+    return FormatField(field);
+  }
+}
+
 // Settings of a run, from the table of flags.
 std::string EffectiveText(const Invocation& invocation, Json& json) {
   std::string out;
@@ -187,7 +204,7 @@ std::string EffectiveText(const Invocation& invocation, Json& json) {
     if ((flag.verbs & kRun) == 0 || (flag.verbs & kShow) == 0 || FlagName(flag) == "--help") return;
     const std::string_view source = ValueSourceName(invocation.SourceOf(FlagName(flag)));
     out += fmt::format("  {:<22} {:<24} {}\n", FlagName(flag), FormatField(field), source);
-    json[std::string(FlagName(flag).substr(2))] = {{"value", FormatField(field)}, {"source", source}};
+    json[std::string(FlagName(flag).substr(2))] = {{"value", SettingToJson(field)}, {"source", source}};
   });
   return out;
 }

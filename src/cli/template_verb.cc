@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `pantry template`: renders a conversation with a chat template and prints the prompt, byte for byte.
+#include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -35,11 +36,13 @@ Status AddVariables(const std::vector<std::string>& assignments, RenderOptions& 
 // The template's source; its model's special tokens go to `render`.
 Result<std::string> SourceOf(VerbContext& context, RenderOptions& render) {
   const CliOptions& options = context.options();
-  if (!options.template_file.empty()) {
+  const bool has_model_word = !context.invocation.words.empty();
+  const ValueSource of_file = context.invocation.SourceOf("--template-file");
+  if (of_file == ValueSource::kFlag || (of_file == ValueSource::kEnvironment && !has_model_word)) {
     if (context.invocation.SourceOf("--model") == ValueSource::kFlag) {
       return InvalidArgumentError("--model and --template-file exclude each other");
     }
-    return ReadWholeFile(options.template_file);
+    return ReadTemplateFile(options.template_file);
   }
   PANTRY_ASSIGN_OR_RETURN(const std::string path, ModelOf(context.invocation));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(path));
@@ -60,9 +63,31 @@ std::string AsConversation(std::string text) {
   return "{\"messages\": " + std::move(text) + ", \"add_generation_prompt\": true}";
 }
 
-Status InFile(const Status& status, std::string_view what) {
-  const StatusCode code = status.code() == StatusCode::kInvalidArgument ? StatusCode::kCorruption : status.code();
-  return Status(code, fmt::format("{}: {}", what, status.message()));  // a matter of the files, not of the flags
+// Whether `text` is a conversation; messages name `file` and the place.
+Status CheckConversation(std::string_view text, std::string_view file) {
+  using Json = nlohmann::json;
+  try {
+    bool has_messages = false;
+    // Nothing is kept of it but which keys it has.
+    const Json json = Json::parse(text, [&](int depth, Json::parse_event_t event, const Json& parsed) {
+      const bool is_key = event == Json::parse_event_t::key && depth == 1;
+      has_messages = has_messages || (is_key && parsed == "messages");
+      return depth == 0 || is_key;
+    });
+    if (json.is_array()) return OkStatus();
+    if (!json.is_object()) return CorruptionError("{}: expected a JSON object with \"messages\", or their list", file);
+    return has_messages ? OkStatus() : CorruptionError("{}: no \"messages\"", file);
+  } catch (const Json::parse_error& error) {
+    const std::string_view before = text.substr(0, std::min(error.byte > 0 ? error.byte - 1 : 0, text.size()));
+    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+    const size_t line_start = before.rfind('\n') + 1;  // npos + 1 is 0
+    const auto column = 1 + std::count_if(before.begin() + static_cast<ptrdiff_t>(line_start), before.end(),
+                                          [](char c) { return (c & 0xC0) != 0x80; });
+    if (before.size() == text.size()) return CorruptionError("{}: the JSON ends too early", file);
+    return CorruptionError("{}: not valid JSON at line {}, column {}", file, line, column);
+  } catch (const Json::exception&) {
+    return CorruptionError("{}: a number in the JSON is too large", file);
+  }
 }
 
 }  // namespace
@@ -79,10 +104,15 @@ Status TemplateVerb(VerbContext& context) {
   }
   if (options.messages.empty()) return InvalidArgumentError("no conversation given. Try: --messages FILE.json");
   PANTRY_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(options.messages));
+  const std::string file = options.messages == "-" ? "standard input" : fmt::format("'{}'", options.messages);
   const Result<std::unique_ptr<ChatTemplate>> chat_template = ChatTemplate::Parse(source);
-  if (!chat_template.ok()) return InFile(chat_template.status(), "chat template");
+  if (!chat_template.ok()) return AsTemplateProblem(chat_template.status());
+  PANTRY_RETURN_IF_ERROR(CheckConversation(text, file));
   const Result<RenderedPrompt> rendered = (*chat_template)->Render(AsConversation(std::move(text)), render);
-  if (!rendered.ok()) return InFile(rendered.status(), "chat template");
+  if (!rendered.ok() && rendered.status().message().starts_with("conversation: ")) {
+    return CorruptionError("{}: {}", file, rendered.status().message());
+  }
+  if (!rendered.ok()) return AsTemplateProblem(rendered.status());
   return context.output.Write(rendered->Text());
 }
 

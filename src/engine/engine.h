@@ -112,7 +112,8 @@ class Session {
 
   // As Feed(), with the logits of every token handed to `visit(index in tokens, logits [n_vocab])`, in order.
   Status FeedAll(std::span<const TokenId> tokens,
-                 const std::function<void(int64_t index, std::span<const float> logits)>& visit);
+                 const std::function<void(int64_t index, std::span<const float> logits)>& visit,
+                 const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going = {});
 
   int64_t kv_bytes() const;
   int64_t scratch_bytes() const;

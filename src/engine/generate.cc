@@ -13,7 +13,10 @@ class AnswerWriter {
  public:
   AnswerWriter(const Tokenizer& tokenizer, const GenerateOptions& options, const GenerateCallbacks& callbacks,
                GenerateResult& result)
-      : decoder_(tokenizer, options.show_special), stop_(options.stop), callbacks_(callbacks), result_(result) {}
+      : decoder_(tokenizer, options.show_special, options.continues_text),
+        stop_(options.stop),
+        callbacks_(callbacks),
+        result_(result) {}
 
   // False when a callback asked to stop.
   bool Add(TokenId token) {

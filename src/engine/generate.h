@@ -26,6 +26,9 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // text that ends the answer; not part of it
   bool ignore_eos = false;        // ban end-of-generation tokens
   bool show_special = false;      // control tokens as text
+  // The answer carries on the text of the prompt, so it keeps the space before its first word. False: it stands alone, as in a chat, and
+  // that space goes where the tokenizer's rule says so (SentencePiece).
+  bool continues_text = true;
 };
 
 enum class StopReason : uint8_t { kEndOfGeneration, kStopText, kMaxTokens, kContextFull, kCancelled };

@@ -67,6 +67,18 @@ TEST_F(GenerateTest, EndsAtEndOfGenerationWhichIsNotPartOfTheAnswer) {
   EXPECT_THAT(pieces_, ElementsAre("Hel", "lo"));
 }
 
+TEST_F(GenerateTest, AContinuationKeepsItsFirstSpaceAndAChatAnswerDoesNot) {
+  Answer({" world", " <strip>", "<strip>", "<eos>"});
+  const auto continuation = Run(greedy_);
+  ASSERT_TRUE(continuation.ok()) << continuation.status().ToString();
+  EXPECT_EQ(continuation->text, " world <strip><strip>");
+  GenerateOptions chat = greedy_;
+  chat.continues_text = false;
+  const auto answer = Run(chat);
+  ASSERT_TRUE(answer.ok()) << answer.status().ToString();
+  EXPECT_EQ(answer->text, "world <strip><strip>");
+}
+
 TEST_F(GenerateTest, CharacterSplitOverTokensComesWhole) {
   Answer({"caf", "\xC3", "\xA9", "!", "<eos>"});
   const auto result = Run(greedy_);

@@ -18,7 +18,7 @@
 namespace pantry::testing {
 
 // Token i is words[i]; Encode() gives one token per byte that is a word. "<eos>", "<bos>" and "<ctl>" are control tokens, and a
-// vocabulary with "<bos>" has it put before every text.
+// vocabulary with "<bos>" has it put before every text; one with "<strip>" strips the first space of what it decodes.
 class WordTokenizer final : public Tokenizer {
  public:
   explicit WordTokenizer(std::vector<std::string> words) {
@@ -30,6 +30,7 @@ class WordTokenizer final : public Tokenizer {
       const std::string& word = token_texts_[static_cast<size_t>(token)];
       if (word == "<eos>" || word == "<bos>" || word == "<ctl>") token_kinds_[static_cast<size_t>(token)] = 3;
       if (word == "<bos>") bos_ = token;
+      if (word == "<strip>") strips_leading_space_ = true;
       if (word == "<eos>") end_of_generation_.push_back(eos_ = token);
     }
     adds_bos_ = bos_ != kNoToken;

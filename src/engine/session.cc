@@ -14,6 +14,35 @@ namespace {
 // Logits of all rows of a batch are large (a vocabulary of 150000 makes 600 kB per row): FeedAll() works in runs that fit in this.
 constexpr int64_t kAllLogitsBytes = int64_t{64} << 20;
 
+// How many tokens the next run computes. Results do not depend on it, but who may cancel must not wait for long: with `is_watched` runs
+// begin short, and grow only while they are quick.
+class RunLength {
+ public:
+  RunLength(const Clock& clock, int64_t most, bool is_watched)
+      : clock_(clock), most_(most), n_(is_watched ? std::min(most, kFirst) : most), is_watched_(is_watched) {}
+  size_t Next(size_t n_left) {
+    if (is_watched_) start_us_ = clock_.NowUs();
+    return std::min(n_left, static_cast<size_t>(n_));
+  }
+  void Done() {
+    if (!is_watched_) return;
+    const int64_t took_us = clock_.NowUs() - start_us_;
+    if (took_us > kSlowUs) n_ = std::min(n_, std::max(n_ / 2, kLeast));
+    if (took_us < kSlowUs / 4) n_ = std::min({n_ * 2, most_, kMost});
+  }
+
+ private:
+  static constexpr int64_t kFirst = 128;
+  static constexpr int64_t kLeast = 32;
+  static constexpr int64_t kMost = 512;
+  static constexpr int64_t kSlowUs = 800'000;
+  const Clock& clock_;
+  int64_t most_;
+  int64_t n_;
+  bool is_watched_;
+  int64_t start_us_ = 0;
+};
+
 int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_type) {
   return KvBytesPerPosition(shape, KvRowBytes(k_type, shape.head_dim), KvRowBytes(v_type, shape.head_dim));
 }
@@ -140,14 +169,16 @@ Status Session::Feed(std::span<const TokenId> tokens,
                      const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
   Impl& s = *impl_;
   PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
+  RunLength length(s.engine.clock(), s.n_batch, static_cast<bool>(keep_going));
   for (size_t done = 0; done < tokens.size();) {
-    const size_t n = std::min(tokens.size() - done, static_cast<size_t>(s.n_batch));
+    const size_t n = length.Next(tokens.size() - done);
     const bool is_last = done + n == tokens.size();
     const std::span<const int32_t> rows(s.row_numbers.data() + n - 1, is_last ? 1 : 0);
     PANTRY_RETURN_IF_ERROR(
         s.Forward(tokens.subspan(done, n), rows, std::span<float>(s.logits.data(), is_last ? s.logits.size() : 0)));
     s.has_logits = is_last;
     done += n;
+    length.Done();
     if (keep_going && !keep_going(static_cast<int64_t>(done), static_cast<int64_t>(tokens.size()))) {
       return CancelledError("stopped after {} of {} tokens", done, tokens.size());
     }
@@ -156,7 +187,8 @@ Status Session::Feed(std::span<const TokenId> tokens,
 }
 
 Status Session::FeedAll(std::span<const TokenId> tokens,
-                        const std::function<void(int64_t index, std::span<const float> logits)>& visit) {
+                        const std::function<void(int64_t index, std::span<const float> logits)>& visit,
+                        const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
   Impl& s = *impl_;
   PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
   const size_t n_vocab = s.logits.size();
@@ -164,15 +196,20 @@ Status Session::FeedAll(std::span<const TokenId> tokens,
     const int64_t fitting = kAllLogitsBytes / static_cast<int64_t>(n_vocab * sizeof(float));
     s.all_logits.resize(static_cast<size_t>(std::clamp<int64_t>(fitting, 1, s.n_batch)) * n_vocab);
   }
-  const size_t n_rows = s.all_logits.size() / n_vocab;
+  RunLength length(s.engine.clock(), static_cast<int64_t>(s.all_logits.size() / n_vocab),
+                   static_cast<bool>(keep_going));
   for (size_t done = 0; done < tokens.size();) {
-    const size_t n = std::min(tokens.size() - done, n_rows);
+    const size_t n = length.Next(tokens.size() - done);
     const std::span<float> out(s.all_logits.data(), n * n_vocab);
     PANTRY_RETURN_IF_ERROR(s.Forward(tokens.subspan(done, n), std::span(s.row_numbers).first(n), out));
     for (size_t i = 0; i < n; ++i) visit(static_cast<int64_t>(done + i), out.subspan(i * n_vocab, n_vocab));
     done += n;
     if (done == tokens.size()) std::copy_n(out.data() + (n - 1) * n_vocab, n_vocab, s.logits.data());
     s.has_logits = done == tokens.size();
+    length.Done();
+    if (keep_going && !keep_going(static_cast<int64_t>(done), static_cast<int64_t>(tokens.size()))) {
+      return CancelledError("stopped after {} of {} tokens", done, tokens.size());
+    }
   }
   return OkStatus();
 }

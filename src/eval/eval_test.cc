@@ -139,6 +139,9 @@ TEST(Perplexity, RefusesShortTextsAndBadOptionsAndCanBeCancelled) {
   const auto stop = [](int64_t, int64_t, double) { return false; };
   EXPECT_EQ(MeasurePerplexity(*scripted.engine, "abcabcabcabcabcabc", options, stop).status().code(),
             StatusCode::kCancelled);
+  const auto stop_in_a_window = [](int64_t n_done, int64_t) { return n_done == 0; };
+  EXPECT_EQ(MeasurePerplexity(*scripted.engine, "abcabcabcabcabcabc", options, {}, stop_in_a_window).status().code(),
+            StatusCode::kCancelled);
   options.n_ctx = 3;
   EXPECT_EQ(MeasurePerplexity(*scripted.engine, "abc", options).status().code(), StatusCode::kInvalidArgument);
   options = {};

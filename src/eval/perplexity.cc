@@ -33,17 +33,24 @@ class LossSum {
   int64_t n_ = 0;
 };
 
-// Adds the losses of the second half of `window`.
-Status ScoreWindow(Engine& engine, Session& session, std::span<const TokenId> window, LossSum& losses) {
+// Adds the losses of the second half of `window`. `keep_going` hears how many of its tokens are done; it may be empty.
+Status ScoreWindow(Engine& engine, Session& session, std::span<const TokenId> window, LossSum& losses,
+                   const std::function<bool(int64_t n_done)>& keep_going) {
+  const auto from = [&](int64_t base) -> std::function<bool(int64_t, int64_t)> {
+    if (!keep_going) return {};
+    return [&keep_going, base](int64_t n_done, int64_t) { return keep_going(base + n_done); };
+  };
   session.Truncate(0);
   const size_t first = window.size() / 2;
   // The logits of the first half are not wanted, and the last token predicts nothing that is in the window.
-  PANTRY_RETURN_IF_ERROR(session.Feed(window.first(first)));
-  return session.FeedAll(window.subspan(first, window.size() - 1 - first),
-                         [&](int64_t index, std::span<const float> logits) {
-                           const TokenId next = window[first + static_cast<size_t>(index) + 1];
-                           losses.Add(-LogProbability(engine.pool(), logits, next));
-                         });
+  PANTRY_RETURN_IF_ERROR(session.Feed(window.first(first), from(0)));
+  return session.FeedAll(
+      window.subspan(first, window.size() - 1 - first),
+      [&](int64_t index, std::span<const float> logits) {
+        const TokenId next = window[first + static_cast<size_t>(index) + 1];
+        losses.Add(-LogProbability(engine.pool(), logits, next));
+      },
+      from(static_cast<int64_t>(first)));
 }
 
 }  // namespace
@@ -59,9 +66,9 @@ Status PerplexityOptions::Validate() const {
   return OkStatus();
 }
 
-Result<PerplexityResult> MeasurePerplexity(
-    Engine& engine, std::string_view text, const PerplexityOptions& options,
-    const std::function<bool(int64_t done, int64_t total, double ppl)>& on_chunk) {
+Result<PerplexityResult> MeasurePerplexity(Engine& engine, std::string_view text, const PerplexityOptions& options,
+                                           const std::function<bool(int64_t done, int64_t total, double ppl)>& on_chunk,
+                                           const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
   PANTRY_RETURN_IF_ERROR(options.Validate());
   const int64_t start_us = engine.clock().NowUs();
   const Tokenizer& tokenizer = engine.tokenizer();
@@ -91,7 +98,13 @@ Result<PerplexityResult> MeasurePerplexity(
   for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
     const std::span<TokenId> window(tokens.data() + chunk * options.n_ctx, static_cast<size_t>(options.n_ctx));
     if (tokenizer.adds_bos()) window[0] = tokenizer.bos();
-    PANTRY_RETURN_IF_ERROR(ScoreWindow(engine, *session, window, losses));
+    std::function<bool(int64_t)> in_window;
+    if (keep_going) {
+      in_window = [&, chunk](int64_t n_done) {
+        return keep_going(chunk * options.n_ctx + n_done, n_chunks * options.n_ctx);
+      };
+    }
+    PANTRY_RETURN_IF_ERROR(ScoreWindow(engine, *session, window, losses, in_window));
     if (on_chunk && !on_chunk(chunk + 1, n_chunks, losses.Perplexity())) {
       return CancelledError("perplexity stopped after {} of {} windows", chunk + 1, n_chunks);
     }

@@ -31,9 +31,11 @@ struct PerplexityResult {
   double seconds = 0;
 };
 
-// kInvalidArgument when the text is shorter than two windows; kCancelled when `on_chunk(done, total, ppl so far)` returns false.
+// kInvalidArgument when the text is shorter than two windows; kCancelled when `on_chunk(windows done, total, ppl so far)` or
+// `keep_going(tokens done, total)`, which is asked within windows too, returns false.
 Result<PerplexityResult> MeasurePerplexity(
     Engine& engine, std::string_view text, const PerplexityOptions& options,
-    const std::function<bool(int64_t done, int64_t total, double ppl)>& on_chunk = {});
+    const std::function<bool(int64_t done, int64_t total, double ppl)>& on_chunk = {},
+    const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going = {});
 
 }  // namespace pantry

@@ -25,6 +25,21 @@ Result<std::unique_ptr<ChatTemplate>> ChatTemplate::Parse(std::string_view sourc
   return std::unique_ptr<ChatTemplate>(new ChatTemplate(std::string(source), std::move(program)));
 }
 
+namespace {
+
+Result<jinja::Value> ReadMessages(std::string_view json, jinja::Heap& heap) {
+  PANTRY_ASSIGN_OR_RETURN(jinja::Value conversation, ReadConversation(json, heap));
+  const jinja::Value* messages = Find(heap, conversation.dict(), "messages");
+  if (messages == nullptr) return InvalidArgumentError("conversation: no \"messages\": an array of messages is wanted");
+  if (!messages->is_list_or_tuple()) {
+    return InvalidArgumentError("conversation: \"messages\": an array of messages is wanted, found {}",
+                                TypeName(*messages));
+  }
+  return conversation;
+}
+
+}  // namespace
+
 Result<RenderedPrompt> ChatTemplate::Render(std::string_view conversation_json, const RenderOptions& options) const {
   for (const auto& [name, value] : options.variables) {
     if (!jinja::IsValidUtf8(value)) return InvalidArgumentError("template variable {}: not valid UTF-8", name);
@@ -37,7 +52,7 @@ Result<RenderedPrompt> ChatTemplate::Render(std::string_view conversation_json, 
     evaluator.SetVariable("documents", jinja::Value::None());
     evaluator.SetVariable("add_generation_prompt", jinja::Value::Bool(false));
     for (const auto& [name, value] : options.variables) evaluator.SetVariable(name, heap.String(value));
-    Result<jinja::Value> conversation = ReadConversation(conversation_json, heap);
+    Result<jinja::Value> conversation = ReadMessages(conversation_json, heap);
     if (!conversation.ok()) {
       conversation_error = conversation.status();
       jinja::Fail("{}", conversation_error.message());

@@ -2,7 +2,9 @@
 // A ChatTemplate renders a conversation into the prompt its model was trained on, by running the model's own Jinja template.
 //
 // The result remembers which parts came from the template and which from the conversation: Encode() reads control tokens in the former
-// only, so text typed by a user (or returned by a tool) can never end a turn or start one.
+// only, so text typed by a user (or returned by a tool) can never end a turn or start one. The "role" of a message counts as template text
+// when it is one of the well-known words (system, user, assistant, tool, developer, model, function, ipython), because templates build
+// control tokens from it: '<|' + message.role + '|>'. Any other role is input.
 // Errors name template line and column. A refusal by the template itself (raise_exception) is kInvalidArgument with its message alone.
 // Threads: immutable after Parse(); const methods from any thread.
 #pragma once

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// EncodePrompt: control tokens are looked for in the template's own text only; all that stands between two of them is encoded as one
+// EncodePrompt: control tokens, and user-defined ones that look like them, are looked for in the template's own text only; all that stands between two of them is encoded as one
 // string, so that merges across the border of template and input are the same as in the whole text.
 #include <algorithm>
 #include <array>
@@ -14,13 +14,13 @@
 namespace pantry {
 namespace {
 
-// The control tokens of a vocabulary by their first byte, longest first.
+// The control and marker tokens of a vocabulary by their first byte, longest first.
 class ControlTokens {
  public:
   explicit ControlTokens(const Tokenizer& tokenizer) {
     for (TokenId token = 0; token < tokenizer.n_vocab(); ++token) {
       const std::string_view text = tokenizer.TokenText(token);
-      if (!text.empty() && tokenizer.IsControl(token))
+      if (!text.empty() && (tokenizer.IsControl(token) || tokenizer.IsMarker(token)))
         by_first_byte_[static_cast<unsigned char>(text[0])].emplace_back(text, token);
     }
     for (auto& tokens : by_first_byte_) {
@@ -95,7 +95,8 @@ class PromptEncoder {
     std::string_view text = stretch_;
     if (skips_space_) text.remove_prefix(std::min(text.find_first_not_of(" \t\n\v\f\r"), text.size()));
     if (!text.empty()) {
-      const std::vector<TokenId> tokens = tokenizer_.Encode(text, {.add_special = false, .parse_special = false});
+      const std::vector<TokenId> tokens =
+          tokenizer_.Encode(text, {.add_special = false, .parse_special = false, .parse_user_defined = false});
       tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
     }
     stretch_.clear();

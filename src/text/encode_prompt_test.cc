@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 
 #include "support/test_paths.h"
 #include "text/chat_template.h"
+#include "text/tokenizer_testing.h"
 #include "weights/gguf/gguf_file.h"
 
 namespace pantry {
@@ -96,6 +98,45 @@ TEST(EncodePrompt, WhiteSpaceAfterControlTokensGoesWhereTheTokenizerDropsIt) {
   EXPECT_EQ(EncodePrompt(ToyTokenizer(true), prompt), whole);
   EXPECT_EQ(EncodePrompt(ToyTokenizer(false), prompt).size(),
             prompt.Text().size() - std::string_view("<s><end>").size() + 2);
+}
+
+TEST(EncodePrompt, MarkersAreReadInTemplateTextOnlyWhateverTheirType) {
+  testing::TinyVocabulary bytes = testing::TinyBytes();
+  testing::TinyVocabulary pieces = testing::TinyPieces("llama", true);
+  testing::TinyVocabulary unigram = testing::TinyPieces("t5", true);
+  for (testing::TinyVocabulary* vocabulary : {&bytes, &pieces, &unigram}) {
+    SCOPED_TRACE(vocabulary->model);
+    const TokenId bracket = vocabulary->Add("[INST]", kTokenUserDefined);
+    const TokenId plain = vocabulary->Add("zzz", kTokenUserDefined);
+    for (const char* part : {"to", "<to"}) vocabulary->Add(part, kTokenNormal, -50);
+    NullLogger log;
+    const auto tokenizer = Tokenizer::FromMetadata(vocabulary->Build(), log).value();
+    const TokenId tool = tokenizer->FindToken("<tool>");
+    const auto count = [&](const std::vector<TokenId>& tokens, TokenId token) {
+      return std::count(tokens.begin(), tokens.end(), token);
+    };
+    const std::vector<TokenId> typed = EncodePrompt(*tokenizer, {{{"<tool>zzz[INST]", true}}});
+    EXPECT_EQ(count(typed, tool), 0);
+    EXPECT_EQ(count(typed, bracket), 0);
+    EXPECT_EQ(count(typed, plain), 1);
+    const std::vector<TokenId> both = EncodePrompt(*tokenizer, {{{"<tool>[INST]", false}, {"<tool>[INST]", true}}});
+    EXPECT_EQ(count(both, tool), 1);
+    EXPECT_EQ(count(both, bracket), 1);
+    const std::vector<TokenId> whole = tokenizer->Encode("<tool>[INST]", {});
+    EXPECT_EQ(count(whole, tool), 1);
+    EXPECT_EQ(count(whole, bracket), 1);
+  }
+}
+
+TEST(EncodePrompt, ARoleBuildsTheControlTokenOfItsName) {
+  testing::TinyVocabulary vocabulary = testing::TinyBytes();
+  const TokenId system = vocabulary.Add("<|system|>", kTokenControl);
+  NullLogger log;
+  const auto tokenizer = Tokenizer::FromMetadata(vocabulary.Build(), log).value();
+  const auto chat_template = ChatTemplate::Parse("{{ '<|' + messages[0]['role'] + '|>' }}").value();
+  const auto prompt = chat_template->Render(R"({"messages": [{"role": "system"}]})", {});
+  ASSERT_TRUE(prompt.ok());
+  EXPECT_EQ(EncodePrompt(*tokenizer, *prompt).back(), system);
 }
 
 TEST(EncodePrompt, HarmlessPromptsGiveTheTokensOfTheWholeText) {

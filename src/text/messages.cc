@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/messages.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,10 +17,46 @@ namespace {
 // Tool schemas nest a dozen levels; the heap's own limit on nested values is higher.
 constexpr size_t kMaxDepth = 100;
 
+constexpr std::array<std::string_view, 8> kKnownRoles = {"system",    "user",  "assistant", "tool",
+                                                         "developer", "model", "function",  "ipython"};
+
+// What the parser's exception says, in our words; `found_bytes` is the length of what it read in vain.
+std::string WhatIsWrong(const nlohmann::detail::exception& exception, size_t last_token_bytes, size_t* found_bytes) {
+  *found_bytes = 1;
+  constexpr int kNumberOverflow = 406;
+  if (exception.id == kNumberOverflow) {
+    *found_bytes = last_token_bytes;
+    return "this number is too large";
+  }
+  std::string_view detail = exception.what();
+  const size_t dash = detail.find(" - ");
+  if (dash != std::string_view::npos) detail.remove_prefix(dash + 3);
+  const size_t quote = detail.find("; last read: ");
+  if (quote != std::string_view::npos) return std::string(detail.substr(0, quote));
+  constexpr std::string_view kUnexpected = "unexpected ";
+  constexpr std::string_view kExpected = "; expected ";
+  const size_t expected = detail.find(kExpected);
+  if (!detail.starts_with(kUnexpected) || expected == std::string_view::npos) return "a value is wanted here";
+  const std::string_view found = detail.substr(kUnexpected.size(), expected - kUnexpected.size());
+  if (found == "end of input") *found_bytes = 0;
+  if (found.ends_with("literal")) *found_bytes = last_token_bytes;
+  return fmt::format("expected {}, found {}", detail.substr(expected + kExpected.size()), found);
+}
+
+// "line 1, column 5" of a byte; columns count characters.
+std::string Place(std::string_view json, size_t offset) {
+  const std::string_view before = json.substr(0, offset);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const size_t line_begin = before.rfind('\n') + 1;  // npos + 1 is 0
+  const auto column = 1 + std::count_if(before.begin() + static_cast<std::ptrdiff_t>(line_begin), before.end(),
+                                        [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; });
+  return fmt::format("line {}, column {}", line, column);
+}
+
 // Receives the parser's events; builds values from the inside out.
 class Reader final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit Reader(jinja::Heap& heap) : heap_(heap) {}
+  Reader(std::string_view json, jinja::Heap& heap) : json_(json), heap_(heap) {}
   jinja::Value root;
   std::string error;
 
@@ -30,7 +68,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     return Add(jinja::Value::Int(static_cast<int64_t>(value)));
   }
   bool number_float(number_float_t value, const string_t&) override { return Add(jinja::Value::Float(value)); }
-  bool string(string_t& value) override { return Add(heap_.String(jinja::MarkedText(value, true))); }
+  bool string(string_t& value) override { return Add(heap_.String(jinja::MarkedText(value, !IsKnownRole(value)))); }
   bool binary(binary_t&) override { return false; }
 
   bool start_object(std::size_t) override { return Open(true); }
@@ -49,9 +87,13 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   bool start_array(std::size_t) override { return Open(false); }
   bool end_array() override { return Add(heap_.List(Close().values)); }
 
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& exception) override {
-    constexpr size_t kMaxShown = 300;  // it quotes what it read last, which may be megabytes
-    error = fmt::format("byte {}: {}", position, std::string_view(exception.what()).substr(0, kMaxShown));
+  // `position` is one past what was read, the end of the text included.
+  bool parse_error(std::size_t position, const std::string& last_token,
+                   const nlohmann::detail::exception& exception) override {
+    size_t found_bytes = 0;
+    const std::string wrong = WhatIsWrong(exception, last_token.size(), &found_bytes);
+    const size_t offset = std::min(position - std::min(position, found_bytes), json_.size());
+    error = fmt::format("{}: not valid JSON: {}", Place(json_, offset), wrong);
     return false;
   }
 
@@ -75,6 +117,12 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     open_.pop_back();
     return container;
   }
+  // Whether the string that comes next is the role of a message, and its template may trust it.
+  bool IsKnownRole(std::string_view text) const {
+    return open_.size() == 3 && open_[0].is_object && open_[0].keys.back().bytes() == "messages" &&
+           !open_[1].is_object && open_[2].is_object && open_[2].keys.back().bytes() == "role" &&
+           std::find(kKnownRoles.begin(), kKnownRoles.end(), text) != kKnownRoles.end();
+  }
   bool Add(jinja::Value value) {
     if (open_.empty()) {
       root = std::move(value);
@@ -84,6 +132,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
+  std::string_view json_;
   jinja::Heap& heap_;
   std::vector<Container> open_;
 };
@@ -91,9 +140,9 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 Result<jinja::Value> ReadConversation(std::string_view json, jinja::Heap& heap) {
-  Reader reader(heap);
+  Reader reader(json, heap);
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader))
-    return InvalidArgumentError("conversation: not valid JSON: {}", reader.error);
+    return InvalidArgumentError("conversation: {}", reader.error);
   if (!reader.root.is_dict())
     return InvalidArgumentError("conversation: expected a JSON object with \"messages\", found {}",
                                 TypeName(reader.root));

@@ -12,14 +12,16 @@
 
 namespace {
 
-// The first: all its text is strings of its own or of the conversation, so what is not input is made of these.
+// The first: all its text is strings of its own or of the conversation, so what is not input is made of these and the known roles.
 constexpr std::string_view kStrict =
     "{% for message in messages %}{{ '<|start|>' + message['role'] + '\n' + message.content.strip() + '<|end|>' + '\n' "
     "}}"
     "{% for k, v in (message.extra or {}) | dictsort %}{{ '<' + k | upper + '>' + v.split('</think>')[-1].lstrip('\n') "
     "+ '<|end|>' }}{% endfor %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>' }}{% endif %}";
-constexpr std::array<std::string_view, 5> kStrictPieces = {"<|start|>", "<|end|>", "\n", "<", ">"};
+constexpr std::array<std::string_view, 13> kStrictPieces = {"<|start|>", "<|end|>",  "\n",        "<",    ">",
+                                                            "system",    "user",     "assistant", "tool", "developer",
+                                                            "model",     "function", "ipython"};
 
 constexpr std::array<std::string_view, 3> kTemplates = {
     "{% if tools %}{% for tool in tools %}{{ tool | tojson(indent=2) }}{{ tool.function.parameters | string }}{% "

@@ -77,8 +77,9 @@ std::vector<TokenId> SentencePieceTokenizer::Encode(std::string_view text, const
   std::vector<TokenId> out;
   out.reserve(text.size() / 3 + 2);
   if (options.add_special && adds_bos_) out.push_back(bos_);
+  const bool markers = options.parse_special || options.parse_user_defined;
   bool after_special = true;
-  for (const SpecialTokens::Fragment& fragment : special_tokens_.Split(text, options.parse_special)) {
+  for (const SpecialTokens::Fragment& fragment : special_tokens_.Split(text, options)) {
     if (fragment.token != kNoToken) {
       out.push_back(fragment.token);
       after_special = true;
@@ -90,7 +91,7 @@ std::vector<TokenId> SentencePieceTokenizer::Encode(std::string_view text, const
     for (std::string_view rest = escaped; !rest.empty();) {
       size_t n = std::min(rest.size(), kMaxStretchBytes);
       while (n < rest.size() && (static_cast<uint8_t>(rest[n]) & 0xC0) == 0x80 && n + 4 > kMaxStretchBytes) --n;
-      EncodePieces(rest.substr(0, n), out);
+      EncodePieces(rest.substr(0, n), markers, out);
       rest.remove_prefix(n);
     }
   }
@@ -154,23 +155,24 @@ Result<std::unique_ptr<Tokenizer>> SentencePieceBpe::Create(Vocabulary vocabular
   return std::unique_ptr<Tokenizer>(new SentencePieceBpe(std::move(vocabulary)));
 }
 
-void SentencePieceBpe::EncodePieces(std::string_view text, std::vector<TokenId>& out) const {
+void SentencePieceBpe::EncodePieces(std::string_view text, bool markers, std::vector<TokenId>& out) const {
   MergeBuffers buffers;
-  if (!words_are_independent_) return EncodeWord(text, buffers, out);
+  if (!words_are_independent_) return EncodeWord(text, markers, buffers, out);
   // A word is a run of U+2581 and what follows it up to the next one.
   while (!text.empty()) {
     size_t end = 0;
     while (text.substr(end, kSpace.size()) == kSpace) end += kSpace.size();
     end = std::min(text.find(kSpace, end), text.size());
-    EncodeWord(text.substr(0, end), buffers, out);
+    EncodeWord(text.substr(0, end), markers, buffers, out);
     text.remove_prefix(end);
   }
 }
 
-void SentencePieceBpe::EncodeWord(std::string_view word, MergeBuffers& buffers, std::vector<TokenId>& out) const {
+void SentencePieceBpe::EncodeWord(std::string_view word, bool markers, MergeBuffers& buffers,
+                                  std::vector<TokenId>& out) const {
   const auto find = [&](uint32_t begin, uint32_t end) {
     const TokenId token = end - begin <= longest_piece_ ? FindToken(word.substr(begin, end - begin)) : kNoToken;
-    return token != kNoToken && IsPiece(token) ? token : kNoToken;
+    return token != kNoToken && IsPiece(token) && (markers || !IsMarker(token)) ? token : kNoToken;
   };
   buffers.symbols.clear();
   for (uint32_t pos = 0; pos < word.size();) {
@@ -219,7 +221,7 @@ Result<std::unique_ptr<Tokenizer>> SentencePieceUnigram::Create(Vocabulary vocab
 }
 
 // Viterbi: the best score of every prefix, then the path back.
-void SentencePieceUnigram::EncodePieces(std::string_view text, std::vector<TokenId>& out) const {
+void SentencePieceUnigram::EncodePieces(std::string_view text, bool markers, std::vector<TokenId>& out) const {
   struct Best {
     double score = -std::numeric_limits<double>::infinity();
     uint32_t begin = 0;
@@ -238,7 +240,7 @@ void SentencePieceUnigram::EncodePieces(std::string_view text, std::vector<Token
       node = trie_.Child(node, static_cast<uint8_t>(text[end++]));
       if (node == TokenTrie::kNoNode) break;
       const TokenId token = trie_.TokenAt(node);
-      if (token == kNoToken) continue;
+      if (token == kNoToken || (!markers && IsMarker(token))) continue;
       covered = covered || end == pos + n_bytes;
       const double score =
           token_kinds_[token] == kTokenUserDefined ? 0.0 : static_cast<double>(scores_[static_cast<size_t>(token)]);

@@ -29,8 +29,8 @@ class SentencePieceTokenizer : public Tokenizer {
 
  protected:
   explicit SentencePieceTokenizer(Vocabulary vocabulary);
-  // Tokens of escaped text: no spaces in it but U+2581.
-  virtual void EncodePieces(std::string_view text, std::vector<TokenId>& out) const = 0;
+  // Tokens of escaped text: no spaces in it but U+2581. `markers`: user-defined pieces that look like markers count.
+  virtual void EncodePieces(std::string_view text, bool markers, std::vector<TokenId>& out) const = 0;
   bool IsPiece(TokenId token) const {
     return token_kinds_[token] == kTokenNormal || token_kinds_[token] == kTokenUserDefined;
   }
@@ -54,8 +54,8 @@ class SentencePieceBpe final : public SentencePieceTokenizer {
 
  private:
   explicit SentencePieceBpe(Vocabulary vocabulary);
-  void EncodePieces(std::string_view text, std::vector<TokenId>& out) const override;
-  void EncodeWord(std::string_view word, MergeBuffers& buffers, std::vector<TokenId>& out) const;
+  void EncodePieces(std::string_view text, bool markers, std::vector<TokenId>& out) const override;
+  void EncodeWord(std::string_view word, bool markers, MergeBuffers& buffers, std::vector<TokenId>& out) const;
   size_t longest_piece_ = 0;
   bool words_are_independent_ =
       false;  // no piece has a U+2581 behind anything else, so no merge crosses the beginning of a word
@@ -67,7 +67,7 @@ class SentencePieceUnigram final : public SentencePieceTokenizer {
 
  private:
   explicit SentencePieceUnigram(Vocabulary vocabulary);
-  void EncodePieces(std::string_view text, std::vector<TokenId>& out) const override;
+  void EncodePieces(std::string_view text, bool markers, std::vector<TokenId>& out) const override;
   TokenTrie trie_;
   double unknown_score_ = 0;
 };

@@ -33,7 +33,7 @@ std::string StreamDecoder::Feed(TokenId token) {
 std::string StreamDecoder::Finish() {
   const bool incomplete = !pending_.empty();
   pending_.clear();
-  at_start_ = true;
+  at_start_ = !continues_text_;
   return incomplete ? std::string(kReplacementCharacter) : std::string();
 }
 

@@ -63,6 +63,14 @@ TEST(StreamDecoder, StripsTheSpaceBeforeTheFirstWordOnly) {
   EXPECT_EQ(decoder.Feed(tokenizer->FindToken("\u2581hello")), " hello");
 }
 
+TEST(StreamDecoder, TextThatContinuesKeepsItsFirstSpace) {
+  const std::unique_ptr<Tokenizer> tokenizer = Make(TinyPieces("llama", true));
+  StreamDecoder decoder(*tokenizer, /*special=*/false, /*continues_text=*/true);
+  EXPECT_EQ(decoder.Feed(tokenizer->FindToken("\u2581hello")), " hello");
+  EXPECT_EQ(decoder.Finish(), "");
+  EXPECT_EQ(decoder.Feed(tokenizer->FindToken("\u2581hello")), " hello");
+}
+
 TEST(StreamDecoder, GivesTheTextThatWasEncoded) {
   const std::unique_ptr<Tokenizer> tokenizer = Make(TinyBytes());
   const std::string text = testing::ReadFile(testing::TestData("tokenizer/words.inp"));

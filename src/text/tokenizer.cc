@@ -6,6 +6,7 @@
 
 #include "text/sentencepiece.h"
 #include "text/tokenizer_bpe.h"
+#include "text/tokenizer_special.h"
 #include "weights/gguf/gguf_cursor.h"
 
 namespace pantry {
@@ -62,6 +63,11 @@ bool Tokenizer::IsControl(TokenId token) const {
   if (token < 0 || static_cast<size_t>(token) >= token_kinds_.size()) return false;
   return token_kinds_[static_cast<size_t>(token)] == kTokenControl ||
          token_kinds_[static_cast<size_t>(token)] == kTokenUnknown;
+}
+
+bool Tokenizer::IsMarker(TokenId token) const {
+  if (token < 0 || static_cast<size_t>(token) >= token_kinds_.size()) return false;
+  return token_kinds_[static_cast<size_t>(token)] == kTokenUserDefined && LooksLikeMarker(TokenText(token));
 }
 
 std::string_view Tokenizer::TokenText(TokenId token) const {

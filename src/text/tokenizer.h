@@ -25,6 +25,9 @@ namespace pantry {
 struct EncodeOptions {
   bool add_special = true;     // BOS (and EOS) where the model adds them
   bool parse_special = false;  // read "<|im_end|>" and the like in the text as control tokens
+  // False: user-defined tokens that look like markers ("<tool_call>", "[INST]") are text like any other, as in what a user typed into a
+  // chat. Without effect when parse_special.
+  bool parse_user_defined = true;
 };
 
 class Tokenizer {
@@ -49,6 +52,7 @@ class Tokenizer {
   bool IsEndOfGeneration(TokenId token) const;
   std::span<const TokenId> end_of_generation() const { return end_of_generation_; }  // ascending
   bool IsControl(TokenId token) const;                                               // control or unknown: not text
+  bool IsMarker(TokenId token) const;  // user-defined, and "<...>" or "[...]": a control token in all but name
   std::string_view TokenText(TokenId token) const;                     // as in the vocabulary; "" when out of range
   TokenId FindToken(std::string_view text) const;                      // by vocabulary text; kNoToken
   const std::string& kind() const { return kind_; }                    // "gpt2", "llama", ...
@@ -81,15 +85,18 @@ class Tokenizer {
 // Threads: thread-compatible.
 class StreamDecoder {
  public:
-  // `tokenizer` must outlive the decoder. `special`: show control tokens as text.
-  explicit StreamDecoder(const Tokenizer& tokenizer, bool special = false) : tokenizer_(tokenizer), special_(special) {}
+  // `tokenizer` must outlive the decoder. `special`: show control tokens as text. `continues_text`: the tokens follow other text, so the
+  // space before the first word stays; else it goes where the model's rule says so.
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool special = false, bool continues_text = false)
+      : tokenizer_(tokenizer), special_(special), continues_text_(continues_text), at_start_(!continues_text) {}
   std::string Feed(TokenId token);  // the text that is complete now, possibly none
   std::string Finish();             // what is left; an incomplete character becomes U+FFFD
 
  private:
   const Tokenizer& tokenizer_;
   bool special_;
-  bool at_start_ = true;
+  bool continues_text_;
+  bool at_start_;
   std::string pending_;  // an incomplete character: at most 3 bytes
 };
 

@@ -50,10 +50,11 @@ Result<std::unique_ptr<Tokenizer>> BpeTokenizer::Create(Vocabulary vocabulary, c
   return std::unique_ptr<Tokenizer>(std::move(tokenizer));
 }
 
-// The id of the token `text`, or of a symbol of that text. Control tokens are not made of text.
+// The id of the token `text`, or of a symbol of that text. Control tokens and markers are not made of text.
 int32_t BpeTokenizer::SymbolOf(std::string_view text) {
   const TokenId token = FindToken(text);
-  if (token != kNoToken && (token_kinds_[token] == kTokenNormal || token_kinds_[token] == kTokenUserDefined))
+  if (token != kNoToken && (token_kinds_[token] == kTokenNormal || token_kinds_[token] == kTokenUserDefined) &&
+      !IsMarker(token))
     return token;
   const auto next = static_cast<int32_t>(static_cast<size_t>(n_vocab_) + extra_symbols_.size());
   return extra_symbols_.emplace(text, next).first->second;
@@ -105,7 +106,10 @@ void BpeTokenizer::EncodeWord(std::string_view word, MergeBuffers& buffers, std:
     scratch.clear();
     AppendByteLevel(word, scratch);
     const TokenId whole = FindToken(scratch);
-    if (whole != kNoToken && (token_kinds_[whole] == kTokenNormal || token_kinds_[whole] == kTokenUserDefined)) {
+    // A marker is no word: where it may stand in the text, it was cut out before.
+    const bool is_text = whole != kNoToken && (token_kinds_[whole] == kTokenNormal ||
+                                               (token_kinds_[whole] == kTokenUserDefined && !IsMarker(whole)));
+    if (is_text) {
       out.push_back(whole);
       return;
     }
@@ -139,7 +143,7 @@ std::vector<TokenId> BpeTokenizer::Encode(std::string_view text, const EncodeOpt
   std::vector<TokenId> out;
   out.reserve(text.size() / 4 + 2);
   if (options.add_special && adds_bos_) out.push_back(bos_);
-  for (const SpecialTokens::Fragment& fragment : special_tokens_.Split(text, options.parse_special)) {
+  for (const SpecialTokens::Fragment& fragment : special_tokens_.Split(text, options)) {
     if (fragment.token != kNoToken) {
       out.push_back(fragment.token);
     } else {

@@ -3,12 +3,18 @@
 
 namespace pantry {
 
+bool LooksLikeMarker(std::string_view text) {
+  if (text.size() <= 2) return false;
+  return (text.front() == '<' && text.back() == '>') || (text.front() == '[' && text.back() == ']');
+}
+
 SpecialTokens::SpecialTokens(const Vocabulary& vocabulary) : skips_space_after_(vocabulary.skips_space_after_special) {
   for (size_t i = 0; i < vocabulary.texts.size(); ++i) {
     const TokenId token = static_cast<TokenId>(i);
     const std::string& text = vocabulary.texts[i];
     const int8_t kind = vocabulary.kinds[i];
     if (kind == kTokenUserDefined) user_defined_.Add(text, token);
+    if (kind == kTokenUserDefined && !LooksLikeMarker(text)) plain_.Add(text, token);
     if (kind == kTokenUserDefined || kind == kTokenControl || kind == kTokenUnknown) all_.Add(text, token);
   }
   if (!skips_space_after_) return;
@@ -19,9 +25,9 @@ SpecialTokens::SpecialTokens(const Vocabulary& vocabulary) : skips_space_after_(
   }
 }
 
-std::vector<SpecialTokens::Fragment> SpecialTokens::Split(std::string_view text, bool parse_special) const {
+std::vector<SpecialTokens::Fragment> SpecialTokens::Split(std::string_view text, const EncodeOptions& options) const {
   std::vector<Fragment> fragments;
-  const TokenTrie& trie = parse_special ? all_ : user_defined_;
+  const TokenTrie& trie = options.parse_special ? all_ : options.parse_user_defined ? user_defined_ : plain_;
   size_t begin = 0;
   for (size_t pos = 0; pos < text.size() && !trie.empty();) {
     const TokenTrie::Match match =

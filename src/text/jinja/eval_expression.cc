@@ -33,14 +33,8 @@ Value Evaluator::Eval(const Expr& expr) {
       if (IsTrue(Eval(*expr.operands[0]))) return Eval(*expr.operands[1]);
       if (expr.operands[2]) return Eval(*expr.operands[2]);
       return heap_.Undefined("the inline if-expression evaluated to false and no else section was defined");
-    case ExprKind::kOr: {
-      Value left = Eval(*expr.operands[0]);
-      return IsTrue(left) ? left : Eval(*expr.operands[1]);
-    }
-    case ExprKind::kAnd: {
-      Value left = Eval(*expr.operands[0]);
-      return IsTrue(left) ? Eval(*expr.operands[1]) : left;
-    }
+    case ExprKind::kOr:
+    case ExprKind::kAnd: return EvalLogic(expr);
     case ExprKind::kNot: return Value::Bool(!IsTrue(Eval(*expr.operands[0])));
     case ExprKind::kNegate: {
       const Value value = Eval(*expr.operands[0]);
@@ -96,6 +90,21 @@ Value Evaluator::EvalBinary(const Expr& expr) {
     const Value right = Eval(*(*it)->operands[1]);
     offset_ = (*it)->offset;
     left = Binary(heap_, (*it)->op, left, right);
+  }
+  return left;
+}
+
+// As EvalBinary: a or b or c ... costs no depth.
+Value Evaluator::EvalLogic(const Expr& expr) {
+  std::vector<const Expr*> spine;
+  const Expr* leftmost = &expr;
+  for (; leftmost->kind == ExprKind::kOr || leftmost->kind == ExprKind::kAnd; leftmost = leftmost->operands[0])
+    spine.push_back(leftmost);
+  heap_.Spend(static_cast<int64_t>(spine.size()));
+  Value left = Eval(*leftmost);
+  for (auto it = spine.rbegin(); it != spine.rend(); ++it) {
+    const bool goes_on = IsTrue(left) == ((*it)->kind == ExprKind::kAnd);
+    if (goes_on) left = Eval(*(*it)->operands[1]);
   }
   return left;
 }

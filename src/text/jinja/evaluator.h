@@ -66,6 +66,7 @@ class Evaluator {
   Value Eval(const Expr& expr);
   Value EvalName(const Expr& expr);
   Value EvalBinary(const Expr& expr);
+  Value EvalLogic(const Expr& expr);
   Value EvalCompare(const Expr& expr);
   Value EvalGetItem(const Expr& expr);
   Value EvalConcat(const Expr& expr);
