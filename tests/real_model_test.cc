@@ -60,8 +60,8 @@ std::vector<Expected> ParseExpected(const std::string& line) {
 }
 
 // Both engines round activations to 8 bits, and rounding noise decides near ties: llama.cpp agrees with itself (a batch of 512 tokens
-// against single tokens) on 96.3 % of a 512-token text, and with its own F32 arithmetic on 97.1 %. Where it leads by half a logit or more
-// nothing but an error can change the token. scripts/llama_cpp_top1.cc makes the golden.
+// against single tokens) on 96.3 % of a 512-token text. With scales rounded as ggml's are (activations.h) agreement is 98.17 % here. Where
+// llama.cpp leads by half a logit or more nothing but an error can change the token. scripts/llama_cpp_top1.cc makes the golden.
 TEST_F(RealModelTest, MostProbableTokenIsLlamaCpps) {
   std::ifstream golden(std::string(PANTRY_SOURCE_DIR) + "/tests/llama_cpp_top1.golden");
   ASSERT_TRUE(golden.is_open());
@@ -89,7 +89,7 @@ TEST_F(RealModelTest, MostProbableTokenIsLlamaCpps) {
   EXPECT_GT(n_positions, 1000);
   EXPECT_GT(n_clear, 800);
   EXPECT_GE(n_clear_same, n_clear * 0.998) << "of " << n_clear;
-  EXPECT_GE(n_same, n_positions * 0.95) << "of " << n_positions;
+  EXPECT_GE(n_same, n_positions * 0.98) << "of " << n_positions;
   RecordProperty("agreement_percent", std::to_string(100.0 * n_same / n_positions));
   RecordProperty("clear_agreement_percent", std::to_string(100.0 * n_clear_same / n_clear));
 }

@@ -28,6 +28,7 @@ ActivationRows Slice(const ActivationRows& x, int64_t begin, int64_t n_rows) {
   if (x.q) {
     part.q = x.q + begin * x.n_cols;
     part.scales = x.scales + begin * (x.n_cols / kActivationBlock);
+    part.scaled_sums = x.scaled_sums + begin * (x.n_cols / kActivationBlock);
     part.sums = x.sums + begin * (x.n_cols / kActivationSum);
   }
   return part;
@@ -62,7 +63,7 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
     total_bytes += TileCount(w) * w.kernel->packed_tile_bytes(w.cols);
   }
   if (quantizer) {
-    PANTRY_CHECK(x.q && x.scales && x.sums);
+    PANTRY_CHECK(x.q && x.scales && x.scaled_sums && x.sums);
     Quantize(pool, *quantizer, x);
   }
 

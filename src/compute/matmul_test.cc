@@ -146,7 +146,8 @@ TEST(ActivationRows, ScratchPartsAreAlignedAndInside) {
   EXPECT_EQ(offset(x.scales) % 64, 0);
   EXPECT_EQ(offset(x.sums) % 64, 0);
   EXPECT_GE(offset(x.scales) - offset(x.q), 3 * 96);
-  EXPECT_GE(offset(x.sums) - offset(x.scales), 3 * 3 * 4);
+  EXPECT_GE(offset(x.scaled_sums) - offset(x.scales), 3 * 3 * 4);
+  EXPECT_GE(offset(x.sums) - offset(x.scaled_sums), 3 * 3 * 4);
   EXPECT_LE(offset(x.sums) + 3 * 6 * 2, ActivationRows::ScratchBytes(3, 96));
 }
 

@@ -57,7 +57,9 @@ void Spoil(TinyVocabulary& vocabulary, std::string_view& data) {
         if (at < vocabulary.tokens.size()) vocabulary.tokens[at] = text();
         break;
       case 2:
-        if (at < vocabulary.kinds.size()) vocabulary.kinds[at] = static_cast<int8_t>(next());
+        if (at < vocabulary.kinds.size())
+          vocabulary.kinds[at] =
+              static_cast<int8_t>(next());  // NOLINT(bugprone-signed-char-misuse): GGUF token types are signed
         break;
       case 3: vocabulary.merges.push_back(text() + " " + text()); break;
       case 4: vocabulary.merges.push_back(text()); break;

@@ -53,7 +53,7 @@ TEST(ContextPlan, CutDefaultStaysWithinItsShareInWholeSteps) {
     if (plan->n_ctx == kMinDefaultContext) continue;
     const double budget = static_cast<double>(free_mb * kMB) * kDefaultContextShare;
     EXPECT_LE(static_cast<double>(plan->kv_bytes + plan->scratch_bytes), budget);
-    EXPECT_GT(static_cast<double>(plan->kv_bytes + plan->scratch_bytes + kContextStep * kMB / 10), budget);
+    EXPECT_GT(static_cast<double>(plan->kv_bytes + plan->scratch_bytes) + kContextStep * kMB / 10.0, budget);
     EXPECT_THAT(plan->reason, HasSubstr("of the model's 8192 positions"));
   }
 }

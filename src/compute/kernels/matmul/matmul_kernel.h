@@ -11,7 +11,8 @@
 // accumulator. Integer formats: inside a block of 32 columns (16 where the format has 16-wide sub-blocks) the products are summed exactly
 // in int32 and enter as
 //   acc = fma(float(isum), w_scale * x_scale, acc)    isum = sum of (code - offset) * q, exact
-//   acc = fma(w_min, x_scale * float(xsum), acc)      for formats with a minimum, after the first, per block
+//   acc = fma(w_min, x_scaled_sum, acc)               for formats with a minimum per block of 32, after the first
+//   acc = fma(w_min, x_scale * float(xsum), acc)      for formats with a minimum per sub-block (K-quants), after the first
 // F16, BF16 and F32 weights: 16 partial sums, lane l takes columns k with k % 16 == l in ascending order by fma, the lanes reduced in a
 // fixed tree (l with l+8, l+4, l+2, l+1). So results do not depend on m, on tile ranges or on threads, and integer formats give the same
 // bits on every instruction set that has fused multiply-add.

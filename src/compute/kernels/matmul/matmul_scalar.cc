@@ -16,7 +16,8 @@ namespace {
 
 // One block of one weight row with one activation row: the canonical step.
 template <TensorType T>
-float AccumulateBlock(const WeightBlock& w, const int8_t* q, float x_scale, const int16_t* sums, float acc) {
+float AccumulateBlock(const WeightBlock& w, const int8_t* q, float x_scale, float x_scaled_sum, const int16_t* sums,
+                      float acc) {
   constexpr QuantFormat kF = kFormatOf<T>;
   constexpr int kSubs = kBlockCols / kF.sub_cols;
   for (int sub = 0; sub < kSubs; ++sub) {
@@ -24,7 +25,10 @@ float AccumulateBlock(const WeightBlock& w, const int8_t* q, float x_scale, cons
     for (int i = sub * kF.sub_cols; i < (sub + 1) * kF.sub_cols; ++i) isum += CodeValue<T>(w.codes[i]) * q[i];
     const int32_t xsum = kSubs == 2 ? sums[sub] : sums[0] + sums[1];
     acc = std::fma(static_cast<float>(isum), WeightScale<T>(w, sub) * x_scale, acc);
-    if constexpr (kF.has_min) acc = std::fma(WeightMin<T>(w, sub), x_scale * static_cast<float>(xsum), acc);
+    if constexpr (kF.has_min) {
+      const float factor = kF.sub == SubScales::kNone ? x_scaled_sum : x_scale * static_cast<float>(xsum);
+      acc = std::fma(WeightMin<T>(w, sub), factor, acc);
+    }
   }
   return acc;
 }
@@ -44,7 +48,8 @@ void ComputeInteger(PANTRY_MATMUL_ARGS) {
       for (int64_t m = 0; m < x.n_rows; ++m) {
         const int64_t x_block = m * n_blocks + block;
         float& acc = y[m * y_stride + n];
-        acc = AccumulateBlock<T>(w, x.q + x_block * kBlockCols, x.scales[x_block], x.sums + x_block * 2, acc);
+        acc = AccumulateBlock<T>(w, x.q + x_block * kBlockCols, x.scales[x_block], x.scaled_sums[x_block],
+                                 x.sums + x_block * 2, acc);
       }
     }
   }

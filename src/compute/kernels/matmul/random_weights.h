@@ -82,10 +82,10 @@ struct OwnedActivations {
       const float* from = f32.data() + block * kActivationBlock;
       float max = 0.0f;
       for (int i = 0; i < kActivationBlock; ++i) max = std::max(max, std::abs(from[i]));
-      rows.scales[block] = max / 127.0f;
+      const float step = max / 127.0f;
+      rows.scales[block] = RoundTo11Bits(step);
       for (int i = 0; i < kActivationBlock; ++i) {
-        rows.q[block * kActivationBlock + i] =
-            static_cast<int8_t>(max == 0 ? 0 : std::nearbyint(from[i] / rows.scales[block]));
+        rows.q[block * kActivationBlock + i] = static_cast<int8_t>(max == 0 ? 0 : std::nearbyint(from[i] / step));
       }
     }
     SumCodes();
@@ -96,6 +96,10 @@ struct OwnedActivations {
       int sum = 0;
       for (int j = 0; j < kActivationSum; ++j) sum += rows.q[i * kActivationSum + j];
       rows.sums[i] = static_cast<int16_t>(sum);
+    }
+    for (int64_t block = 0; block < rows.n_rows * rows.n_cols / kActivationBlock; ++block) {
+      const int sum = rows.sums[2 * block] + rows.sums[2 * block + 1];
+      rows.scaled_sums[block] = RoundTo11Bits(rows.scales[block] * static_cast<float>(sum));
     }
   }
   struct alignas(64) CacheLine {

@@ -18,15 +18,21 @@ struct Rows {
         halves(x.size()),
         q(x.size()),
         scales(x.size() / 32),
+        scaled_sums(x.size() / 32),
         sums(x.size() / 16) {
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 37) * 0.11f - 2.0f;
-    activations = {
-        .n_rows = 1, .n_cols = n, .f32 = x.data(), .q = q.data(), .scales = scales.data(), .sums = sums.data()};
+    activations = {.n_rows = 1,
+                   .n_cols = n,
+                   .f32 = x.data(),
+                   .q = q.data(),
+                   .scales = scales.data(),
+                   .scaled_sums = scaled_sums.data(),
+                   .sums = sums.data()};
   }
   std::vector<float> x, y, out;
   std::vector<uint16_t> halves;
   std::vector<int8_t> q;
-  std::vector<float> scales;
+  std::vector<float> scales, scaled_sums;
   std::vector<int16_t> sums;
   ActivationRows activations;
 };

@@ -96,7 +96,11 @@ void QuantizeRow(const ActivationRows& rows, int64_t row) {
   const int64_t n = rows.n_cols;
   for (int64_t k = 0; k < n; k += kActivationBlock) {
     const int64_t at = row * n + k;
-    QuantizeBlock(rows.f32 + at, rows.q + at, rows.scales + at / kActivationBlock, rows.sums + at / kActivationSum);
+    int16_t* const sums = rows.sums + at / kActivationSum;
+    float step = 0;
+    QuantizeBlock(rows.f32 + at, rows.q + at, &step, sums);
+    rows.scales[at / kActivationBlock] = RoundTo11Bits(step);
+    rows.scaled_sums[at / kActivationBlock] = RoundTo11Bits(step * static_cast<float>(sums[0] + sums[1]));
   }
 }
 

@@ -302,6 +302,7 @@ TEST(VectorOps, F16ConversionsKeepToTheirRange) {
 struct Quantized {
   std::vector<int8_t> q;
   std::vector<float> scales;
+  std::vector<float> scaled_sums;
   std::vector<int16_t> sums;
 };
 
@@ -310,10 +311,11 @@ Quantized Quantize(const VectorOps& ops, const std::vector<float>& x, int64_t n_
   rows.n_rows = n_rows;
   rows.n_cols = static_cast<int64_t>(x.size()) / n_rows;
   Quantized result{std::vector<int8_t>(x.size(), 99), std::vector<float>(x.size() / 32, 99),
-                   std::vector<int16_t>(x.size() / 16, 99)};
+                   std::vector<float>(x.size() / 32, 99), std::vector<int16_t>(x.size() / 16, 99)};
   rows.f32 = x.data();
   rows.q = result.q.data();
   rows.scales = result.scales.data();
+  rows.scaled_sums = result.scaled_sums.data();
   rows.sums = result.sums.data();
   for (int64_t row = 0; row < n_rows; ++row) ops.quantize_row(rows, row);
   return result;
@@ -332,6 +334,7 @@ TEST(QuantizeRow, IsBitIdenticalOnEveryIsa) {
     EXPECT_EQ(got.q, truth.q) << IsaName(ops->isa);
     EXPECT_EQ(got.sums, truth.sums) << IsaName(ops->isa);
     EXPECT_TRUE(SameBits(got.scales, truth.scales)) << IsaName(ops->isa);
+    EXPECT_TRUE(SameBits(got.scaled_sums, truth.scaled_sums)) << IsaName(ops->isa);
   }
 }
 
@@ -341,12 +344,27 @@ TEST(QuantizeRow, ErrorIsAtMostHalfAStepAndSumsAreExact) {
     const Quantized got = Quantize(*ops, x, 1);
     for (size_t i = 0; i < x.size(); ++i) {
       const float scale = got.scales[i / 32];
-      ASSERT_NEAR(x[i], scale * static_cast<float>(got.q[i]), 0.5001f * scale) << IsaName(ops->isa);
+      // Half a step, and 127 times the rounding of the scale to 11 bits.
+      ASSERT_NEAR(x[i], scale * static_cast<float>(got.q[i]), 0.563f * scale) << IsaName(ops->isa);
     }
     for (size_t s = 0; s < got.sums.size(); ++s) {
       int sum = 0;
       for (size_t i = 0; i < 16; ++i) sum += got.q[s * 16 + i];
       ASSERT_EQ(got.sums[s], sum) << IsaName(ops->isa);
+    }
+  }
+}
+
+TEST(QuantizeRow, ScalesAndScaledSumsAreF16NumbersOfTheUnroundedStep) {
+  const std::vector<float> x = RandomRow(576, 7.0f, 14);
+  for (const VectorOps* ops : Runnable()) {
+    const Quantized got = Quantize(*ops, x, 1);
+    for (size_t block = 0; block < got.scales.size(); ++block) {
+      float step = 0;
+      for (size_t i = 0; i < 32; ++i) step = std::max(step, std::fabs(x[block * 32 + i]) / 127.0f);
+      const float sum = static_cast<float>(got.sums[2 * block] + got.sums[2 * block + 1]);
+      ASSERT_EQ(got.scales[block], F16ToF32(F32ToF16(step))) << IsaName(ops->isa);
+      ASSERT_EQ(got.scaled_sums[block], F16ToF32(F32ToF16(step * sum))) << IsaName(ops->isa);
     }
   }
 }
