@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # One call per folder of src/. By file name: *_test.cc are tests (one program per folder), *_fuzz.cc fuzzers, *_bench.cc benchmarks,
-# *_avx2.cc and *_avx512vnni.cc are compiled for their instruction set, the rest is the library.
+# *_avx2.cc, *_neon.cc and the like are compiled for their instruction set (the list is below), the rest is the library.
 
 # Every target: warnings are errors, and no silent contraction of a*b+c into fma, which would make results depend on the compiler.
 add_library(pantry_options INTERFACE)
@@ -23,8 +23,28 @@ if(PANTRY_FUZZ)
   target_compile_options(pantry_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-set(PANTRY_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi2)
-set(PANTRY_AVX512VNNI_FLAGS -mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mavx512vnni)
+# Instruction-set levels (sys/isa.h): foo_SUFFIX.cc is compiled with PANTRY_ISA_SUFFIX, and only on the level's own architecture.
+set(PANTRY_X86_LEVELS x86v2 avx2 avx2vnni avx512 avx512vnni avx512bf16)
+set(PANTRY_ISA_x86v2)  # the base of the whole build
+set(PANTRY_ISA_avx2 -mavx2 -mfma -mf16c -mbmi2)
+set(PANTRY_ISA_avx2vnni ${PANTRY_ISA_avx2} -mavxvnni)
+set(PANTRY_ISA_avx512 ${PANTRY_ISA_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
+set(PANTRY_ISA_avx512vnni ${PANTRY_ISA_avx512} -mavx512vnni)
+set(PANTRY_ISA_avx512bf16 ${PANTRY_ISA_avx512vnni} -mavx512bf16)
+set(PANTRY_AARCH64_LEVELS neon neondotprod neoni8mm)
+set(PANTRY_ISA_neon)  # the base of every aarch64
+set(PANTRY_ISA_neondotprod -march=armv8.2-a+dotprod)
+set(PANTRY_ISA_neoni8mm -march=armv8.2-a+dotprod+i8mm)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(PANTRY_LEVELS ${PANTRY_X86_LEVELS})
+  set(PANTRY_FOREIGN_LEVELS ${PANTRY_AARCH64_LEVELS})
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(PANTRY_LEVELS ${PANTRY_AARCH64_LEVELS})
+  set(PANTRY_FOREIGN_LEVELS ${PANTRY_X86_LEVELS})
+else()
+  set(PANTRY_LEVELS)
+  set(PANTRY_FOREIGN_LEVELS ${PANTRY_X86_LEVELS} ${PANTRY_AARCH64_LEVELS})
+endif()
 
 # pantry_folder(NAME DEPS targets... [TEST_DEPS targets...]): library pantry_NAME from the folder and its sub-folders.
 function(pantry_folder name)
@@ -37,15 +57,13 @@ function(pantry_folder name)
   list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER sources EXCLUDE REGEX "(_test|_fuzz|_bench|/main)\\.cc$")
-  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    list(FILTER sources EXCLUDE REGEX "(_avx2|_avx512vnni)\\.cc$")
-  endif()
-  foreach(source IN LISTS sources)
-    if(source MATCHES "_avx2\\.cc$")
-      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${PANTRY_AVX2_FLAGS}")
-    elseif(source MATCHES "_avx512vnni\\.cc$")
-      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${PANTRY_AVX512VNNI_FLAGS}")
-    endif()
+  foreach(level IN LISTS PANTRY_FOREIGN_LEVELS)
+    list(FILTER sources EXCLUDE REGEX "_${level}\\.cc$")
+  endforeach()
+  foreach(level IN LISTS PANTRY_LEVELS)
+    set(of_level ${sources})
+    list(FILTER of_level INCLUDE REGEX "_${level}\\.cc$")
+    set_source_files_properties(${of_level} PROPERTIES COMPILE_OPTIONS "${PANTRY_ISA_${level}}")
   endforeach()
   if(sources)
     add_library(pantry_${name} STATIC ${sources})

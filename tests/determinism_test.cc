@@ -39,7 +39,7 @@ std::vector<std::string> TinyModels() {
 
 std::vector<Isa> SupportedIsas() {
   std::vector<Isa> isas;
-  for (const Isa isa : kAllIsas) {
+  for (const Isa isa : kBuildIsas) {
     if (IsaSupported(isa)) isas.push_back(isa);
   }
   return isas;

@@ -59,7 +59,7 @@ PANTRY_API const char* pantry_version(void); /* "0.1.0" */
 typedef struct pantry_engine_options {
   size_t size;       /* sizeof(pantry_engine_options) */
   int32_t n_threads; /* 0: the physical cores this process may use */
-  const char* isa;   /* "scalar", "avx2", "avx512-vnni"; NULL: the best this CPU runs */
+  const char* isa;   /* "scalar", "avx2", "avx512-vnni", ...; NULL: the best this CPU runs */
   /* While weights are read, on the calling thread. Returns false to cancel. NULL: none. */
   bool (*on_progress)(void* user, int64_t n_bytes_done, int64_t n_bytes_total);
   /* Lines for a person (level 1: information, 2: warning), zero-terminated, on the calling thread. NULL: dropped. */

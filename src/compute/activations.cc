@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compute/activations.h"
 
+#include <bit>
+
 namespace pantry {
 namespace {
 
@@ -8,24 +10,40 @@ int64_t Align64(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
 int64_t CodeBytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * n_cols); }
 int64_t ScaleBytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * (n_cols / kActivationBlock) * 4); }
 int64_t SumBytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * (n_cols / kActivationSum) * 2); }
+int64_t Bf16Bytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * n_cols * 2); }
 
 }  // namespace
 
 int64_t ActivationRows::ScratchBytes(int64_t n_rows, int64_t n_cols) {
-  return CodeBytes(n_rows, n_cols) + 2 * ScaleBytes(n_rows, n_cols) + SumBytes(n_rows, n_cols);
+  return CodeBytes(n_rows, n_cols) + 2 * ScaleBytes(n_rows, n_cols) + SumBytes(n_rows, n_cols) +
+         Bf16Bytes(n_rows, n_cols);
 }
 
 ActivationRows ActivationRows::InScratch(const float* f32, int64_t n_rows, int64_t n_cols, uint8_t* scratch) {
   uint8_t* const scales = scratch + CodeBytes(n_rows, n_cols);
   uint8_t* const scaled_sums = scales + ScaleBytes(n_rows, n_cols);
   uint8_t* const sums = scaled_sums + ScaleBytes(n_rows, n_cols);
+  uint8_t* const bf16 = sums + SumBytes(n_rows, n_cols);
   return {.n_rows = n_rows,
           .n_cols = n_cols,
           .f32 = f32,
           .q = reinterpret_cast<int8_t*>(scratch),
           .scales = reinterpret_cast<float*>(scales),
           .scaled_sums = reinterpret_cast<float*>(scaled_sums),
-          .sums = reinterpret_cast<int16_t*>(sums)};
+          .sums = reinterpret_cast<int16_t*>(sums),
+          .bf16 = reinterpret_cast<uint16_t*>(bf16)};
+}
+
+void RoundRowToBf16(const ActivationRows& rows, int64_t row) {
+  const float* from = rows.f32 + row * rows.n_cols;
+  uint16_t* to = rows.bf16 + row * rows.n_cols;
+  for (int64_t i = 0; i < rows.n_cols; ++i) {
+    const auto bits = std::bit_cast<uint32_t>(from[i]);
+    const uint32_t magnitude = bits & 0x7FFFFFFFu;
+    uint32_t rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    rounded = magnitude > 0x7F800000u ? bits | 0x400000u : rounded;
+    to[i] = static_cast<uint16_t>(magnitude < 0x00800000u ? 0u : rounded >> 16);
+  }
 }
 
 }  // namespace pantry

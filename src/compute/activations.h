@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // ActivationRows are the right-hand side of a matrix product: rows of F32 numbers, and the same rows quantised once for all kernels.
+// Kernels that multiply in BF16 read them rounded to that.
 //
 // Quantised form (Q8): 32 columns share one step, max|x| / 127; q = round_to_nearest_even(x / step), so |q| <= 127. Scales keep 11 bits of
 // mantissa, as ggml's Q8 blocks with their F16 scales do, so that near ties fall as they do in llama.cpp: with unrounded F32 scales the most
 // probable token was the same on 97.1 % of 1258 positions, with rounded ones on 98.2 % (tests/real_model_test.cc). F16's range is not taken over.
 // `sums` are exact integer sums of q over 16 columns; kernels use them to take a weight's offset or minimum out of the inner loop.
 // Every weight format reads the same quantised rows, so a row is quantised once whatever it is multiplied with.
-// Threads: QuantizeActivations writes rows [row_begin, row_end) only; distinct ranges may run in parallel.
+// Threads: VectorOps::quantize_row and RoundRowToBf16 write the row they are given only; distinct rows may run in parallel.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +34,16 @@ struct ActivationRows {
   float* scales = nullptr;     // [n_rows, n_cols / 32] RoundTo11Bits(step)
   float* scaled_sums =
       nullptr;  // [n_rows, n_cols / 32] RoundTo11Bits(step * sum of the 32 q), for formats with a minimum per block
-  int16_t* sums = nullptr;  // [n_rows, n_cols / 16]
+  int16_t* sums = nullptr;   // [n_rows, n_cols / 16]
+  uint16_t* bf16 = nullptr;  // [n_rows, n_cols]
 
-  // Bytes that q, scales, scaled_sums and sums need together for n_rows x n_cols (64-byte aligned parts).
+  // Bytes that all forms but f32 need together for n_rows x n_cols (64-byte aligned parts).
   static int64_t ScratchBytes(int64_t n_rows, int64_t n_cols);
-  // Lays q, scales, scaled_sums and sums out in `scratch` (64-byte aligned, ScratchBytes long).
+  // Lays them out in `scratch` (64-byte aligned, ScratchBytes long).
   static ActivationRows InScratch(const float* f32, int64_t n_rows, int64_t n_cols, uint8_t* scratch);
 };
+
+// rows.bf16 of one row from rows.f32, to nearest even; subnormal results become zero, as BF16 products take them, and NaN stays NaN.
+void RoundRowToBf16(const ActivationRows& rows, int64_t row);
 
 }  // namespace pantry

@@ -14,8 +14,10 @@ namespace {
 constexpr int64_t kMinChunkBytes = 32 << 10;
 constexpr int64_t kMaxChunkBytes = 256 << 10;
 constexpr int64_t kChunksPerThread = 8;
-// Codes of the activation rows of one pass over the weights: half a megabyte of L2 holds them and a chunk.
-constexpr int64_t kActivationBytes = 256 << 10;
+// Codes of the activation rows of one pass over a chunk: a megabyte of L2 holds them and the chunk. All passes over a chunk follow each
+// other, so that weights come from DRAM once; the rows, fewer bytes, come from L3 again (a 4096 x 11008 matrix, 512 rows: 1.33 times as
+// fast as the other way round with half as many rows a pass).
+constexpr int64_t kActivationBytes = 512 << 10;
 constexpr int64_t kRowGroup = 16;  // rows per pass are a multiple, so that kernels run in full groups
 
 int64_t TileCount(const WeightMatrix& w) { return (w.rows + w.kernel->row_tile - 1) / w.kernel->row_tile; }
@@ -25,6 +27,7 @@ ActivationRows Slice(const ActivationRows& x, int64_t begin, int64_t n_rows) {
   ActivationRows part = x;
   part.n_rows = n_rows;
   part.f32 = x.f32 ? x.f32 + begin * x.n_cols : nullptr;
+  part.bf16 = x.bf16 ? x.bf16 + begin * x.n_cols : nullptr;
   if (x.q) {
     part.q = x.q + begin * x.n_cols;
     part.scales = x.scales + begin * (x.n_cols / kActivationBlock);
@@ -34,16 +37,39 @@ ActivationRows Slice(const ActivationRows& x, int64_t begin, int64_t n_rows) {
   return part;
 }
 
-void Quantize(ThreadPool& pool, const VectorOps& ops, const ActivationRows& x) {
-  constexpr int64_t kColsPerItem = 16 << 10;  // some microseconds
+// The forms of the rows that some task wants, besides F32.
+struct WantedForms {
+  const VectorOps* quantizer = nullptr;
+  bool bf16 = false;
+};
+
+WantedForms FormsOf(std::span<const MatMulTask> tasks) {
+  WantedForms wanted;
+  for (const MatMulTask& task : tasks) {
+    const MatMulKernel& kernel = *task.weights->kernel;
+    if (kernel.activation == ActivationFormat::kQ8) wanted.quantizer = &VectorOpsFor(kernel.isa);
+    if (kernel.activation == ActivationFormat::kBf16) wanted.bf16 = true;
+  }
+  return wanted;
+}
+
+void PrepareRows(ThreadPool& pool, const WantedForms& wanted, const ActivationRows& x, RowTask prepare) {
+  if (!wanted.quantizer && !wanted.bf16 && !prepare) return;
+  PANTRY_CHECK(!wanted.quantizer || (x.q && x.scales && x.scaled_sums && x.sums));
+  PANTRY_CHECK(!wanted.bf16 || x.bf16);
+  constexpr int64_t kColsPerItem = 4 << 10;  // some microseconds
   const int64_t rows_per_item = std::max<int64_t>(1, kColsPerItem / x.n_cols);
   const int64_t n_items = (x.n_rows + rows_per_item - 1) / rows_per_item;
-  const auto quantize = [&](int64_t item, int) {
+  const auto body = [&](int64_t item, int) {
     const int64_t end = std::min(x.n_rows, (item + 1) * rows_per_item);
-    for (int64_t row = item * rows_per_item; row < end; ++row) ops.quantize_row(x, row);
+    for (int64_t row = item * rows_per_item; row < end; ++row) {
+      if (prepare) prepare(row);
+      if (wanted.quantizer) wanted.quantizer->quantize_row(x, row);
+      if (wanted.bf16) RoundRowToBf16(x, row);
+    }
   };
-  if (n_items == 1) return quantize(0, 0);
-  pool.ParallelFor(n_items, quantize);
+  if (n_items == 1) return body(0, 0);
+  pool.ParallelFor(n_items, body);
 }
 
 int64_t TilesPerChunk(const WeightMatrix& w, int64_t chunk_bytes) {
@@ -52,20 +78,16 @@ int64_t TilesPerChunk(const WeightMatrix& w, int64_t chunk_bytes) {
 
 }  // namespace
 
-void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x) {
+void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x, RowTask prepare) {
   if (x.n_rows == 0) return;
-  const VectorOps* quantizer = nullptr;
   int64_t total_bytes = 0;
   for (const MatMulTask& task : tasks) {
     const WeightMatrix& w = *task.weights;
     PANTRY_CHECK(w.cols == x.n_cols);
-    if (w.kernel->activation == ActivationFormat::kQ8) quantizer = &VectorOpsFor(w.kernel->isa);
     total_bytes += TileCount(w) * w.kernel->packed_tile_bytes(w.cols);
   }
-  if (quantizer) {
-    PANTRY_CHECK(x.q && x.scales && x.scaled_sums && x.sums);
-    Quantize(pool, *quantizer, x);
-  }
+  const WantedForms wanted = FormsOf(tasks);
+  PrepareRows(pool, wanted, x, prepare);
 
   const int64_t fair_bytes = total_bytes / (pool.n_threads() * kChunksPerThread);
   const int64_t min_bytes = kMinChunkBytes / std::min<int64_t>(x.n_rows, 16);  // more rows, more work per byte
@@ -75,14 +97,14 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
     const int64_t per_chunk = TilesPerChunk(*task.weights, chunk_bytes);
     n_chunks += (TileCount(*task.weights) + per_chunk - 1) / per_chunk;
   }
-  const int64_t row_bytes = x.n_cols * (quantizer ? 1 : 4);
+  const int64_t row_bytes = x.n_cols * (wanted.quantizer ? 1 : wanted.bf16 ? 2 : 4);
   const int64_t rows_per_pass = std::max<int64_t>(1, kActivationBytes / row_bytes / kRowGroup) * kRowGroup;
   const int64_t n_passes = (x.n_rows + rows_per_pass - 1) / rows_per_pass;
 
   pool.ParallelFor(n_passes * n_chunks, [&](int64_t item, int) {
-    const int64_t first_row = item / n_chunks * rows_per_pass;
+    const int64_t first_row = item % n_passes * rows_per_pass;
     const ActivationRows part = Slice(x, first_row, std::min(rows_per_pass, x.n_rows - first_row));
-    int64_t chunk = item % n_chunks;
+    int64_t chunk = item / n_passes;
     for (const MatMulTask& task : tasks) {
       const WeightMatrix& w = *task.weights;
       const int64_t n_tiles = TileCount(w);

@@ -36,8 +36,23 @@ struct MatMulTask {
   int64_t y_stride;
 };
 
-// Quantises x where a task's kernel wants Q8 (x.q, x.scales and x.sums must point at scratch then), and computes all tasks in one
-// parallel loop over tiles. Results do not depend on the pool's size.
-void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x);
+// What is to be done to each row before the product, borrowed: body(row). Empty: nothing.
+class RowTask {
+ public:
+  RowTask() = default;
+  template <typename Body>
+  explicit RowTask(const Body& body)
+      : body_(&body), run_([](const void* at, int64_t row) { (*static_cast<const Body*>(at))(row); }) {}
+  explicit operator bool() const { return run_ != nullptr; }
+  void operator()(int64_t row) const { run_(body_, row); }
+
+ private:
+  const void* body_ = nullptr;
+  void (*run_)(const void* body, int64_t row) = nullptr;
+};
+
+// Brings rows of x into the forms that the tasks' kernels want (Q8, BF16; those parts of x must point at scratch then), each right after
+// `prepare`, which may be what writes x.f32; then computes all tasks in one parallel loop over tiles. Results do not depend on the pool's size.
+void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x, RowTask prepare = {});
 
 }  // namespace pantry

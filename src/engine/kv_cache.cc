@@ -24,9 +24,8 @@ Status KvCache::CheckType(const ModelShape& shape, KvType type) {
 Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType v_type, int64_t n_positions) {
   PANTRY_RETURN_IF_ERROR(CheckType(shape, k_type));
   PANTRY_RETURN_IF_ERROR(CheckType(shape, v_type));
-  const int64_t rows = shape.n_kv_heads * n_positions;
-  const int64_t k_bytes = AlignUp(rows * KvRowBytes(k_type, shape.head_dim));
-  const int64_t v_bytes = AlignUp(rows * KvRowBytes(v_type, shape.head_dim));
+  const int64_t k_bytes = AlignUp(shape.n_kv_heads * KvHeadBytes(k_type, shape.head_dim, n_positions));
+  const int64_t v_bytes = AlignUp(shape.n_kv_heads * KvHeadBytes(v_type, shape.head_dim, n_positions));
 
   KvCache cache;
   // Each (layer, K or V, head) fills its own run from the start: with huge pages the first token would commit most of the cache.

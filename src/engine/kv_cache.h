@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A KvCache owns the keys and values of one timeline, all layers in one piece of memory.
 //
-// Layout: layer after layer, K then V, each [n_kv_heads, n_positions, row bytes] and aligned to 64 bytes. Memory is committed by the
-// system when a position is first written, so a large context costs what is used of it.
+// Layout: layer after layer, K then V, each aligned to 64 bytes and laid out as attention.h says. A head's positions are written from the
+// start on, and memory is committed by the system when it is first written: a large context costs what is used of it.
 // Layers with a sliding window have full capacity too: a window could be a ring, but a ring forbids cutting back behind it.
 // Threads: thread-compatible.
 #pragma once

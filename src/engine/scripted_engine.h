@@ -89,7 +89,7 @@ class ScriptModel final : public Model {
       for (const KvLayerView& layer : run.kv) {
         PANTRY_CHECK(run.first_position + i < layer.n_positions);
         std::copy_n(reinterpret_cast<const uint8_t*>(&run.tokens[static_cast<size_t>(i)]), sizeof(TokenId),
-                    layer.KRow(0, run.first_position + i));
+                    TokenAt(layer, run.first_position + i));
       }
     }
     for (size_t row = 0; row < run.logit_rows.size(); ++row) {
@@ -107,12 +107,16 @@ class ScriptModel final : public Model {
   const std::vector<int64_t>& run_sizes() const { return run_sizes_; }
 
  private:
+  // Where a position's token is kept: the bytes of one position in head 0's keys.
+  static uint8_t* TokenAt(const KvLayerView& layer, int64_t position) {
+    return layer.k + position * KvRowBytes(layer.k_type, layer.head_dim);
+  }
   TokenId NextToken(const KvLayerView& layer, int64_t position) const {
     if (const auto scripted = script_.find(position); scripted != script_.end()) return scripted->second;
     uint64_t hash = 1469598103934665603u;
     for (int64_t p = 0; p <= position; ++p) {
       TokenId token = 0;
-      std::copy_n(layer.KRow(0, p), sizeof(TokenId), reinterpret_cast<uint8_t*>(&token));
+      std::copy_n(TokenAt(layer, p), sizeof(TokenId), reinterpret_cast<uint8_t*>(&token));
       hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211u;
     }
     return static_cast<TokenId>((hash >> 20) % static_cast<uint64_t>(shape_.n_vocab));

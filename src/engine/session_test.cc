@@ -199,8 +199,8 @@ TEST(KvCache, LayersDoNotOverlapAndAreAligned) {
       if (end != nullptr) {
         EXPECT_GE(layer.k, end);
       }
-      EXPECT_GE(layer.v, layer.KRow(1, 6) + KvRowBytes(type, 32));
-      end = layer.VRow(1, 6) + KvRowBytes(KvType::kF16, 32);
+      EXPECT_GE(layer.v, layer.k + 2 * KvHeadBytes(type, 32, 7));
+      end = layer.v + 2 * KvHeadBytes(KvType::kF16, 32, 7);
     }
     EXPECT_LE(end, cache->layers()[0].k + cache->n_bytes());
   }

@@ -3,16 +3,17 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
+#include <type_traits>
 #include <utility>
 
 #include "base/units.h"
 #include "compute/activations.h"
+#include "compute/kernels/attention/parallel_attention.h"
 
 namespace pantry {
 namespace {
 
-// Below this many multiply-adds attention costs less than waking a thread (about 2 us on a 3 GHz core with 16 lanes).
-constexpr int64_t kInlineAttentionWork = 1 << 16;
 // Logits are soft-capped in pieces of this size in parallel, whatever the number of threads.
 constexpr int64_t kSoftcapPiece = 4096;
 
@@ -34,7 +35,7 @@ class Carver {
 };
 
 struct Parts {
-  float *x, *h, *qkv, *attn, *gate_up, *ff, *rope, *rope_local;
+  float *x, *h, *qkv, *attn, *gate_up, *ff, *rope, *rope_local, *attention_scratch;
   uint8_t* quantized;
 };
 
@@ -51,6 +52,7 @@ Parts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.ff = carver.Floats(m * shape.n_ff);
   parts.rope = carver.Floats(m * shape.head_dim);
   parts.rope_local = carver.Floats(m * shape.head_dim);
+  parts.attention_scratch = carver.Floats(AttentionScratchFloats(shape.n_heads, shape.head_dim));
   parts.quantized = carver.Take(
       ActivationRows::ScratchBytes(m, (widest + kActivationBlock - 1) / kActivationBlock * kActivationBlock));
   return parts;
@@ -109,6 +111,7 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
   ff = parts.ff;
   rope = parts.rope;
   rope_local = parts.rope_local;
+  attention_scratch_ = parts.attention_scratch;
   quantized_ = parts.quantized;
 }
 
@@ -122,12 +125,25 @@ void ForwardPass::ForEach(int64_t n_items, bool in_parallel, const Body& body) {
 }
 
 template <typename Body>
-void ForwardPass::ForEachRow(const Body& body) {
-  ForEach(m, m > 1, body);
+void ForwardPass::ByRow(Body body) {
+  static_assert(sizeof(Body) <= sizeof(RowStep::body) && alignof(Body) <= 8 && std::is_trivially_copyable_v<Body>);
+  if (n_row_steps_ == kMaxRowSteps) FlushRowSteps();
+  RowStep& step = row_steps_[n_row_steps_++];
+  new (step.body) Body(body);
+  step.run = [](const void* at, int64_t row) { (*static_cast<const Body*>(at))(row); };
+}
+
+void ForwardPass::RunRowSteps(int64_t row) const {
+  for (int i = 0; i < n_row_steps_; ++i) row_steps_[i].run(row_steps_[i].body, row);
+}
+
+void ForwardPass::FlushRowSteps() {
+  if (n_row_steps_ > 0) ForEach(m, m > 1, [this](int64_t row) { RunRowSteps(row); });
+  n_row_steps_ = 0;
 }
 
 void ForwardPass::Embed(const WeightMatrix& embedding) {
-  ForEachRow([&](int64_t row) {
+  ByRow([this, &embedding](int64_t row) {
     float* x_row = x + row * shape_.n_embd;
     embedding.UnpackRow(run_.tokens[static_cast<size_t>(row)], x_row);
     if (shape_.embedding_scale != 1.0f) ops_.scale(x_row, shape_.embedding_scale, shape_.n_embd);
@@ -135,37 +151,41 @@ void ForwardPass::Embed(const WeightMatrix& embedding) {
 }
 
 void ForwardPass::PrepareRope(const RopeTable& table, float* cos_sin) {
-  ForEachRow([&](int64_t row) { table.Fill(run_.first_position + row, cos_sin + row * shape_.head_dim); });
+  ByRow(
+      [this, &table, cos_sin](int64_t row) { table.Fill(run_.first_position + row, cos_sin + row * shape_.head_dim); });
 }
 
 void ForwardPass::Project(const float* in, std::initializer_list<Output> outputs, int64_t y_stride) {
   std::array<MatMulTask, 4> tasks;
   size_t n_tasks = 0;
   for (const Output& output : outputs) tasks[n_tasks++] = {&output.weights, output.y, y_stride};
-  MatMul(pool_, {tasks.data(), n_tasks}, ActivationRows::InScratch(in, m, tasks[0].weights->cols, quantized_));
+  const auto prepare = [this](int64_t row) { RunRowSteps(row); };
+  MatMul(pool_, {tasks.data(), n_tasks}, ActivationRows::InScratch(in, m, tasks[0].weights->cols, quantized_),
+         n_row_steps_ > 0 ? RowTask(prepare) : RowTask());
+  n_row_steps_ = 0;
 }
 
 void ForwardPass::RmsNorm(const float* in, const float* weight, float* out) {
   const int64_t n = shape_.n_embd;
-  ForEachRow([&](int64_t row) { ops_.rms_norm(in + row * n, weight, n, shape_.norm_eps, out + row * n); });
+  ByRow([=, this](int64_t row) { ops_.rms_norm(in + row * n, weight, n, shape_.norm_eps, out + row * n); });
 }
 
 void ForwardPass::Add(float* to, const float* delta) {
   const int64_t n = shape_.n_embd;
-  ForEachRow([&](int64_t row) { ops_.add(to + row * n, delta + row * n, n); });
+  ByRow([=, this](int64_t row) { ops_.add(to + row * n, delta + row * n, n); });
 }
 
 void ForwardPass::AddBias(float* y, const float* bias, int64_t n, int64_t y_stride) {
   if (bias == nullptr) return;
-  ForEachRow([&](int64_t row) { ops_.add(y + row * y_stride, bias, n); });
+  ByRow([=, this](int64_t row) { ops_.add(y + row * y_stride, bias, n); });
 }
 
 void ForwardPass::NormHeads(const float* q_norm, const float* k_norm) {
-  const int64_t d = shape_.head_dim;
-  const auto norm = [&](float* heads, int32_t n_heads, const float* weight) {
-    for (int32_t i = 0; i < n_heads; ++i) ops_.rms_norm(heads + i * d, weight, d, shape_.norm_eps, heads + i * d);
-  };
-  ForEachRow([&](int64_t row) {
+  ByRow([this, q_norm, k_norm](int64_t row) {
+    const int64_t d = shape_.head_dim;
+    const auto norm = [&](float* heads, int32_t n_heads, const float* weight) {
+      for (int32_t i = 0; i < n_heads; ++i) ops_.rms_norm(heads + i * d, weight, d, shape_.norm_eps, heads + i * d);
+    };
     norm(q + row * n_qkv, shape_.n_heads, q_norm);
     norm(k + row * n_qkv, shape_.n_kv_heads, k_norm);
   });
@@ -175,59 +195,55 @@ void ForwardPass::Rotate(const RopeShape& rope_shape, const float* cos_sin) {
   const int64_t d = shape_.head_dim;
   const auto rotate = rope_shape.layout == RopeLayout::kInterleaved ? ops_.rope_interleaved : ops_.rope_halves;
   const int32_t n_rotated = shape_.n_heads + shape_.n_kv_heads;  // q and k lie side by side
-  ForEachRow([&](int64_t row) {
-    for (int32_t i = 0; i < n_rotated; ++i) rotate(q + row * n_qkv + i * d, cos_sin + row * d, rope_shape.n_dims);
+  const int32_t n_dims = rope_shape.n_dims;
+  ByRow([=, this](int64_t row) {
+    for (int32_t i = 0; i < n_rotated; ++i) rotate(q + row * n_qkv + i * d, cos_sin + row * d, n_dims);
   });
 }
 
 void ForwardPass::StoreKv(int32_t layer) {
+  FlushRowSteps();
   const KvLayerView& kv = run_.kv[static_cast<size_t>(layer)];
-  const int64_t d = shape_.head_dim;
-  ForEachRow([&](int64_t row) {
-    const int64_t position = run_.first_position + row;
-    for (int32_t i = 0; i < shape_.n_kv_heads; ++i) {
-      attention_.store_row(kv.k_type, k + row * n_qkv + i * d, d, kv.KRow(i, position));
-      attention_.store_row(kv.v_type, v + row * n_qkv + i * d, d, kv.VRow(i, position));
+  const int64_t d = shape_.head_dim, begin = run_.first_position, end = begin + m;
+  // Positions of a pack share cache lines, so a pack is one thread's.
+  const int64_t first_pack = begin / kKvPack, n_packs = (end - 1) / kKvPack + 1 - first_pack;
+  ForEach(shape_.n_kv_heads * n_packs, m > 1, [&](int64_t item) {
+    const auto head = static_cast<int32_t>(item / n_packs);
+    const int64_t pack = (first_pack + item % n_packs) * kKvPack;
+    for (int64_t position = std::max(begin, pack); position < std::min(end, pack + kKvPack); ++position) {
+      const int64_t at = (position - begin) * n_qkv + head * d;
+      attention_.store(kv, head, position, k + at, v + at);
     }
   });
 }
 
 void ForwardPass::Attend(int32_t layer, int64_t window) {
-  const KvLayerView& kv = run_.kv[static_cast<size_t>(layer)];
-  const int32_t group = shape_.n_heads / shape_.n_kv_heads;
-  const int64_t n_seen = run_.first_position + m;
-  const int64_t work = m * n_q * 2 * (window > 0 ? std::min(window, n_seen) : n_seen);
-  // The query heads that share a KV head go together, unless that leaves too few items to balance (one token, 3 KV heads, 2 threads).
-  // Apart they cost 2 % more (SmolLM2 at 1900 positions), and every head's result is the same.
-  const int32_t n_heads = shape_.n_kv_heads * m >= 4 * pool_.n_threads() ? group : 1;
-  // Head by head, so that neighbouring items read the same keys.
-  ForEach(shape_.n_heads / n_heads * m, work > kInlineAttentionWork, [&](int64_t item) {
-    const int64_t head = item / m * n_heads;  // the first of the item's query heads
-    const int64_t row = item % m;
-    AttentionQuery query;
-    query.q = q + row * n_qkv + head * shape_.head_dim;
-    query.n_heads = n_heads;
-    query.kv_head = static_cast<int32_t>(head / group);
-    query.position = run_.first_position + row;
-    query.window = window;
-    query.scale = shape_.attn_scale;
-    query.softcap = shape_.attn_softcap;
-    query.out = attn + row * n_q + head * shape_.head_dim;
-    attention_.attend(kv, query);
-  });
+  FlushRowSteps();
+  const AttentionRun run = {.q = q,
+                            .q_stride = n_qkv,
+                            .n_rows = m,
+                            .n_heads = shape_.n_heads,
+                            .position = run_.first_position,
+                            .window = window,
+                            .scale = shape_.attn_scale,
+                            .softcap = shape_.attn_softcap,
+                            .out = attn,
+                            .out_stride = n_q};
+  pantry::Attend(pool_, attention_, run_.kv[static_cast<size_t>(layer)], run, attention_scratch_);
 }
 
 void ForwardPass::SiluMul() {
   const int64_t n = shape_.n_ff;
-  ForEachRow([&](int64_t row) { ops_.silu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
+  ByRow([=, this](int64_t row) { ops_.silu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
 }
 
 void ForwardPass::GeluMul() {
   const int64_t n = shape_.n_ff;
-  ForEachRow([&](int64_t row) { ops_.gelu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
+  ByRow([=, this](int64_t row) { ops_.gelu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
 }
 
 void ForwardPass::Logits(const float* norm, const WeightMatrix& output) {
+  FlushRowSteps();
   const int64_t n = shape_.n_embd;
   const auto n_rows = static_cast<int64_t>(run_.logit_rows.size());
   if (n_rows == 0) return;

@@ -2,8 +2,10 @@
 // A ForwardPass is one run of tokens on its way through a model: the buffers it lies in and the steps that take it further.
 //
 // A step does one thing to all rows (tokens) and names nothing of an architecture; a forward pass in llama.cc and its siblings is a
-// sequence of steps. Steps on one row run on the caller's thread, since waking another costs more than they do; on many rows they run in
-// parallel by row. No step lets one row influence another, except Attend(), which reads the KV cache up to the row's own position.
+// sequence of steps. No step lets one row influence another, except Attend(), which reads the KV cache up to the row's own position.
+// So a step that works row by row is only written down when it is called; the next step that needs whole matrices (Project, Attend,
+// Logits) runs all that are waiting, row after row, while a row is in the L1 cache, and quantises it in the same loop: one parallel
+// loop instead of up to four. A single row runs on the caller's thread, since waking another costs more than its steps do.
 // Threads: one thread makes the calls; the pool helps inside.
 // Layout: m rows; a row of `qkv` is [q: n_heads * head_dim | k: n_kv_heads * head_dim | v: same], of `gate_up` [gate: n_ff | up: n_ff].
 #pragma once
@@ -89,8 +91,18 @@ class ForwardPass {
   void Logits(const float* norm, const WeightMatrix& output);
 
  private:
+  // A step that waits for its rows: a small lambda without a destructor.
+  struct RowStep {
+    alignas(8) unsigned char body[64];
+    void (*run)(const void* body, int64_t row);
+  };
+  static constexpr int kMaxRowSteps = 8;
+
+  // Writes down body(row), which must hold what it needs by value.
   template <typename Body>
-  void ForEachRow(const Body& body);
+  void ByRow(Body body);
+  void RunRowSteps(int64_t row) const;
+  void FlushRowSteps();
   template <typename Body>
   void ForEach(int64_t n_items, bool in_parallel, const Body& body);
 
@@ -99,7 +111,10 @@ class ForwardPass {
   ThreadPool& pool_;
   const VectorOps& ops_;
   const AttentionOps& attention_;
+  float* attention_scratch_;
   uint8_t* quantized_;  // scratch of ActivationRows
+  RowStep row_steps_[kMaxRowSteps];
+  int n_row_steps_ = 0;
 };
 
 }  // namespace pantry

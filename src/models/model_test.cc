@@ -94,7 +94,8 @@ std::string GoldenTestName(const ::testing::TestParamInfo<GoldenTest::ParamType>
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(EveryModelAndIsa, GoldenTest,
-                         ::testing::Combine(::testing::ValuesIn(testing::kGoldenModels), ::testing::ValuesIn(kAllIsas)),
+                         ::testing::Combine(::testing::ValuesIn(testing::kGoldenModels),
+                                            ::testing::ValuesIn(kBuildIsas)),
                          GoldenTestName);
 
 // tiny-llama with attention.sliding_window in its metadata.

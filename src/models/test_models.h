@@ -77,7 +77,7 @@ inline Result<std::unique_ptr<Model>> LoadTiny(const std::string& name, Isa isa,
 class KvMemory {
  public:
   KvMemory(const ModelShape& shape, KvType type, int64_t n_positions) {
-    const int64_t layer_bytes = shape.n_kv_heads * n_positions * KvRowBytes(type, shape.head_dim);
+    const int64_t layer_bytes = shape.n_kv_heads * KvHeadBytes(type, shape.head_dim, n_positions);
     memory_.resize(static_cast<size_t>(2 * shape.n_layers * layer_bytes));
     for (int32_t layer = 0; layer < shape.n_layers; ++layer) {
       uint8_t* k = memory_.data() + 2 * layer * layer_bytes;

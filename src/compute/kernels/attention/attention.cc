@@ -12,7 +12,7 @@ namespace pantry {
 const AttentionOps& AttentionOpsFor(Isa isa) {
   const AttentionOps* best = &kAttentionOpsScalar;
 #define PANTRY_ATTENTION_OPS(level, table) \
-  if (Isa::level <= isa) best = &table;
+  if (IsaIncludes(isa, Isa::level)) best = &table;
 #include "compute/kernels/attention/attention.inc"
 #undef PANTRY_ATTENTION_OPS
   return *best;
@@ -44,6 +44,10 @@ int64_t KvRowBytes(KvType type, int64_t head_dim) {
     case KvType::kQ8_0: return head_dim / 32 * 34;
   }
   return 0;
+}
+
+int64_t KvHeadBytes(KvType type, int64_t head_dim, int64_t n_positions) {
+  return (n_positions + kKvPack - 1) / kKvPack * kKvPack * KvRowBytes(type, head_dim);
 }
 
 }  // namespace pantry

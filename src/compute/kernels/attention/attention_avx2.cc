@@ -13,6 +13,7 @@ namespace {
 }  // namespace
 
 extern const AttentionOps kAttentionOpsAvx2;
-const AttentionOps kAttentionOpsAvx2 = {.isa = Isa::kAvx2, .store_row = StoreRow, .attend = Attend};
+const AttentionOps kAttentionOpsAvx2 = {
+    .isa = Isa::kAvx2, .store = StorePosition, .attend = Attend, .attend_tile = AttendTile, .fold = Fold};
 
 }  // namespace pantry

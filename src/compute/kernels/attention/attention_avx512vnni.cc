@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compute/kernels/attention/attention.h"
-#include "compute/kernels/vector_ops/lanes_avx512vnni.h"
+#include "compute/kernels/vector_ops/lanes_avx512.h"
 
 namespace pantry {
 
@@ -13,6 +13,7 @@ namespace {
 }  // namespace
 
 extern const AttentionOps kAttentionOpsAvx512Vnni;
-const AttentionOps kAttentionOpsAvx512Vnni = {.isa = Isa::kAvx512Vnni, .store_row = StoreRow, .attend = Attend};
+const AttentionOps kAttentionOpsAvx512Vnni = {
+    .isa = Isa::kAvx512Vnni, .store = StorePosition, .attend = Attend, .attend_tile = AttendTile, .fold = Fold};
 
 }  // namespace pantry

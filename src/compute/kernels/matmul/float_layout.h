@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The FloatLayout puts four rows of F32, F16 or BF16 numbers side by side in groups of 16 columns; a last short group is padded with zeros.
+// The FloatLayout puts four rows of F32, F16 or BF16 numbers side by side in groups of 16 columns, or of 32 where an instruction takes
+// pairs; a last short group is padded with zeros.
 //
 //   tile = groups [ceil(cols / 16)] of [4 rows][16 columns]
 //
@@ -14,22 +15,21 @@
 
 namespace pantry::matmul {
 
-template <TensorType T>
+template <TensorType T, int64_t kGroupCols = 16>
 struct FloatLayout {
   static constexpr int32_t kRowTile = 4;
-  static constexpr int64_t kLanes = 16;
   static constexpr int64_t kElement = T == TensorType::kF32 ? 4 : 2;
-  static constexpr int64_t kGroup = kLanes * kElement;
+  static constexpr int64_t kGroup = kGroupCols * kElement;
 
-  static int64_t GroupCount(int64_t cols) { return (cols + kLanes - 1) / kLanes; }
+  static int64_t GroupCount(int64_t cols) { return (cols + kGroupCols - 1) / kGroupCols; }
   static int64_t TileBytes(int64_t cols) { return GroupCount(cols) * kRowTile * kGroup; }
 
   static void Pack(const uint8_t* rows, int64_t n_rows, int64_t cols, uint8_t* tile) {
     std::memset(tile, 0, static_cast<size_t>(TileBytes(cols)));
     for (int64_t row = 0; row < n_rows; ++row) {
       for (int64_t g = 0; g < GroupCount(cols); ++g) {
-        const int64_t n = cols - g * kLanes < kLanes ? cols - g * kLanes : kLanes;
-        std::memcpy(tile + (g * kRowTile + row) * kGroup, rows + (row * cols + g * kLanes) * kElement,
+        const int64_t n = cols - g * kGroupCols < kGroupCols ? cols - g * kGroupCols : kGroupCols;
+        std::memcpy(tile + (g * kRowTile + row) * kGroup, rows + (row * cols + g * kGroupCols) * kElement,
                     static_cast<size_t>(n * kElement));
       }
     }
@@ -37,10 +37,13 @@ struct FloatLayout {
 
   static void UnpackRow(const uint8_t* tile, int64_t cols, int64_t row, float* out) {
     for (int64_t g = 0; g < GroupCount(cols); ++g) {
-      const int64_t n = cols - g * kLanes < kLanes ? cols - g * kLanes : kLanes;
-      DequantizeRow(T, tile + (g * kRowTile + row) * kGroup, n, out + g * kLanes);
+      const int64_t n = cols - g * kGroupCols < kGroupCols ? cols - g * kGroupCols : kGroupCols;
+      DequantizeRow(T, tile + (g * kRowTile + row) * kGroup, n, out + g * kGroupCols);
     }
   }
 };
+
+template <TensorType T>
+using PairLayout = FloatLayout<T, 32>;
 
 }  // namespace pantry::matmul

@@ -157,6 +157,8 @@ struct InterleavedLayout {
 };
 
 template <TensorType T>
+using Interleaved4 = InterleavedLayout<T, 4>;
+template <TensorType T>
 using Interleaved8 = InterleavedLayout<T, 8>;
 template <TensorType T>
 using Interleaved16 = InterleavedLayout<T, 16>;

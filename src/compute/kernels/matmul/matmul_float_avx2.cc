@@ -92,14 +92,6 @@ void Compute(PANTRY_MATMUL_ARGS) {
 
 }  // namespace
 
-void ComputeF32_avx2(PANTRY_MATMUL_ARGS) {
-  Compute<Element::kF32>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
-}
-void ComputeF16_avx2(PANTRY_MATMUL_ARGS) {
-  Compute<Element::kF16>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
-}
-void ComputeBF16_avx2(PANTRY_MATMUL_ARGS) {
-  Compute<Element::kBF16>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
-}
+PANTRY_FLOAT_FORMATS(PANTRY_DEFINE_FLOAT_KERNEL, avx2)
 
 }  // namespace pantry::matmul

@@ -9,8 +9,6 @@
 namespace pantry {
 namespace {
 
-using matmul::RowLayout;
-
 template <typename Layout>
 constexpr MatMulKernel MakeKernel(const char* name, TensorType type, Isa isa, ActivationFormat activation,
                                   decltype(MatMulKernel::compute) compute) {
@@ -18,15 +16,11 @@ constexpr MatMulKernel MakeKernel(const char* name, TensorType type, Isa isa, Ac
 }
 
 constexpr MatMulKernel kKernels[] = {
-#define PANTRY_SCALAR_KERNEL(format, activation)                                                       \
-  MakeKernel<RowLayout<TensorType::k##format>>(#format "_scalar", TensorType::k##format, Isa::kScalar, \
-                                               ActivationFormat::activation, matmul::Compute##format##_scalar),
-#define PANTRY_X86_KERNEL(format, activation, isa, suffix, layout)                                               \
-  MakeKernel<matmul::layout>(#format "_" #suffix, TensorType::k##format, Isa::isa, ActivationFormat::activation, \
-                             matmul::Compute##format##_##suffix),
+#define PANTRY_KERNEL(format, activation, isa, suffix, layout)                                            \
+  MakeKernel<matmul::layout<TensorType::k##format>>(#format "_" #suffix, TensorType::k##format, Isa::isa, \
+                                                    ActivationFormat::activation, matmul::Compute##format##_##suffix),
 #include "compute/kernels/matmul/matmul_kernels.inc"
-#undef PANTRY_SCALAR_KERNEL
-#undef PANTRY_X86_KERNEL
+#undef PANTRY_KERNEL
 };
 
 }  // namespace
@@ -36,7 +30,7 @@ std::span<const MatMulKernel> AllMatMulKernels() { return kKernels; }
 const MatMulKernel* FindMatMulKernel(TensorType type, Isa isa) {
   const MatMulKernel* best = nullptr;
   for (const MatMulKernel& kernel : kKernels) {
-    if (kernel.type == type && kernel.isa <= isa && (!best || kernel.isa > best->isa)) best = &kernel;
+    if (kernel.type == type && IsaIncludes(isa, kernel.isa) && (!best || kernel.isa > best->isa)) best = &kernel;
   }
   return best;
 }

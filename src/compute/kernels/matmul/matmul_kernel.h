@@ -15,7 +15,9 @@
 //   acc = fma(w_min, x_scale * float(xsum), acc)      for formats with a minimum per sub-block (K-quants), after the first
 // F16, BF16 and F32 weights: 16 partial sums, lane l takes columns k with k % 16 == l in ascending order by fma, the lanes reduced in a
 // fixed tree (l with l+8, l+4, l+2, l+1). So results do not depend on m, on tile ranges or on threads, and integer formats give the same
-// bits on every instruction set that has fused multiply-add.
+// bits on every instruction set that has fused multiply-add. x86-64-v2 has none: there fma(a, b, c) is a * b, rounded, + c, and results
+// differ in the last bits from every other level's; they still depend on nothing else. Nor do those of AVX512-BF16, whose BF16 kernel
+// multiplies with activations rounded to BF16, lane l taking columns k with k % 32 / 2 == l.
 // Threads: compute() writes only the outputs of its tile range; distinct ranges may run in parallel.
 #pragma once
 
@@ -28,7 +30,7 @@
 
 namespace pantry {
 
-enum class ActivationFormat : uint8_t { kF32, kQ8 };
+enum class ActivationFormat : uint8_t { kF32, kBf16, kQ8 };
 
 struct MatMulKernel {
   const char* name;  // "q4_1_avx512vnni"
@@ -52,7 +54,7 @@ struct MatMulKernel {
 // All kernels of this build, in no particular order; the table is matmul_kernels.inc.
 std::span<const MatMulKernel> AllMatMulKernels();
 
-// The kernel for `type` on `isa`, or the one of the next lower level that has it (scalar has all). Null when `type` is no weight format.
+// The kernel for `type` of the best level that `isa` includes (scalar has all). Null when `type` is no weight format.
 const MatMulKernel* FindMatMulKernel(TensorType type, Isa isa);
 
 }  // namespace pantry

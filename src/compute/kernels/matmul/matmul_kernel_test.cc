@@ -2,9 +2,11 @@
 // Every kernel of matmul_kernels.inc against the scalar truth, and the scalar truth against double precision.
 #include "compute/kernels/matmul/matmul_kernel.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <iterator>
 #include <ostream>
@@ -46,6 +48,16 @@ std::vector<float> Product(PackedMatrix& w, const ActivationRows& x, int64_t str
 
 const MatMulKernel& ScalarOf(const MatMulKernel& kernel) { return *FindMatMulKernel(kernel.type, Isa::kScalar); }
 
+// Every bit where the level has fused multiply-add and the kernel adds in the scalar order; else to 2^-16 of the largest output: the rigorous
+// bound has a test of its own.
+::testing::Matcher<std::vector<float>> LikeScalar(const MatMulKernel& kernel, const std::vector<float>& expected) {
+  if (HasFusedMultiplyAdd(kernel.isa) && kernel.activation != ActivationFormat::kBf16)
+    return ::testing::ContainerEq(expected);
+  float largest = 0;
+  for (const float y : expected) largest = std::max(largest, std::abs(y));
+  return ::testing::Pointwise(::testing::FloatNear(largest * 0x1p-16f), expected);
+}
+
 // What a failing test and its name say of its parameter.
 std::string KernelName(const ::testing::TestParamInfo<MatMulKernel>& tested) { return tested.param.name; }
 
@@ -62,10 +74,18 @@ class MatMulKernels : public ::testing::TestWithParam<MatMulKernel> {
     if (!IsaSupported(GetParam().isa)) GTEST_SKIP() << "this CPU does not run " << IsaName(GetParam().isa);
   }
   const MatMulKernel& kernel() const { return GetParam(); }
+  // Numbers that the kernel's activation format holds exactly, where it is a float format.
+  std::vector<float> Activations(int64_t m, int64_t cols) {
+    std::vector<float> x = RandomActivations(m, cols, rng_);
+    if (kernel().activation != ActivationFormat::kBf16) return x;
+    const OwnedActivations rounded(x, m, cols);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = std::bit_cast<float>(uint32_t{rounded.rows.bf16[i]} << 16);
+    return x;
+  }
   Rng rng_{2024};
 };
 
-TEST_P(MatMulKernels, EveryBitEqualsTheScalarKernel) {
+TEST_P(MatMulKernels, EveryShapeEqualsTheScalarKernel) {
   constexpr int64_t kBatches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33};
   size_t shape = 0;
   for (const int64_t cols : ColumnCounts(kernel().type)) {
@@ -75,8 +95,8 @@ TEST_P(MatMulKernels, EveryBitEqualsTheScalarKernel) {
       PackedMatrix matrix(kernel(), gguf, rows, cols);
       for (int i = 0; i < 4; ++i) {  // over all shapes every batch meets every row and column count several times
         const int64_t m = kBatches[(shape++ * 3) % std::size(kBatches)];
-        const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
-        ASSERT_EQ(Product(matrix, x.rows, rows), Product(truth_matrix, x.rows, rows))
+        const OwnedActivations x(Activations(m, cols), m, cols);
+        ASSERT_THAT(Product(matrix, x.rows, rows), LikeScalar(kernel(), Product(truth_matrix, x.rows, rows)))
             << rows << "x" << cols << ", m " << m;
       }
     }
@@ -89,14 +109,14 @@ TEST_P(MatMulKernels, LongRowsEqualTheScalarKernel) {
   const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
   PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
   PackedMatrix matrix(kernel(), gguf, rows, cols);
-  const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
-  EXPECT_EQ(Product(matrix, x.rows, rows), Product(truth_matrix, x.rows, rows));
+  const OwnedActivations x(Activations(m, cols), m, cols);
+  EXPECT_THAT(Product(matrix, x.rows, rows), LikeScalar(kernel(), Product(truth_matrix, x.rows, rows)));
 }
 
 TEST_P(MatMulKernels, ResultsDoNotDependOnTheBatch) {
   const int64_t rows = 33, m = 23, cols = ColumnCounts(kernel().type).back();
   PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
-  const std::vector<float> values = RandomActivations(m, cols, rng_);
+  const std::vector<float> values = Activations(m, cols);
   const std::vector<float> together = Product(matrix, OwnedActivations(values, m, cols).rows, rows);
   for (int64_t i = 0; i < m; ++i) {
     const std::vector<float> one(values.begin() + i * cols, values.begin() + (i + 1) * cols);
@@ -108,7 +128,7 @@ TEST_P(MatMulKernels, ResultsDoNotDependOnTheBatch) {
 TEST_P(MatMulKernels, TileRangeWritesItsOwnOutputsOnly) {
   const int64_t rows = 65, m = 11, stride = 80, cols = ColumnCounts(kernel().type).back();
   PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
-  const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
+  const OwnedActivations x(Activations(m, cols), m, cols);
   const std::vector<float> whole = Product(matrix, x.rows, stride);
   for (int64_t begin = 0; begin < matrix.n_tiles; begin += 2) {
     const int64_t end = std::min(begin + 2, matrix.n_tiles);
@@ -188,7 +208,8 @@ TEST_P(IntegerKernels, LargestCodesAndActivationsDoNotSaturate) {
       x.rows.q[i] = is_negative ? -127 : 127;
     }
     x.SumCodes();
-    EXPECT_EQ(Product(matrix, x.rows, rows), Product(truth_matrix, x.rows, rows)) << "bytes " << int{code};
+    EXPECT_THAT(Product(matrix, x.rows, rows), LikeScalar(kernel(), Product(truth_matrix, x.rows, rows)))
+        << "bytes " << int{code};
   }
 }
 
@@ -199,7 +220,7 @@ TEST_P(MatMulKernels, ErrorStaysBelowTheStatedBound) {
   const int64_t rows = 16, m = 2, cols = ColumnCounts(kernel().type).back();
   const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
   PackedMatrix matrix(kernel(), gguf, rows, cols);
-  const OwnedActivations x(RandomActivations(m, cols, rng_), m, cols);
+  const OwnedActivations x(Activations(m, cols), m, cols);
   const std::vector<float> y = Product(matrix, x.rows, rows);
   std::vector<float> weights(static_cast<size_t>(cols));
   for (int64_t n = 0; n < rows; ++n) {
@@ -210,9 +231,9 @@ TEST_P(MatMulKernels, ErrorStaysBelowTheStatedBound) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < cols; ++k) {
         const int64_t at = i * cols + k;
-        const double value = kernel().activation == ActivationFormat::kF32
-                                 ? x.f32[static_cast<size_t>(at)]
-                                 : double{x.rows.scales[at / kActivationBlock]} * x.rows.q[at];
+        const double value = kernel().activation == ActivationFormat::kQ8
+                                 ? double{x.rows.scales[at / kActivationBlock]} * x.rows.q[at]
+                                 : x.f32[static_cast<size_t>(at)];
         sum += weights[static_cast<size_t>(k)] * value;
         magnitude += spread * std::abs(value);
       }
@@ -232,21 +253,54 @@ INSTANTIATE_TEST_SUITE_P(All, IntegerKernels, ::testing::ValuesIn(KernelsWhere([
                          })),
                          KernelName);
 
-TEST(FindMatMulKernel, FallsBackToTheNextLowerLevel) {
+TEST(FindMatMulKernel, GivesTheBestKernelThatTheLevelIncludes) {
   for (const TensorTypeTraits& traits : AllTensorTypes()) {
-    const MatMulKernel* kernel = FindMatMulKernel(traits.type, Isa::kAvx512Vnni);
-    if (!traits.is_weight) {
-      EXPECT_EQ(kernel, nullptr) << traits.name;
-      continue;
+    for (const Isa isa : kBuildIsas) {
+      const MatMulKernel* found = FindMatMulKernel(traits.type, isa);
+      if (!traits.is_weight) {
+        EXPECT_EQ(found, nullptr) << traits.name;
+        continue;
+      }
+      ASSERT_NE(found, nullptr) << traits.name;
+      EXPECT_EQ(found->type, traits.type);
+      EXPECT_TRUE(IsaIncludes(isa, found->isa)) << IsaName(isa) << " gets " << found->name;
+      for (const MatMulKernel& other : AllMatMulKernels()) {
+        EXPECT_FALSE(other.type == traits.type && IsaIncludes(isa, other.isa) && other.isa > found->isa)
+            << IsaName(isa) << " gets " << found->name << " for " << other.name;
+      }
     }
-    ASSERT_NE(kernel, nullptr) << traits.name;
-    EXPECT_EQ(kernel->type, traits.type);
-    const MatMulKernel* scalar = FindMatMulKernel(traits.type, Isa::kScalar);
-    ASSERT_NE(scalar, nullptr) << traits.name;
-    EXPECT_EQ(scalar->isa, Isa::kScalar);
-    EXPECT_LE(scalar->isa, kernel->isa);
   }
 }
+
+TEST(RoundRowToBf16, RoundsToNearestEven) {
+  const std::vector<std::pair<float, uint16_t>> cases = {
+      {0.0f, 0x0000},        {-1.0f, 0xBF80},      {0x1.01p0f, 0x3F80},  // half way, the even one is below
+      {0x1.03p0f, 0x3F82},                                               // half way, the even one is above
+      {0x1.0102p0f, 0x3F81}, {0x1.FFFp0f, 0x4000}, {0x1.FFFFFEp127f, 0x7F80},
+      {-HUGE_VALF, 0xFF80},  {0x1p-130f, 0x0000}};
+  for (const auto& [value, expected] : cases) {
+    const OwnedActivations x({value}, 1, 1);
+    EXPECT_EQ(x.rows.bf16[0], expected) << value;
+  }
+  const OwnedActivations not_a_number({std::nanf("")}, 1, 1);
+  EXPECT_TRUE(std::isnan(std::bit_cast<float>(uint32_t{not_a_number.rows.bf16[0]} << 16)));
+}
+
+#if defined(__x86_64__)
+TEST(FindMatMulKernel, EveryFormatHasAKernelForEachX86Level) {
+  for (const TensorTypeTraits& traits : AllTensorTypes()) {
+    if (!traits.is_weight) continue;
+    const bool is_float = FindMatMulKernel(traits.type, Isa::kScalar)->activation == ActivationFormat::kF32;
+    for (const Isa isa : {Isa::kX86V2, Isa::kAvx2, Isa::kAvx512}) {
+      EXPECT_EQ(FindMatMulKernel(traits.type, isa)->isa, isa) << traits.name;
+    }
+    for (const Isa isa : {Isa::kAvx2Vnni, Isa::kAvx512Vnni}) {
+      const Isa without_vnni = isa == Isa::kAvx2Vnni ? Isa::kAvx2 : Isa::kAvx512;
+      EXPECT_EQ(FindMatMulKernel(traits.type, isa)->isa, is_float ? without_vnni : isa) << traits.name;
+    }
+  }
+}
+#endif
 
 }  // namespace
 }  // namespace pantry

@@ -92,13 +92,11 @@ void Compute(PANTRY_MATMUL_ARGS) {
 
 }  // namespace
 
-#define PANTRY_SCALAR_KERNEL(format, activation)                                             \
-  void Compute##format##_scalar(PANTRY_MATMUL_ARGS) {                                        \
+#define PANTRY_DEFINE_SCALAR_KERNEL(format, suffix)                                          \
+  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                      \
     Compute<TensorType::k##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
   }
-#define PANTRY_X86_KERNEL(format, activation, isa, suffix, layout)
-#include "compute/kernels/matmul/matmul_kernels.inc"
-#undef PANTRY_SCALAR_KERNEL
-#undef PANTRY_X86_KERNEL
+PANTRY_FLOAT_FORMATS(PANTRY_DEFINE_SCALAR_KERNEL, scalar)
+PANTRY_INTEGER_FORMATS(PANTRY_DEFINE_SCALAR_KERNEL, scalar)
 
 }  // namespace pantry::matmul

@@ -77,6 +77,7 @@ struct OwnedActivations {
     const auto scratch_bytes = static_cast<size_t>(ActivationRows::ScratchBytes(n_rows, cols));
     scratch.resize(scratch_bytes / sizeof(CacheLine) + 1);
     rows = ActivationRows::InScratch(f32.data(), n_rows, cols, scratch[0].bytes);
+    for (int64_t row = 0; row < n_rows; ++row) RoundRowToBf16(rows, row);
     if (cols % kActivationBlock != 0) return;
     for (int64_t block = 0; block < n_rows * cols / kActivationBlock; ++block) {
       const float* from = f32.data() + block * kActivationBlock;

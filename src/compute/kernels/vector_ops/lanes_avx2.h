@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// F32x16 on AVX2: sixteen F32 lanes in two registers; the same names and the same bits as lanes_avx512vnni.h, which explains them.
+// F32x16 on AVX2: sixteen F32 lanes in two registers; the same names and the same bits as lanes_avx512.h, which explains them.
 //
 // Only *_avx2.cc may include this.
 #pragma once

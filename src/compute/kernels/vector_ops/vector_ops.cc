@@ -10,7 +10,7 @@ namespace pantry {
 const VectorOps& VectorOpsFor(Isa isa) {
   const VectorOps* best = &kVectorOpsScalar;
 #define PANTRY_VECTOR_OPS(level, table) \
-  if (Isa::level <= isa) best = &table;
+  if (IsaIncludes(isa, Isa::level)) best = &table;
 #include "compute/kernels/vector_ops/vector_ops.inc"
 #undef PANTRY_VECTOR_OPS
   return *best;

@@ -4,6 +4,7 @@
 // All work on rows of contiguous F32 numbers of any length. Results of a row depend on that row alone, never on how rows are split.
 // Float kernels state their error against the exact value; the tests check it for every instruction set. Ops without a stated error, and
 // rms_norm, are bit-identical on all of them; silu_mul, gelu_mul and softcap on all but scalar, which has the C library's exp and tanh.
+// x86-64-v2 has no fused multiply-add: there only add, scale, the F16 conversions and quantize_row give the bits of the others.
 // Threads: pure functions on the memory they are given.
 #pragma once
 
@@ -40,7 +41,7 @@ struct VectorOps {
   void (*quantize_row)(const ActivationRows& rows, int64_t row);
 };
 
-// The ops of `isa` or of the next lower level that has them.
+// The ops of the best level that `isa` includes.
 const VectorOps& VectorOpsFor(Isa isa);
 
 }  // namespace pantry

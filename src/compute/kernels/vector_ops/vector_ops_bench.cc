@@ -70,7 +70,7 @@ void Measure(benchmark::State& state, const VectorOps& ops, Call call, int64_t n
 
 bool RegisterAll() {
   for (const Op& op : kOps) {
-    for (const Isa isa : kAllIsas) {
+    for (const Isa isa : kBuildIsas) {
       const VectorOps& ops = VectorOpsFor(isa);
       if (!IsaSupported(isa) || ops.isa != isa) continue;
       for (const int64_t n : {576, 1536}) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "compute/kernels/vector_ops/lanes_avx512vnni.h"
+#include "compute/kernels/vector_ops/lanes_avx512.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
 
 namespace pantry {
@@ -9,7 +9,7 @@ namespace {
 
 }  // namespace
 
-extern const VectorOps kVectorOpsAvx512Vnni;
-constinit const VectorOps kVectorOpsAvx512Vnni = MakeVectorOps(Isa::kAvx512Vnni);
+extern const VectorOps kVectorOpsAvx512;
+constinit const VectorOps kVectorOpsAvx512 = MakeVectorOps(Isa::kAvx512);
 
 }  // namespace pantry

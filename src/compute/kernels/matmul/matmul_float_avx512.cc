@@ -23,12 +23,15 @@ PANTRY_INLINE __m512 Load16(const uint8_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-// The canonical tree: l with l + 8, l + 4, l + 2, l + 1.
-PANTRY_INLINE float SumLanes(__m512 v) {
-  const __m256 by8 = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-  const __m128 by4 = _mm_add_ps(_mm256_castps256_ps128(by8), _mm256_extractf128_ps(by8, 1));
-  const __m128 by2 = _mm_add_ps(by4, _mm_movehl_ps(by4, by4));
-  return _mm_cvtss_f32(_mm_add_ss(by2, _mm_movehdup_ps(by2)));
+// The canonical tree (l with l + 8, l + 4, l + 2, l + 1) for four vectors at once.
+PANTRY_INLINE __m128 SumLanes(const __m512 (&v)[kR]) {
+  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xEE));
+  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xEE));
+  const __m512 four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+  const __m512 two = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4E));
+  const __m512 one = _mm512_add_ps(two, _mm512_permute_ps(two, 0xB1));
+  const __m512i first_lanes = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+  return _mm512_castps512_ps128(_mm512_permutexvar_ps(first_lanes, one));
 }
 
 template <Element E, int M>
@@ -41,21 +44,26 @@ PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_
   for (int r = 0; r < M; ++r) {
     for (int n = 0; n < kR; ++n) acc[r][n] = _mm512_setzero_ps();
   }
-  for (int64_t k = 0; k < cols; k += kLanes, tile += kR * kGroup) {
-    const auto mask = static_cast<__mmask16>(cols - k >= kLanes ? 0xFFFFu : (1u << (cols - k)) - 1);
+  int64_t k = 0;
+  for (; k + kLanes <= cols; k += kLanes, tile += kR * kGroup) {
     __m512 w[kR];
     for (int n = 0; n < kR; ++n) w[n] = Load16<E>(tile + n * kGroup);
     for (int r = 0; r < M; ++r) {
+      const __m512 values = _mm512_loadu_ps(f32 + r * cols + k);
+      for (int n = 0; n < kR; ++n) acc[r][n] = _mm512_fmadd_ps(w[n], values, acc[r][n]);
+    }
+  }
+  if (k < cols) {  // lanes past the last column stay as they are, as in the scalar kernel
+    const auto mask = static_cast<__mmask16>((1u << (cols - k)) - 1);
+    for (int r = 0; r < M; ++r) {
       const __m512 values = _mm512_maskz_loadu_ps(mask, f32 + r * cols + k);
-      // Lanes past the last column stay as they are, as in the scalar kernel.
-      for (int n = 0; n < kR; ++n) acc[r][n] = _mm512_mask3_fmadd_ps(w[n], values, acc[r][n], mask);
+      for (int n = 0; n < kR; ++n) {
+        acc[r][n] = _mm512_mask3_fmadd_ps(Load16<E>(tile + n * kGroup), values, acc[r][n], mask);
+      }
     }
   }
-  for (int r = 0; r < M; ++r) {
-    for (int n = 0; n < kR; ++n) {
-      if (n < n_valid) y[(first + r) * y_stride + n] = SumLanes(acc[r][n]);
-    }
-  }
+  const auto valid = static_cast<__mmask8>(n_valid >= kR ? 0xF : (1u << n_valid) - 1);
+  for (int r = 0; r < M; ++r) _mm_mask_storeu_ps(y + (first + r) * y_stride, valid, SumLanes(acc[r]));
 }
 
 template <Element E>
@@ -74,14 +82,6 @@ void Compute(PANTRY_MATMUL_ARGS) {
 
 }  // namespace
 
-void ComputeF32_avx512vnni(PANTRY_MATMUL_ARGS) {
-  Compute<Element::kF32>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
-}
-void ComputeF16_avx512vnni(PANTRY_MATMUL_ARGS) {
-  Compute<Element::kF16>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
-}
-void ComputeBF16_avx512vnni(PANTRY_MATMUL_ARGS) {
-  Compute<Element::kBF16>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
-}
+PANTRY_FLOAT_FORMATS(PANTRY_DEFINE_FLOAT_KERNEL, avx512)
 
 }  // namespace pantry::matmul

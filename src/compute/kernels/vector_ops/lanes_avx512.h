@@ -3,7 +3,7 @@
 //
 // lanes_avx2.h defines the same names on pairs of 256-bit registers; a kernel body (*.inc) is compiled once with each. Everything lies in
 // an anonymous namespace, so that the linker can never keep an AVX512 copy of a function that older CPUs run as well.
-// Only *_avx512vnni.cc may include this.
+// Only *_avx512*.cc may include this.
 #pragma once
 
 #if defined(__GNUC__) && \

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compute/kernels/attention/attention.h"
+#include "compute/kernels/vector_ops/lanes_avx512.h"
+
+namespace pantry {
+
+extern const AttentionOps kAttentionOpsScalar;  // takes the head sizes that are no multiple of 16
+
+namespace {
+
+#include "compute/kernels/attention/attention_lanes.inc"
+
+}  // namespace
+
+extern const AttentionOps kAttentionOpsAvx512;
+const AttentionOps kAttentionOpsAvx512 = {
+    .isa = Isa::kAvx512, .store = StorePosition, .attend = Attend, .attend_tile = AttendTile, .fold = Fold};
+
+}  // namespace pantry

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compute/kernels/attention/attention.h"
+#include "compute/kernels/vector_ops/lanes_neon.h"
+
+namespace pantry {
+
+extern const AttentionOps kAttentionOpsScalar;  // takes the head sizes that are no multiple of 16
+
+namespace {
+
+#include "compute/kernels/attention/attention_lanes.inc"
+
+}  // namespace
+
+extern const AttentionOps kAttentionOpsNeon;
+const AttentionOps kAttentionOpsNeon = {
+    .isa = Isa::kNeon, .store = StorePosition, .attend = Attend, .attend_tile = AttendTile, .fold = Fold};
+
+}  // namespace pantry
