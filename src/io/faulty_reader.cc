@@ -20,19 +20,27 @@ bool FaultyReader::FailsNow(uint64_t offset, uint64_t n_bytes) const {
   return unlucky;
 }
 
+Status FaultyReader::Admit(uint64_t offset, uint64_t n_bytes) const {
+  const std::lock_guard lock(mutex_);
+  if (!FailsNow(offset, n_bytes)) return OkStatus();
+  ++n_faults_;
+  return PosixError(fmt::format("{}: injected fault reading {} bytes at offset {}", path(), n_bytes, offset), EIO);
+}
+
 Status FaultyReader::ReadAt(uint64_t offset, std::span<uint8_t> out) const {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (FailsNow(offset, out.size())) {
-      ++n_faults_;
-      return PosixError(fmt::format("{}: injected fault reading {} bytes at offset {}", path(), out.size(), offset),
-                        EIO);
-    }
-  }
+  PANTRY_RETURN_IF_ERROR(Admit(offset, out.size()));
   PANTRY_RETURN_IF_ERROR(inner_->ReadAt(offset, out));
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard lock(mutex_);
   n_bytes_ += static_cast<int64_t>(out.size());
   return OkStatus();
+}
+
+Result<const uint8_t*> FaultyReader::ReadPastCache(uint64_t offset, size_t n_bytes, std::span<uint8_t> slot) const {
+  PANTRY_RETURN_IF_ERROR(Admit(offset, n_bytes));
+  PANTRY_ASSIGN_OR_RETURN(const uint8_t* bytes, inner_->ReadPastCache(offset, n_bytes, slot));
+  const std::lock_guard lock(mutex_);
+  n_bytes_ += static_cast<int64_t>(n_bytes);
+  return bytes;
 }
 
 int64_t FaultyReader::n_calls() const {

@@ -19,11 +19,11 @@
 namespace pantry {
 
 struct FaultPlan {
-  std::optional<int64_t> fail_call = std::nullopt;     // the n-th ReadAt() fails, counted from 0
-  std::optional<uint64_t> fail_offset = std::nullopt;  // every ReadAt() that covers this byte fails
-  double fail_share = 0;                               // each ReadAt() fails with this probability
+  std::optional<int64_t> fail_call = std::nullopt;     // the n-th read fails, counted from 0
+  std::optional<uint64_t> fail_offset = std::nullopt;  // every read that covers this byte fails
+  double fail_share = 0;                               // each read fails with this probability
   uint64_t seed = 1;                                   // of fail_share
-  int64_t delay_us = 0;                                // that each ReadAt() would take
+  int64_t delay_us = 0;                                // that each read would take
 };
 
 class FaultyReader final : public Reader {
@@ -33,6 +33,10 @@ class FaultyReader final : public Reader {
   const std::string& path() const override { return inner_->path(); }
   uint64_t size() const override { return inner_->size(); }
   Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override;  // kIoError "PATH: injected fault ..."
+  Result<const uint8_t*> ReadPastCache(uint64_t offset, size_t n_bytes, std::span<uint8_t> slot) const override;
+  bool InPageCache(uint64_t offset, uint64_t n_bytes) const override { return inner_->InPageCache(offset, n_bytes); }
+  void WillRead(uint64_t offset, uint64_t n_bytes) const override { inner_->WillRead(offset, n_bytes); }
+  void DoneWith(uint64_t offset, uint64_t n_bytes) const override { inner_->DoneWith(offset, n_bytes); }
 
   int64_t n_calls() const;
   int64_t n_faults() const;
@@ -40,6 +44,7 @@ class FaultyReader final : public Reader {
   int64_t delay_us() const;  // that would have been slept
 
  private:
+  Status Admit(uint64_t offset, uint64_t n_bytes) const;   // counts a call, and fails it where the plan says so
   bool FailsNow(uint64_t offset, uint64_t n_bytes) const;  // REQUIRES: mutex_ held
 
   const std::unique_ptr<Reader> inner_;

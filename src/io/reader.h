@@ -22,8 +22,19 @@ class Reader {
   virtual uint64_t size() const = 0;            // bytes; fixed at opening
   // Fills all of `out` from `offset`, or fails: kIoError with path and offset; kCorruption when the range ends behind size().
   virtual Status ReadAt(uint64_t offset, std::span<uint8_t> out) const = 0;
-  // A hint that the range will be read once, soon and in order. Costs nothing where it has no meaning.
-  virtual void WillReadSequentially(uint64_t offset, uint64_t n_bytes) const;
+
+  // Past the page cache whole blocks are read, the enclosing ones: so much memory is needed for n_bytes of the file.
+  static constexpr size_t kBlockBytes = 4096;
+  static constexpr size_t SlotBytes(size_t n_bytes) {
+    return (n_bytes + 2 * kBlockBytes - 2) / kBlockBytes * kBlockBytes;
+  }
+  // As ReadAt(), but leaves no copy in the page cache where the system can do that. The bytes lie somewhere in `slot` afterwards; the
+  // result says where. REQUIRES: slot begins at a multiple of kBlockBytes and has SlotBytes(n_bytes).
+  virtual Result<const uint8_t*> ReadPastCache(uint64_t offset, size_t n_bytes, std::span<uint8_t> slot) const;
+  // Whether all of the range lies in memory, so that ReadAt() waits for no disk. True where that cannot be known.
+  virtual bool InPageCache(uint64_t offset, uint64_t n_bytes) const;
+  // A hint that ReadAt() comes for the range: it is fetched in requests as large as the disk takes, and no more than that.
+  virtual void WillRead(uint64_t offset, uint64_t n_bytes) const;
   // A hint that the range will not be read again: its pages may leave the page cache.
   virtual void DoneWith(uint64_t offset, uint64_t n_bytes) const;
 };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/reader.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "io/faulty_reader.h"
+#include "sys/aligned_buffer.h"
 
 namespace pantry {
 namespace {
@@ -53,7 +56,7 @@ TEST_F(ReaderTest, EveryReaderGivesTheSameBytes) {
     for (const auto& [offset, n] :
          {std::pair<size_t, size_t>{0, 1}, {1, 4096}, {4095, 4097}, {99999, 4}, {0, 100003}, {100003, 0}, {5, 0}}) {
       std::vector<uint8_t> out(n, 0xEE);
-      reader->WillReadSequentially(offset, n);
+      reader->WillRead(offset, n);
       ASSERT_TRUE(reader->ReadAt(offset, out).ok()) << offset;
       EXPECT_TRUE(std::equal(out.begin(), out.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset))) << offset;
       reader->DoneWith(offset, n);
@@ -77,10 +80,61 @@ TEST_F(ReaderTest, RangesBehindTheEndAreCorruptionThatNamesFileOffsetAndSize) {
   }
 }
 
+TEST_F(ReaderTest, ReadingPastThePageCacheGivesTheSameBytes) {
+  for (const auto& reader : AllReaders()) {
+    SCOPED_TRACE(reader->path());
+    for (const auto& [offset, n] : {std::pair<size_t, size_t>{0, 1},
+                                    {4095, 2},
+                                    {4096, 4096},
+                                    {1, 4095},
+                                    {8191, 8194},
+                                    {99999, 4},
+                                    {0, 100003},
+                                    {100003, 0},
+                                    {5, 0}}) {
+      AlignedBuffer slot = AlignedBuffer::Allocate(Reader::SlotBytes(n) + Reader::kBlockBytes).value();
+      const Result<const uint8_t*> found = reader->ReadPastCache(offset, n, {slot.data(), Reader::SlotBytes(n)});
+      ASSERT_TRUE(found.ok()) << found.status().ToString();
+      EXPECT_TRUE(std::equal(*found, *found + n, bytes_.begin() + static_cast<std::ptrdiff_t>(offset))) << offset;
+      EXPECT_GE(*found, slot.data());
+      EXPECT_LE(*found + n, slot.data() + Reader::SlotBytes(n));
+      EXPECT_EQ(slot.data()[Reader::SlotBytes(n)], 0) << "written behind the slot";
+    }
+  }
+}
+
+TEST_F(ReaderTest, RangesBehindTheEndAreCorruptionPastThePageCacheToo) {
+  for (const auto& reader : AllReaders()) {
+    AlignedBuffer slot = AlignedBuffer::Allocate(Reader::SlotBytes(10)).value();
+    for (const uint64_t offset : {uint64_t{99994}, uint64_t{100004}, std::numeric_limits<uint64_t>::max() - 3}) {
+      const auto found = reader->ReadPastCache(offset, 10, {slot.data(), slot.size()});
+      ASSERT_FALSE(found.ok());
+      EXPECT_EQ(found.status().code(), StatusCode::kCorruption);
+    }
+  }
+}
+
+TEST_F(ReaderTest, ThePageCacheKnowsWhatWasReadThroughIt) {
+  const int fd = open(path_.c_str(), O_RDWR);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(fsync(fd), 0);  // pages not yet written stay
+  close(fd);
+  Result<std::unique_ptr<Reader>> reader = OpenFileReader(path_);
+  ASSERT_TRUE(reader.ok());
+  (*reader)->DoneWith(0, bytes_.size());
+  if ((*reader)->InPageCache(0, bytes_.size())) GTEST_SKIP() << "this file system lives in memory";
+  AlignedBuffer slot = AlignedBuffer::Allocate(Reader::SlotBytes(50000)).value();
+  ASSERT_TRUE((*reader)->ReadPastCache(20000, 50000, {slot.data(), slot.size()}).ok());
+  EXPECT_FALSE((*reader)->InPageCache(20000, 50000)) << "no copy stays";
+  ASSERT_TRUE((*reader)->ReadAt(20000, {slot.data(), 50000}).ok());
+  EXPECT_TRUE((*reader)->InPageCache(20000, 50000));
+}
+
 TEST_F(ReaderTest, HintsBehindTheEndAreHarmless) {
   for (const auto& reader : AllReaders()) {
-    reader->WillReadSequentially(0, std::numeric_limits<uint64_t>::max());
-    reader->WillReadSequentially(std::numeric_limits<uint64_t>::max(), 1);
+    reader->WillRead(0, std::numeric_limits<uint64_t>::max());
+    reader->WillRead(std::numeric_limits<uint64_t>::max(), 1);
+    EXPECT_TRUE(reader->InPageCache(std::numeric_limits<uint64_t>::max(), 1));
     reader->DoneWith(99999, std::numeric_limits<uint64_t>::max());
     uint8_t byte = 0;
     ASSERT_TRUE(reader->ReadAt(7, {&byte, 1}).ok());
@@ -97,6 +151,11 @@ TEST_F(ReaderTest, FileCutWhileInUseIsAnIoError) {
   const Status status = (*reader)->ReadAt(950, out);
   EXPECT_EQ(status.code(), StatusCode::kIoError);
   EXPECT_THAT(std::string(status.message()), HasSubstr("ends at offset 1000 but had 100003 bytes"));
+  AlignedBuffer slot = AlignedBuffer::Allocate(Reader::SlotBytes(100)).value();
+  const auto found = (*reader)->ReadPastCache(950, 100, {slot.data(), slot.size()});
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.status().code(), StatusCode::kIoError);
+  EXPECT_THAT(std::string(found.status().message()), HasSubstr("ends at offset 1000 but had 100003 bytes"));
 }
 
 TEST_F(ReaderTest, EmptyFileOpens) {

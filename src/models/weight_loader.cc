@@ -16,13 +16,14 @@
 namespace pantry {
 namespace {
 
-// Large enough that a disk streams, small enough that two of them do not matter beside the weights and packing hits the L2 cache's pages.
-constexpr int64_t kStagingBytes = 8 * kMiB;
+// Large enough that a disk streams and a call to the system costs nothing, small enough that packing finds it in the L2 cache.
+constexpr int64_t kChunkBytes = 512 * kKiB;
+// More than this many reads in flight, or threads that copy from the page cache, gain nothing.
+constexpr int kMinLanes = 8;
+constexpr int kMaxLanes = 32;
 constexpr int64_t kAlignment = 64;
 constexpr size_t kMaxNamesInWarning = 4;
 constexpr size_t kMaxNameChars = 100;  // of a tensor, in messages
-// So many chunks are announced before they are read: some tensors are tiny, and a disk wants more than one request.
-constexpr size_t kChunksAhead = 4;
 
 int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -88,6 +89,12 @@ void WeightLoader::OptionalVector(const std::string& name, int64_t n, const floa
   if (file_.FindTensor(name) != nullptr) Vector(name, n, out);
 }
 
+void WeightLoader::ForEachMatrix(const std::function<void(const std::string&, const WeightMatrix&)>& visit) const {
+  for (const Binding& binding : bindings_) {
+    if (binding.matrix != nullptr) visit(binding.tensor->name, *binding.matrix);
+  }
+}
+
 // A tensor without a place in the arithmetic is worth a warning; a bias certainly has one, and without it every answer is wrong.
 Status WeightLoader::CheckUnused(Logger& log) const {
   std::vector<std::string> names;
@@ -108,26 +115,11 @@ Status WeightLoader::CheckUnused(Logger& log) const {
   return OkStatus();
 }
 
-// Pages left in the cache make the next start fast. Where file and weights do not fit into memory side by side they would push
-// out something else, this model's first half for one.
-bool WeightLoader::EvictsPages(int64_t available_bytes, uint64_t tensor_bytes) {
-  return available_bytes >= 0 && static_cast<uint64_t>(available_bytes) / 2 < tensor_bytes;
-}
-
-void WeightLoader::AnnounceRead(const Chunk& chunk) const {
-  const TensorInfo& tensor = *chunk.binding->tensor;
-  const int64_t row_bytes = RowBytesOf(*chunk.binding);
-  file_.shards()[static_cast<size_t>(tensor.shard)]->WillReadSequentially(
-      tensor.offset + static_cast<uint64_t>(chunk.first_row * row_bytes),
-      static_cast<uint64_t>(chunk.n_rows * row_bytes));
-}
-
-void WeightLoader::AnnounceDone(const Chunk& chunk) const {
-  const TensorInfo& tensor = *chunk.binding->tensor;
-  const int64_t row_bytes = RowBytesOf(*chunk.binding);
-  file_.shards()[static_cast<size_t>(tensor.shard)]->DoneWith(
-      tensor.offset + static_cast<uint64_t>(chunk.first_row * row_bytes),
-      static_cast<uint64_t>(chunk.n_rows * row_bytes));
+// Where file and weights do not fit into memory side by side, a copy in the page cache would push out something else, this model's first
+// half for one.
+PageCacheUse WeightLoader::CacheUse(int64_t available_bytes, uint64_t tensor_bytes) {
+  const bool is_short = available_bytes >= 0 && static_cast<uint64_t>(available_bytes) / 2 < tensor_bytes;
+  return is_short ? PageCacheUse::kNever : PageCacheUse::kForSlowDisks;
 }
 
 int64_t WeightLoader::RowBytesOf(const Binding& binding) {
@@ -144,20 +136,14 @@ std::vector<WeightLoader::Chunk> WeightLoader::ChunksInFileOrder() const {
   for (const Binding* binding : order) {
     const int64_t n_rows = binding->tensor->n_rows();
     const int64_t tile = binding->matrix != nullptr ? binding->matrix->kernel->row_tile : 1;
-    const int64_t tiles_per_chunk = std::max<int64_t>(1, kStagingBytes / (tile * RowBytesOf(*binding)));
+    const int64_t tiles_per_chunk = std::max<int64_t>(1, kChunkBytes / (tile * RowBytesOf(*binding)));
     const int64_t step = std::min(n_rows, tiles_per_chunk * tile);
     for (int64_t row = 0; row < n_rows; row += step) chunks.push_back({binding, row, std::min(step, n_rows - row)});
   }
   return chunks;
 }
 
-int64_t WeightLoader::ItemsOf(const Chunk& chunk) {
-  if (chunk.binding->matrix == nullptr) return 1;
-  const int64_t tile = chunk.binding->matrix->kernel->row_tile;
-  return (chunk.n_rows + tile - 1) / tile;
-}
-
-void WeightLoader::PackItem(const Chunk& chunk, int64_t item, const uint8_t* rows, uint8_t* arena) {
+void WeightLoader::Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena) {
   const Binding& binding = *chunk.binding;
   uint8_t* to = arena + binding.arena_offset;
   if (binding.matrix == nullptr) {
@@ -165,56 +151,41 @@ void WeightLoader::PackItem(const Chunk& chunk, int64_t item, const uint8_t* row
     return;
   }
   const MatMulKernel& kernel = *binding.matrix->kernel;
-  const int64_t row = item * kernel.row_tile;
-  const int64_t tile = chunk.first_row / kernel.row_tile + item;
-  kernel.pack_tile(rows + row * RowBytesOf(binding), std::min<int64_t>(kernel.row_tile, chunk.n_rows - row),
-                   binding.matrix->cols, to + tile * kernel.packed_tile_bytes(binding.matrix->cols));
+  const int64_t cols = binding.matrix->cols;
+  to += chunk.first_row / kernel.row_tile * kernel.packed_tile_bytes(cols);
+  for (int64_t row = 0; row < chunk.n_rows; row += kernel.row_tile) {
+    kernel.pack_tile(rows + row * RowBytesOf(binding), std::min<int64_t>(kernel.row_tile, chunk.n_rows - row), cols,
+                     to);
+    to += kernel.packed_tile_bytes(cols);
+  }
 }
 
-Status WeightLoader::ReadChunks(uint8_t* arena, bool evicts_pages, ThreadPool& pool,
-                                const LoadProgress& progress) const {
+Status WeightLoader::ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const {
   const std::vector<Chunk> chunks = ChunksInFileOrder();
-  int64_t staging_bytes = 0;
+  std::vector<Extent> extents;
   int64_t n_total = 0;
   for (const Chunk& chunk : chunks) {
-    staging_bytes = std::max(staging_bytes, AlignUp(chunk.n_rows * RowBytesOf(*chunk.binding)));
-    n_total += chunk.n_rows * RowBytesOf(*chunk.binding);
+    const TensorInfo& tensor = *chunk.binding->tensor;
+    const int64_t row_bytes = RowBytesOf(*chunk.binding);
+    extents.push_back({file_.shards()[static_cast<size_t>(tensor.shard)].get(),
+                       tensor.offset + static_cast<uint64_t>(chunk.first_row * row_bytes),
+                       static_cast<size_t>(chunk.n_rows * row_bytes)});
+    n_total += chunk.n_rows * row_bytes;
   }
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer staging, AlignedBuffer::Allocate(static_cast<size_t>(2 * staging_bytes)));
-
-  for (size_t i = 0; i < std::min(kChunksAhead, chunks.size()); ++i) AnnounceRead(chunks[i]);
-  int64_t n_done = 0;
-  for (size_t i = 0; i <= chunks.size(); ++i) {
-    // One item reads chunk i, the others pack chunk i - 1 from the other half of the staging buffer.
-    const Chunk* reading = i < chunks.size() ? &chunks[i] : nullptr;
-    const Chunk* packing = i > 0 ? &chunks[i - 1] : nullptr;
-    uint8_t* read_to = staging.data() + (i % 2) * staging_bytes;
-    const uint8_t* pack_from = staging.data() + ((i + 1) % 2) * staging_bytes;
-    const int64_t n_reads = reading != nullptr ? 1 : 0;
-    Status read_status;
-    if (i + kChunksAhead < chunks.size()) AnnounceRead(chunks[i + kChunksAhead]);
-    pool.ParallelFor(n_reads + (packing != nullptr ? ItemsOf(*packing) : 0), [&](int64_t item, int) {
-      if (item >= n_reads) {
-        PackItem(*packing, item - n_reads, pack_from, arena);
-        return;
-      }
-      const int64_t row_bytes = RowBytesOf(*reading->binding);
-      read_status = file_.ReadTensor(*reading->binding->tensor, static_cast<uint64_t>(reading->first_row * row_bytes),
-                                     {read_to, static_cast<size_t>(reading->n_rows * row_bytes)});
-    });
-    PANTRY_RETURN_IF_ERROR(read_status);
-    if (packing == nullptr) continue;
-    if (evicts_pages) AnnounceDone(*packing);
-    n_done += packing->n_rows * RowBytesOf(*packing->binding);
-    if (progress && !progress(n_done, n_total)) return CancelledError("{}: loading was cancelled", file_.path());
-  }
-  return OkStatus();
+  ReadExtentsOptions options;
+  options.n_lanes = std::clamp(n_threads, kMinLanes, kMaxLanes);
+  options.page_cache = CacheUse(AvailableMemoryBytes(), file_.tensor_bytes());
+  size_t failed = chunks.size();
+  const Status status = ReadExtents(
+      extents, options, [&](size_t i, const uint8_t* rows) { Pack(chunks[i], rows, arena); },
+      [&](uint64_t n_bytes) { return !progress || progress(static_cast<int64_t>(n_bytes), n_total); }, &failed);
+  if (failed == chunks.size()) return status.WithContext(file_.path());
+  return status.WithContext(fmt::format("tensor '{}'", Printable(chunks[failed].binding->tensor->name, kMaxNameChars)));
 }
 
-Result<AlignedBuffer> WeightLoader::Load(ThreadPool& pool, Logger& log, const LoadProgress& progress) {
+Result<AlignedBuffer> WeightLoader::Load(const ThreadPool& pool, Logger& log, const LoadProgress& progress) {
   PANTRY_RETURN_IF_ERROR(status_);
   PANTRY_RETURN_IF_ERROR(CheckUnused(log));
-  const bool evicts_pages = EvictsPages(AvailableMemoryBytes(), file_.tensor_bytes());
   Result<AlignedBuffer> arena = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes_));
   if (!arena.ok())
     return arena.status().WithContext(fmt::format("{}: memory for {} of weights", file_.path(), FormatBytes(n_bytes_)));
@@ -223,7 +194,7 @@ Result<AlignedBuffer> WeightLoader::Load(ThreadPool& pool, Logger& log, const Lo
     if (binding.matrix != nullptr) binding.matrix->tiles = at;
     else *binding.vector = reinterpret_cast<const float*>(at);
   }
-  PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), evicts_pages, pool, progress));
+  PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), pool.n_threads(), progress));
   return arena;
 }
 

@@ -2,14 +2,15 @@
 // A WeightLoader is first the list of tensors that a model wants, then the one pass over the file that fetches them all.
 //
 // A model names its tensors with Matrix() and Vector(); each is checked against the file's table at once, so n_bytes() is exact before a
-// byte of tensor data is read. Load() allocates one block of memory for everything and walks the file in file order, in large chunks:
-// while one thread reads the next chunk, the others pack the last one into the kernels' layout. Memory: n_bytes() and two staging buffers.
+// byte of tensor data is read. Load() allocates one block of memory for everything and walks the file in file order, in chunks of rows:
+// whoever has read a chunk packs it into the kernels' layout (io/read_extents.h). Memory: n_bytes() and some chunks.
 // It does not know what a tensor is for.
-// Threads: thread-compatible; Load() uses the pool of the calling thread.
+// Threads: thread-compatible; Load() starts and ends threads of its own, most of which wait for the disk.
 // Invariants: (1) the first error stays, later calls do nothing, n_bytes() is meaningless then. (2) no pointer is set before Load().
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "base/logger.h"
 #include "base/status.h"
 #include "compute/matmul.h"
+#include "io/read_extents.h"
 #include "models/model.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
@@ -42,14 +44,16 @@ class WeightLoader {
   const GgufFile& file() const { return file_; }
   const Status& status() const { return status_; }  // the first error so far
   int64_t n_bytes() const { return n_bytes_; }      // in memory, packed
+  // Calls visit(tensor's name, matrix) for every matrix that was asked for.
+  void ForEachMatrix(const std::function<void(const std::string& name, const WeightMatrix& matrix)>& visit) const;
 
-  // Reads everything that was asked for, and warns once about tensors that nobody asked for; a layer's bias among them is
-  // kUnsupported. `progress` counts bytes of the file. The pointers that were bound point into the result. kOutOfBudget, kIoError,
-  // kCancelled, and the errors of binding.
-  Result<AlignedBuffer> Load(ThreadPool& pool, Logger& log, const LoadProgress& progress);
+  // Reads everything that was asked for, on about as many threads as the pool has, and warns once about tensors that nobody asked for;
+  // a layer's bias among them is kUnsupported. `progress` counts bytes of the file. The pointers that were bound point into the result.
+  // kOutOfBudget, kIoError, kCancelled, and the errors of binding.
+  Result<AlignedBuffer> Load(const ThreadPool& pool, Logger& log, const LoadProgress& progress);
 
-  // Whether what has been read should leave the page cache: `available_bytes` of memory at the start, -1 unknown.
-  static bool EvictsPages(int64_t available_bytes, uint64_t tensor_bytes);
+  // How the file may use the page cache: `available_bytes` of memory at the start, -1 unknown.
+  static PageCacheUse CacheUse(int64_t available_bytes, uint64_t tensor_bytes);
 
  private:
   struct Binding {
@@ -68,12 +72,9 @@ class WeightLoader {
   void Bind(const Binding& binding, int64_t n_bytes);
   Status CheckUnused(Logger& log) const;
   std::vector<Chunk> ChunksInFileOrder() const;
-  Status ReadChunks(uint8_t* arena, bool evicts_pages, ThreadPool& pool, const LoadProgress& progress) const;
-  void AnnounceRead(const Chunk& chunk) const;
-  void AnnounceDone(const Chunk& chunk) const;
+  Status ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const;
   static int64_t RowBytesOf(const Binding& binding);
-  static int64_t ItemsOf(const Chunk& chunk);
-  static void PackItem(const Chunk& chunk, int64_t item, const uint8_t* rows, uint8_t* arena);
+  static void Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena);
 
   const GgufFile& file_;
   Isa isa_;

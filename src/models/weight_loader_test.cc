@@ -9,6 +9,7 @@
 
 #include "compute/kernels/matmul/matmul_kernel.h"
 #include "models/test_models.h"
+#include "sys/memory_info.h"
 #include "weights/quant/dequantize.h"
 
 namespace pantry {
@@ -129,51 +130,69 @@ TEST(WeightLoader, EscapesInNamesDoNotReachTheTerminal) {
   EXPECT_THAT(log.lines[0].second, HasSubstr("rope_\\x1b[2J\\n.weight"));
 }
 
-TEST(WeightLoader, PagesAreEvictedOnlyWhereMemoryIsShort) {
-  EXPECT_FALSE(WeightLoader::EvictsPages(-1, 100));  // unknown
-  EXPECT_FALSE(WeightLoader::EvictsPages(200, 100));
-  EXPECT_TRUE(WeightLoader::EvictsPages(199, 100));
-  EXPECT_TRUE(WeightLoader::EvictsPages(0, 1));
+TEST(WeightLoader, PageCacheIsAvoidedWhereMemoryIsShort) {
+  EXPECT_EQ(WeightLoader::CacheUse(-1, 100), PageCacheUse::kForSlowDisks);  // unknown
+  EXPECT_EQ(WeightLoader::CacheUse(200, 100), PageCacheUse::kForSlowDisks);
+  EXPECT_EQ(WeightLoader::CacheUse(199, 100), PageCacheUse::kNever);
+  EXPECT_EQ(WeightLoader::CacheUse(0, 1), PageCacheUse::kNever);
 }
 
-// Notes the hints about a file.
-class HintedReader final : public Reader {
+// Zeros, as many as a matrix of the test's own needs: a model of some size that no file holds.
+class ZeroReader final : public Reader {
  public:
-  struct Hints {
-    uint64_t announced = 0;  // bytes
-    uint64_t largest_announced = 0;
-    uint64_t done = 0;
-  };
-  HintedReader(std::unique_ptr<Reader> reader, Hints* hints) : reader_(std::move(reader)), hints_(hints) {}
-  const std::string& path() const override { return reader_->path(); }
-  uint64_t size() const override { return reader_->size(); }
-  Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override { return reader_->ReadAt(offset, out); }
-  void WillReadSequentially(uint64_t, uint64_t n_bytes) const override {
-    hints_->announced += n_bytes;
-    hints_->largest_announced = std::max(hints_->largest_announced, n_bytes);
+  ZeroReader(std::string header, uint64_t size) : header_(std::move(header)), size_(size) {}
+  const std::string& path() const override { return path_; }
+  uint64_t size() const override { return size_; }
+  Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override {
+    for (size_t i = 0; i < out.size(); ++i) {
+      out[i] = offset + i < header_.size() ? static_cast<uint8_t>(header_[offset + i]) : 0;
+    }
+    return OkStatus();
   }
-  void DoneWith(uint64_t, uint64_t n_bytes) const override { hints_->done += n_bytes; }
 
  private:
-  std::unique_ptr<Reader> reader_;
-  Hints* hints_;
+  const std::string path_ = "zeros.gguf";
+  const std::string header_;
+  const uint64_t size_;
 };
 
-TEST(WeightLoader, EveryChunkIsAnnouncedAndSmallModelsStayInThePageCache) {
-  auto reader = OpenFileReader(testing::TestData("models/tiny-llama3.gguf"));
-  ASSERT_TRUE(reader.ok());
-  HintedReader::Hints hints;
+template <typename T>
+void Append(std::string* to, T value) {
+  to->append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // sanitizers keep books in memory
+TEST(WeightLoader, LoadTakesHardlyMoreMemoryThanTheWeights) {
+  const int64_t rows = 4096, cols = 32 * 1000;  // F16: 262 MB
+  std::string header = "GGUF";
+  Append(&header, uint32_t{3});
+  Append(&header, uint64_t{1});  // tensors
+  Append(&header, uint64_t{0});  // metadata
+  Append(&header, uint64_t{6});
+  header += "weight";
+  Append(&header, uint32_t{2});
+  Append(&header, static_cast<uint64_t>(cols));
+  Append(&header, static_cast<uint64_t>(rows));
+  Append(&header, static_cast<uint32_t>(TensorType::kF16));
+  Append(&header, uint64_t{0});
+  header.resize((header.size() + 31) / 32 * 32);
   std::vector<std::unique_ptr<Reader>> shards;
-  shards.push_back(std::make_unique<HintedReader>(std::move(reader).value(), &hints));
+  shards.push_back(std::make_unique<ZeroReader>(header, header.size() + static_cast<uint64_t>(2 * rows * cols)));
   auto file = GgufFile::Open(std::move(shards));
   ASSERT_TRUE(file.ok()) << file.status().ToString();
+  WeightLoader loader(**file, BestIsa());
+  WeightMatrix matrix;
+  loader.Matrix("weight", rows, cols, &matrix);
   ThreadPool pool(2);
   NullLogger log;
-  ASSERT_TRUE(Model::Load(**file, Isa::kScalar, pool, log, {}).ok());
-  EXPECT_EQ(hints.announced, (*file)->tensor_bytes());
-  EXPECT_LT(hints.largest_announced, (*file)->tensor_bytes() / 2);
-  EXPECT_EQ(hints.done, 0u);
+  const int64_t before = ResidentSetBytes();
+  auto memory = loader.Load(pool, log, {});
+  ASSERT_TRUE(memory.ok()) << memory.status().ToString();
+  if (before < 0) GTEST_SKIP() << "the system does not say how much memory is in use";
+  // The peak counts other tests of this process too, but none of them needs a tenth of this one.
+  EXPECT_LT(PeakResidentSetBytes() - before, loader.n_bytes() * 105 / 100);
 }
+#endif
 
 TEST(WeightLoader, AbsurdShapesAreRefused) {
   const struct {
@@ -225,7 +244,7 @@ TEST(WeightLoader, ProgressReachesTheTotalAndCancels) {
   ASSERT_TRUE(PatchedFile("tiny-llama3")
                   .Load(log,
                         [&](int64_t n_done, int64_t n_total) {
-                          EXPECT_GT(n_done, last);
+                          EXPECT_GE(n_done, last);
                           last = n_done;
                           total = n_total;
                           return true;
@@ -236,16 +255,16 @@ TEST(WeightLoader, ProgressReachesTheTotalAndCancels) {
   EXPECT_EQ(total, static_cast<int64_t>(PatchedFile("tiny-llama3").Open()->tensor_bytes()));
 
   int n_calls = 0;
-  const Status status = PatchedFile("tiny-llama3").Load(log, [&](int64_t, int64_t) { return ++n_calls < 3; });
+  const Status status = PatchedFile("tiny-llama3").Load(log, [&](int64_t, int64_t) { return ++n_calls < 1; });
   EXPECT_EQ(status.code(), StatusCode::kCancelled);
-  EXPECT_EQ(n_calls, 3);
+  EXPECT_EQ(n_calls, 1);
 }
 
 // Every byte of every format arrives where it belongs, whatever chunk and thread took it there.
 TEST(WeightLoader, PackedRowsAreTheFilesRows) {
   auto file = GgufFile::Open(testing::TestData("models/tiny-llama-quantized.gguf"));
   ASSERT_TRUE(file.ok());
-  for (Isa isa : kAllIsas) {
+  for (Isa isa : kBuildIsas) {
     if (!IsaSupported(isa)) continue;
     WeightLoader loader(**file, isa);
     std::vector<const TensorInfo*> tensors;
@@ -308,7 +327,7 @@ TEST(WeightLoader, ReadErrorIsReported) {
   const auto model = Model::Load(**file, Isa::kScalar, pool, log, {});
   ASSERT_FALSE(model.ok());
   EXPECT_EQ(model.status().code(), StatusCode::kIoError);
-  EXPECT_THAT(std::string(model.status().message()), HasSubstr("disk is broken"));
+  EXPECT_THAT(std::string(model.status().message()), AllOf(HasSubstr("disk is broken"), HasSubstr("tensor '")));
 }
 
 }  // namespace

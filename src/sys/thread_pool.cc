@@ -55,22 +55,33 @@ constexpr uint32_t kNumberMask = 0xFFFF0000u;
 
 }  // namespace
 
+// A thread's share of a loop: neighbouring items, taken in order. Items mostly are neighbours in memory, which a core's prefetcher follows
+// as long as one thread walks on: decoding a 576 x 1536 matrix from DRAM was 1.6 times as fast with two threads than when every thread
+// took the next item of all. A thread that is through helps with the other shares.
+struct alignas(64) Share {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
 struct ThreadPool::Impl {
   alignas(64) std::atomic<uint32_t> state{0};
   std::atomic<int> n_asleep{0};  // workers that are about to wait on `state`, or do
-  alignas(64) std::atomic<int64_t> next_item{0};
   alignas(64) std::atomic<uint32_t> n_emptied{
       0};                                   // how often the last worker left a closed loop; the owner waits on it
   alignas(64) Function function = nullptr;  // the loop: written by the owner while the loop is closed and empty
   void* context = nullptr;
   int64_t n_items = 0;
+  std::vector<Share> shares;  // of each thread
   int64_t spin_us = 0;
   int n_threads = 1;
   std::vector<std::thread> workers;
 
   void RunItems(int thread) {
-    for (int64_t item; (item = next_item.fetch_add(1, std::memory_order_relaxed)) < n_items;)
-      function(context, item, thread);
+    for (int i = 0; i < n_threads; ++i) {
+      Share& share = shares[static_cast<size_t>((thread + i) % n_threads)];
+      for (int64_t item; (item = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+        function(context, item, thread);
+    }
   }
 
   void Worker(int thread) {
@@ -138,6 +149,7 @@ struct ThreadPool::Impl {
 ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
   PANTRY_CHECK(n_threads >= 1 && static_cast<uint32_t>(n_threads) <= kJoinedMask);
   impl_->n_threads = n_threads;
+  impl_->shares = std::vector<Share>(static_cast<size_t>(n_threads));
   impl_->spin_us = n_threads <= UsableCpuCount() ? kSpinUs : 0;
   impl_->workers.reserve(static_cast<size_t>(n_threads) - 1);
   for (int thread = 1; thread < n_threads; ++thread) {
@@ -166,7 +178,11 @@ void ThreadPool::Run(int64_t n_items, Function function, void* context) {
   impl_->function = function;
   impl_->context = context;
   impl_->n_items = n_items;
-  impl_->next_item.store(0, std::memory_order_relaxed);
+  for (int thread = 0; thread < impl_->n_threads; ++thread) {
+    Share& share = impl_->shares[static_cast<size_t>(thread)];
+    share.next.store(n_items * thread / impl_->n_threads, std::memory_order_relaxed);
+    share.end = n_items * (thread + 1) / impl_->n_threads;
+  }
   impl_->Open();
   impl_->RunItems(0);
   impl_->CloseAndAwaitEmpty();

@@ -3,7 +3,8 @@
 //
 // Made for the decode loop: a few hundred short loops per token, so workers spin for some microseconds before they sleep on a futex,
 // and an idle pool uses no CPU. On a machine where the pool has more threads than cores it sleeps at once.
-// A loop's items are claimed one by one from an atomic counter; results must therefore not depend on which thread runs an item.
+// Each thread has a share of neighbouring items and helps with the other shares when it is through; results must therefore not depend on
+// which thread runs an item.
 // Threads: ParallelFor() from one thread at a time (the owner's). Not re-entrant.
 #pragma once
 
