@@ -89,12 +89,20 @@ std::optional<int64_t> ReadNumber(const std::string& path) {
   return text ? ParseProcNumber(*text) : std::nullopt;
 }
 
-std::optional<int64_t> MemoryLeft(const Group& group) {
+std::optional<int64_t> MemoryLimit(const Group& group) {
+  // Version 1 has no word for "none": it says the largest number of whole pages.
+  constexpr int64_t kNoLimit = INT64_MAX / 2;
   const bool v2 = group.version == Version::k2;
   std::optional<int64_t> limit = ReadNumber(group.path + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
   if (v2) {
     if (const auto high = ReadNumber(group.path + "/memory.high")) limit = std::min(limit.value_or(*high), *high);
   }
+  return limit && *limit < kNoLimit ? limit : std::nullopt;
+}
+
+std::optional<int64_t> MemoryLeft(const Group& group) {
+  const bool v2 = group.version == Version::k2;
+  const auto limit = MemoryLimit(group);
   const auto used = ReadNumber(group.path + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
   if (!limit || !used) return std::nullopt;
   const std::string stat = ReadProcFile(group.path + "/memory.stat").value_or("");
@@ -122,6 +130,15 @@ int64_t CgroupMemoryLeftBytes(const std::string& root) {
   for (const Group& group : FindGroups(root, "memory")) {
     const auto left = MemoryLeft(group);
     if (left && (least < 0 || *left < least)) least = *left;
+  }
+  return least;
+}
+
+int64_t CgroupMemoryLimitBytes(const std::string& root) {
+  int64_t least = -1;
+  for (const Group& group : FindGroups(root, "memory")) {
+    const auto limit = MemoryLimit(group);
+    if (limit && (least < 0 || *limit < least)) least = *limit;
   }
   return least;
 }

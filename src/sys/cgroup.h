@@ -15,6 +15,9 @@ namespace pantry {
 // Bytes that the process may still take before its tightest memory limit, counting page cache as free. -1: no limit.
 int64_t CgroupMemoryLeftBytes(const std::string& root = "");
 
+// The tightest memory limit itself. -1: no limit.
+int64_t CgroupMemoryLimitBytes(const std::string& root = "");
+
 // CPUs' worth of time per second (1.5: one and a half). 0: no limit.
 double CgroupCpuQuota(const std::string& root = "");
 

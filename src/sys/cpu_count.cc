@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <iterator>
 #include <set>
 #include <thread>
 
@@ -17,8 +19,18 @@
 namespace pantry {
 namespace {
 
-// The CPUs that the scheduler may put us on.
-std::vector<int> AllowedCpus() {
+constexpr int kMaxCpus = 1 << 16;  // of a list that is read
+
+// A number of a list of CPUs, taken off `text`; -1 where there is none.
+int TakeNumber(std::string_view& text) {
+  int value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || value < 0 || value >= kMaxCpus) return -1;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return value;
+}
+
+std::vector<int> CpusOfMask() {
   std::vector<int> cpus;
 #if defined(__linux__)
   for (int n_max = 1024; n_max <= (1 << 20);
@@ -36,6 +48,29 @@ std::vector<int> AllowedCpus() {
     if (!too_short) break;
   }
 #endif
+  return cpus;
+}
+
+// The mask that /proc shows may name CPUs that are not there.
+std::vector<int> CpusOfStatus(const std::string& root) {
+  const std::string online_text = ReadProcFile(root + "/sys/devices/system/cpu/online").value_or("");
+  std::vector<int> online = ParseCpuList(online_text);
+  const std::string status = ReadProcFile(root + "/proc/self/status").value_or("");
+  constexpr std::string_view kKey = "Cpus_allowed_list:\t";
+  const size_t key = status.find(kKey);
+  if (key == std::string::npos) return online;
+  const size_t begin = key + kKey.size();
+  const std::vector<int> allowed =
+      ParseCpuList(std::string_view(status).substr(begin, status.find('\n', begin) - begin));
+  std::vector<int> both;
+  std::set_intersection(online.begin(), online.end(), allowed.begin(), allowed.end(), std::back_inserter(both));
+  return both;
+}
+
+}  // namespace
+
+std::vector<int> AllowedCpus(const std::string& root) {
+  std::vector<int> cpus = root.empty() ? CpusOfMask() : CpusOfStatus(root);
   if (cpus.empty()) {
     for (int cpu = 0; cpu < std::max(1, static_cast<int>(std::thread::hardware_concurrency())); ++cpu)
       cpus.push_back(cpu);
@@ -43,7 +78,22 @@ std::vector<int> AllowedCpus() {
   return cpus;
 }
 
-}  // namespace
+std::vector<int> ParseCpuList(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\0')) text.remove_suffix(1);
+  std::set<int> cpus;
+  while (!text.empty()) {
+    const int first = TakeNumber(text);
+    int last = first;
+    if (text.starts_with('-')) {
+      text.remove_prefix(1);
+      last = TakeNumber(text);
+    }
+    if (first < 0 || last < first || !(text.empty() || text.starts_with(','))) return {};
+    for (int cpu = first; cpu <= last; ++cpu) cpus.insert(cpu);
+    text.remove_prefix(std::min<size_t>(1, text.size()));
+  }
+  return {cpus.begin(), cpus.end()};
+}
 
 int CountCores(const std::vector<int>& cpus, const std::string& root) {
   std::set<std::string> cores;

@@ -33,6 +33,22 @@ TEST(CpuCount, QuotaCapsRoundedDownButNeverBelowOne) {
   EXPECT_EQ(CapByQuota(2, 16), 2);
 }
 
+TEST(CpuCount, ListsOfTheKernelAreRead) {
+  EXPECT_EQ(ParseCpuList("0-2,5\n"), (std::vector<int>{0, 1, 2, 5}));
+  EXPECT_EQ(ParseCpuList("7"), std::vector<int>{7});
+  for (const char* bad : {"", "\n", "a", "3-1", "1-", "-1", "1;2", "0-99999999", "99999999999999999999"}) {
+    EXPECT_EQ(ParseCpuList(bad), std::vector<int>()) << bad;
+  }
+}
+
+TEST(CpuCount, CpusThatAreNotThereAreNotAllowed) {
+  testing::FakeSystem system;
+  system.Write("/sys/devices/system/cpu/online", "0-3\n");
+  EXPECT_EQ(AllowedCpus(system.root()), (std::vector<int>{0, 1, 2, 3}));
+  system.Write("/proc/self/status", "Cpus_allowed_list:\t2-127\n");
+  EXPECT_EQ(AllowedCpus(system.root()), (std::vector<int>{2, 3}));
+}
+
 TEST(CpuCount, CoresAreAtMostCpus) {
   EXPECT_GE(PhysicalCoreCount(), 1);
   EXPECT_LE(PhysicalCoreCount(), UsableCpuCount());

@@ -22,9 +22,9 @@ int64_t ReadKilobytes(const std::string& path, std::string_view key) {
 
 }  // namespace
 
-int64_t AvailableMemoryBytes() {
-  const int64_t system = ReadKilobytes("/proc/meminfo", "MemAvailable:");
-  const int64_t cgroup = CgroupMemoryLeftBytes();
+int64_t AvailableMemoryBytes(const std::string& root) {
+  const int64_t system = ReadKilobytes(root + "/proc/meminfo", "MemAvailable:");
+  const int64_t cgroup = CgroupMemoryLeftBytes(root);
   if (system < 0 || cgroup < 0) return std::max(system, cgroup);
   return std::min(system, cgroup);
 }

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace pantry {
 
 // Bytes this process could still take without swapping: the smaller of MemAvailable and what its cgroup (v1 or v2) leaves.
-// -1 where the system does not say.
-int64_t AvailableMemoryBytes();
+// -1 where the system does not say. `root` comes before /proc and /sys.
+int64_t AvailableMemoryBytes(const std::string& root = "");
 
 int64_t ResidentSetBytes();      // now; -1 unknown
 int64_t PeakResidentSetBytes();  // since start; -1 unknown
