@@ -19,6 +19,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "support/test_paths.h"
@@ -487,6 +488,77 @@ TEST(Eval, TooShortATextIsAUsageError) {
   EXPECT_THAT(outcome.err, HasSubstr("error: "));
 }
 
+TEST(Bench, JsonHasATestForEveryCombination) {
+  const Outcome outcome = Execute({"bench", "-m", Model(), "-p", "8,16", "-n", "4", "-t", "1,2", "-r", "2", "--json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const nlohmann::json json = nlohmann::json::parse(outcome.out);
+  EXPECT_FALSE(json.at("machine").at("dram_read_bytes_per_s").empty());
+  EXPECT_EQ(json.at("model").at("file"), "tiny-llama.gguf");
+  EXPECT_GT(json.at("model").at("macs_per_token"), 0);
+  ASSERT_EQ(json.at("tests").size(), 6u);
+  for (const nlohmann::json& test : json.at("tests")) {
+    EXPECT_TRUE(test.contains("n_prompt") && test.contains("n_gen") && test.contains("n_threads"));
+    EXPECT_GT(test.at("tok_per_s"), 0);
+    EXPECT_GT(test.at("gb_per_s"), 0);
+    EXPECT_GT(test.at("gops"), 0);
+    EXPECT_EQ(test.at("samples").size(), 2u);
+  }
+}
+
+TEST(Bench, TableShowsTestsAtDepthsAndRandomTokensWork) {
+  const Outcome outcome = Execute({"bench", Model(), "-pg", "8,4", "-d", "0,16", "-r", "1", "--tokens", "random"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, ContainsRegex("pp8\\+tg4  .*pp8\\+tg4 @ d16 "));
+}
+
+TEST(Bench, MistakesAreUsageErrors) {
+  const std::pair<Args, std::string> cases[] = {
+      {{"-p", "0", "-n", "0"}, "nothing to measure: --n-prompt and --n-gen are 0"},
+      {{"-p", "many"}, "--n-prompt: expected numbers such as 512"},
+      {{"-t", "0"}, "--threads 0: expected 1 to 1024"},
+      {{"-o", "sql"}, "--output: expected table, md, csv, json or jsonl, found 'sql'"},
+      {{"-o", "csv", "--json"}, "contradict each other"},
+      {{"--tokens", "real"}, "--tokens: expected sampled or random, found 'real'"},
+      {{"-pg", "5"}, "-pg: expected two numbers such as 512,128, found '5'"},
+      {{"-r", "0"}, "--repetitions 0: expected 1 to"},
+  };
+  for (const auto& [args, message] : cases) {
+    Args all = {"bench", "-m", Model()};
+    all.insert(all.end(), args.begin(), args.end());
+    const Outcome outcome = Execute(all);
+    EXPECT_EQ(outcome.exit_code, 2) << message;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_EQ(outcome.out, "");
+  }
+}
+
+TEST(Bench, PositionsBeyondTheTrainedContextAreMeasuredWithAWarning) {
+  const Outcome outcome = Execute({"bench", "-m", Model(), "-p", "0", "-n", "2", "-d", "5000", "-r", "1", "-o", "csv"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, ContainsRegex("come to 5002 positions, the model was trained on [0-9]+"));
+  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 2);
+}
+
+TEST(Bench, CtrlCEndsTheJsonAndExitsWith130) {
+  const std::string fifo = TemporaryFile("").path() + ".fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  Surroundings setup;
+  setup.on_start = [&](pid_t child) {
+    const int fd = open(fifo.c_str(), O_RDONLY | O_CLOEXEC);  // returns once the program has opened its log
+    std::string log;
+    char c = 0;
+    while (log.find("in a hurry") == std::string::npos && read(fd, &c, 1) == 1) log += c;  // the tests are next
+    kill(child, SIGINT);
+    close(fd);
+  };
+  const Outcome outcome =
+      Execute({"bench", "-m", Model(), "-p", "8", "-r", "1000000", "--json", "--log-file", fifo}, setup);
+  std::filesystem::remove(fifo);
+  EXPECT_EQ(outcome.exit_code, 130) << outcome.err;
+  if (outcome.out.empty()) return;  // interrupted while the model was loading
+  EXPECT_LE(nlohmann::json::parse(outcome.out).at("tests").size(), 1u);
+}
+
 TEST(Show, TellsTheModelAndItsJsonParses) {
   const Outcome human = Execute({"show", Model(), "--tensors"});
   EXPECT_EQ(human.exit_code, 0) << human.err;
@@ -516,7 +588,7 @@ TEST(Show, EffectiveJsonHasThePositionalModelAndNumbers) {
 }
 
 TEST(Help, EveryVerbHasHelpWithItsFlags) {
-  for (const std::string verb : {"run", "show", "tokenize", "template", "eval"}) {
+  for (const std::string verb : {"run", "show", "tokenize", "template", "eval", "bench"}) {
     const Outcome outcome = Execute({"help", verb});
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_THAT(outcome.out, HasSubstr("--model"));
@@ -545,6 +617,95 @@ TEST(Completion, ScriptsParse) {
     const Outcome parsed = Execute({"-n", file.path()}, setup);
     EXPECT_EQ(parsed.exit_code, 0) << parsed.err;
   }
+}
+
+// A folder that is gone when the test is over.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "pantry-cli-test-XXXXXX").string();
+    const char* made = mkdtemp(pattern.data());
+    path_ = made != nullptr ? made : "";
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+TEST(Doctor, PrintsTheProfileThatItKeeps) {
+  const TemporaryFolder folder;
+  Surroundings setup;
+  setup.variables["XDG_CACHE_HOME"] = folder.path();
+  const Outcome outcome = Execute({"doctor", Model(), "--json"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, testing::ReadFile(folder.path() + "/pantry/hardware.json"));
+  EXPECT_THAT(outcome.out + outcome.err, Not(HasSubstr("\x1b")));
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_GT(json["dram_read_bytes_per_s"][0]["per_s"], 0);
+  EXPECT_GT(json["int8_ops_per_s"][0]["per_s"], 0);
+  EXPECT_GT(json["f32_flops"][0]["per_s"], 0);
+  EXPECT_EQ(json["disk"]["path"], Model());
+  EXPECT_GT(json["disk"]["sequential_bytes_per_s"], 0);
+
+  const Outcome report = Execute({"doctor", "--no-disk"}, setup);
+  EXPECT_EQ(report.exit_code, 0) << report.err;
+  EXPECT_THAT(report.out,
+              ContainsRegex("\nthreads +memory read +8-bit arithmetic +F32 arithmetic\n1 +[0-9.]+ [GM]B/s"));
+  EXPECT_THAT(report.out, HasSubstr("the rates above are of " + json["disk"]["measured_at"].get<std::string>()));
+  EXPECT_THAT(report.out + report.err, Not(HasSubstr("\x1b")));
+}
+
+TEST(Doctor, ProfileThatCannotBeKeptIsAWarning) {
+  Surroundings setup;
+  setup.variables["XDG_CACHE_HOME"] = "/dev/null";
+  setup.variables["PANTRY_MODELS"] = "/nonexistent";
+  const Outcome outcome = Execute({"doctor"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("warning: the profile is not kept"));
+  EXPECT_THAT(outcome.out, HasSubstr("not measured, for want of a file to read"));
+}
+
+TEST(Doctor, WrongUseIsToldBeforeAnythingIsMeasured) {
+  const std::vector<std::tuple<Args, int, std::string>> cases = {
+      {{"doctor", "--fast"}, 2, "unknown flag '--fast'"},
+      {{"doctor", "--no-disk", "--disk", "/tmp"}, 2, "contradict"},
+      {{"doctor", "--no-disk", Model()}, 2, "no effect beside --no-disk"},
+      {{"doctor", "--disk", "/tmp", "-m", Model()}, 2, "contradict"},
+      {{"doctor", Model(), "more"}, 2, "unexpected argument 'more'"},
+      {{"doctor", "/nonexistent.gguf"}, 3, "/nonexistent.gguf"},
+      {{"doctor", "--temp", "1"}, 2, "not a flag of 'pantry doctor'"},
+  };
+  for (const auto& [args, exit_code, message] : cases) {
+    const Outcome outcome = Execute(args);
+    EXPECT_EQ(outcome.exit_code, exit_code) << message;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+}
+
+TEST(Doctor, CtrlCLeavesNoFile) {
+  const TemporaryFolder folder;
+  const std::string fifo = folder.path() + "/log";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  Surroundings setup;
+  setup.variables["XDG_CACHE_HOME"] = folder.path() + "/cache";
+  int fd = -1;
+  setup.on_start = [&](pid_t child) {
+    fd = open(fifo.c_str(), O_RDONLY | O_CLOEXEC);  // returns once the program opens its log
+    kill(child, SIGINT);
+  };
+  const Outcome outcome = Execute({"doctor", "--no-disk", "--log-file", fifo}, setup);
+  close(fd);
+  EXPECT_EQ(outcome.exit_code, 130) << outcome.err;
+  EXPECT_THAT(outcome.out, IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/cache"));
 }
 
 TEST(DemoModel, KnowsTheCapitalOfFrance) {

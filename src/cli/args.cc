@@ -14,8 +14,8 @@ namespace pantry {
 namespace {
 
 constexpr std::pair<Verb, std::string_view> kVerbs[] = {
-    {kRun, "run"},   {kShow, "show"},       {kTokenize, "tokenize"}, {kTemplate, "template"},
-    {kEval, "eval"}, {kVersion, "version"}, {kHelp, "help"},         {kCompletion, "completion"},
+    {kRun, "run"},         {kShow, "show"}, {kTokenize, "tokenize"},     {kTemplate, "template"}, {kEval, "eval"},
+    {kVersion, "version"}, {kHelp, "help"}, {kCompletion, "completion"}, {kBench, "bench"},       {kDoctor, "doctor"},
 };
 
 // Variables of ours that are no flag's twin: of this program, of the tests, of the script `dev`.
@@ -38,18 +38,23 @@ std::string_view FirstLong(std::string_view names) {
   return {};
 }
 
-Spellings AllSpellings() {
+// As `verb` knows them: its own spellings go before foreign ones, these before those of other verbs.
+Spellings AllSpellings(Verb verb) {
   Spellings spellings;
   for (const ForeignFlag& foreign : ForeignFlags()) {
     for (const std::string_view name : SplitNames(foreign.names)) spellings[name].foreign = &foreign;
   }
   const CliOptions defaults;
   ForEachField(defaults, [&](const Flag& flag, const auto&) {
+    const auto add = [&](std::string_view name, const Spelling& spelling) {
+      if ((flag.verbs & verb) != 0) spellings[name] = spelling;
+      else spellings.try_emplace(name, spelling);
+    };
     for (const std::string_view name : SplitNames(flag.names)) {
-      spellings[name] = {FirstLong(flag.names), !flag.value.empty(), flag.verbs, nullptr};
+      add(name, {FirstLong(flag.names), !flag.value.empty(), flag.verbs, nullptr});
     }
     for (const std::string_view name : SplitNames(flag.off_names)) {
-      spellings[name] = {FirstLong(flag.off_names), false, flag.verbs, nullptr};
+      add(name, {FirstLong(flag.off_names), false, flag.verbs, nullptr});
     }
   });
   return spellings;
@@ -299,7 +304,7 @@ Result<Invocation> ParseArgs(Verb verb, std::span<const std::string> args, const
   Invocation invocation;
   invocation.verb = verb;
   invocation.environment = environment;
-  const Spellings spellings = AllSpellings();
+  const Spellings spellings = AllSpellings(verb);
   std::vector<std::string> normalised;
   PANTRY_RETURN_IF_ERROR(Normalise(verb, args, spellings, normalised, invocation.warnings));
 

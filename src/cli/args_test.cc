@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <set>
+#include <map>
 
 namespace pantry {
 namespace {
@@ -83,21 +83,27 @@ TEST(Args, FlagGoesBeforeEnvironmentBeforeDefault) {
 }
 
 TEST(Args, EveryFlagHasAnEnvironmentTwinOfItsOwn) {
-  std::set<std::string> names;
+  std::map<std::string, uint32_t> verbs;  // that know the variable
   const CliOptions defaults;
   ForEachField(defaults, [&](const Flag& flag, const auto&) {
     ASSERT_FALSE(FlagName(flag).empty()) << flag.names;
-    EXPECT_TRUE(names.insert(EnvironmentName(FlagName(flag))).second) << flag.names;
+    uint32_t& others = verbs[EnvironmentName(FlagName(flag))];
+    EXPECT_EQ(others & flag.verbs, 0u) << flag.names;
+    others |= flag.verbs;
     EXPECT_NE(flag.verbs, 0u) << flag.names;
   });
 }
 
-TEST(Args, NoSpellingStandsForTwoFlags) {
-  std::set<std::string_view> names;
+TEST(Args, NoSpellingStandsForTwoFlagsOfAVerb) {
+  std::map<std::string_view, uint32_t> verbs;  // that know the spelling
   const CliOptions defaults;
   ForEachField(defaults, [&](const Flag& flag, const auto&) {
-    for (const std::string_view name : SplitNames(flag.names)) EXPECT_TRUE(names.insert(name).second) << name;
-    for (const std::string_view name : SplitNames(flag.off_names)) EXPECT_TRUE(names.insert(name).second) << name;
+    for (const std::string_view names : {flag.names, flag.off_names}) {
+      for (const std::string_view name : SplitNames(names)) {
+        EXPECT_EQ(verbs[name] & flag.verbs, 0u) << name;
+        verbs[name] |= flag.verbs;
+      }
+    }
   });
 }
 
@@ -148,6 +154,34 @@ TEST(Args, LogitBiasReadsSignedAndInfiniteValues) {
   EXPECT_EQ(bias[0], std::make_pair(TokenId{7}, 1.5f));
   EXPECT_EQ(bias[1], std::make_pair(TokenId{8}, -2.0f));
   EXPECT_LT(bias[2].second, -1e30f);
+}
+
+TEST(Args, ListsAreNumbersAndRangesAsLlamaBenchTakesThem) {
+  const auto numbers = [](std::vector<std::string> args) {
+    args.insert(args.begin(), "-p");
+    return Parse(kBench, args).options.n_prompt.values;
+  };
+  EXPECT_THAT(Parse(kBench, {}).options.n_prompt.values, ElementsAre(512));
+  EXPECT_THAT(numbers({"0"}), ElementsAre(0));
+  EXPECT_THAT(numbers({"512,1024"}), ElementsAre(512, 1024));
+  EXPECT_THAT(numbers({"1", "-p", "2"}), ElementsAre(1, 2));
+  EXPECT_THAT(numbers({"1-4"}), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(numbers({"1-8*2,16"}), ElementsAre(1, 2, 4, 8, 16));
+  EXPECT_THAT(numbers({"10-25+5"}), ElementsAre(10, 15, 20, 25));
+  EXPECT_THAT(numbers({"9223372036854775806-9223372036854775807"}).size(), 2u);
+  for (const std::string bad : {"", "x", "1,", "-1", "4-1", "0-8*2", "1-8*1", "1-8+0", "1+2", "1-", "1-2-3"}) {
+    EXPECT_THAT(ErrorOf(kBench, {"-p", bad}), HasSubstr("--n-prompt: expected numbers such as")) << bad;
+  }
+  EXPECT_THAT(ErrorOf(kBench, {"-p", "1-99999999"}), HasSubstr("more than 1000 numbers"));
+}
+
+TEST(Args, AVerbsOwnSpellingsGoBeforeThoseOfOthers) {
+  EXPECT_EQ(Parse(kRun, {"-p", "text", "-n", "3"}).options.prompt, "text");
+  EXPECT_THAT(Parse(kBench, {"-p", "7", "-t", "1,2"}).options.thread_counts.values, ElementsAre(1, 2));
+  EXPECT_FALSE(Parse(kBench, {"--no-warmup"}).options.warmup);
+  EXPECT_EQ(Parse(kRun, {"--no-warmup"}).warnings.size(), 1u);
+  EXPECT_EQ(Parse(kBench, {"-fa", "1"}).warnings.size(), 1u);
+  EXPECT_THAT(ErrorOf(kBench, {"--top-k", "1"}), HasSubstr("--top-k is not a flag of 'pantry bench'"));
 }
 
 TEST(Args, EmptyVariablesCountAsUnset) {

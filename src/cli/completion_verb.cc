@@ -18,6 +18,8 @@ constexpr std::pair<Verb, std::string_view> kVerbHelp[] = {
     {kTokenize, "token ids of a text"},
     {kTemplate, "the prompt that a conversation becomes"},
     {kEval, "how well a model predicts a text"},
+    {kBench, "how fast a model runs here"},
+    {kDoctor, "what this machine can do"},
     {kVersion, "version and instruction sets"},
     {kHelp, "flags of a verb"},
     {kCompletion, "completion script for a shell"},
@@ -43,9 +45,11 @@ std::vector<std::string_view> Spellings(Verb verb) {
 }
 
 // Words that may follow a flag, "" where a file name may.
-std::string_view ValueWords(const Flag& flag) {
+std::string ValueWords(const Flag& flag) {
   if (flag.names.find("--cache-type") != std::string_view::npos) return "f32 f16 q8_0";
-  if (flag.names == "--isa") return "scalar avx2 avx512-vnni";
+  if (flag.names == "--isa") return IsaNames(" ");
+  if (flag.names == "-o, --output") return "table md csv json jsonl";
+  if (flag.names == "--tokens") return "sampled random";
   return "";
 }
 

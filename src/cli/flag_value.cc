@@ -36,6 +36,36 @@ bool ParseFloat(std::string_view text, float& value) {
   return error == std::errc() && rest == end && !std::isnan(value);
 }
 
+// Appends "8", or the numbers of "1-8", "1-8+2" or "1-8*2".
+Status AppendRange(std::string_view text, std::vector<int64_t>& values) {
+  constexpr size_t kMaxValues = 1000;
+  const auto expected = [&] {
+    return InvalidArgumentError(
+        "expected numbers such as 512 or 128,512, or ranges such as 1-8, 1-8+2 or 1-8*2, found '{}'", text);
+  };
+  const size_t dash = text.find('-');
+  const size_t step_at = text.find_first_of("+*", dash == std::string_view::npos ? 0 : dash);
+  int64_t first = 0;
+  if (!SetInteger(first, text.substr(0, dash)).ok() || first < 0) return expected();
+  int64_t last = first;
+  int64_t step = 1;
+  if (dash != std::string_view::npos) {
+    if (!SetInteger(last, text.substr(dash + 1, step_at - dash - 1)).ok() || last < first) return expected();
+    const bool multiplies = step_at != std::string_view::npos && text[step_at] == '*';
+    const bool step_ok = step_at == std::string_view::npos || SetInteger(step, text.substr(step_at + 1)).ok();
+    if (!step_ok || step < (multiplies ? 2 : 1) || (multiplies && first == 0)) return expected();
+    for (int64_t value = first;; value = multiplies ? value * step : value + step) {
+      if (values.size() >= kMaxValues) return InvalidArgumentError("more than {} numbers in '{}'", kMaxValues, text);
+      values.push_back(value);
+      if (multiplies ? value > last / step : value > last - step) return OkStatus();  // the next one is beyond `last`
+    }
+  }
+  if (step_at != std::string_view::npos) return expected();
+  if (values.size() >= kMaxValues) return InvalidArgumentError("more than {} numbers", kMaxValues);
+  values.push_back(first);
+  return OkStatus();
+}
+
 }  // namespace
 
 Status SetField(std::string& field, std::string_view text) {
@@ -87,9 +117,7 @@ Status SetField(std::optional<Isa>& field, std::string_view text) {
     return OkStatus();
   }
   PANTRY_ASSIGN_OR_RETURN(const Isa isa, ParseIsa(text));
-  if (!IsaSupported(isa)) {
-    return InvalidArgumentError("this CPU does not run '{}'; the best it runs is '{}'", text, IsaName(BestIsa()));
-  }
+  PANTRY_RETURN_IF_ERROR(RequireIsa(isa));
   field = isa;
   return OkStatus();
 }
@@ -112,6 +140,20 @@ Status SetField(std::vector<std::pair<TokenId, float>>& field, std::string_view 
   return OkStatus();
 }
 
+Status SetField(NumberList& field, std::string_view text) {
+  std::vector<int64_t> values;
+  for (std::string_view rest = text;;) {
+    const size_t comma = rest.find(',');
+    PANTRY_RETURN_IF_ERROR(AppendRange(rest.substr(0, comma), values));
+    if (comma == std::string_view::npos) break;
+    rest.remove_prefix(comma + 1);
+  }
+  if (field.is_default) field.values.clear();
+  field.is_default = false;
+  field.values.insert(field.values.end(), values.begin(), values.end());
+  return OkStatus();
+}
+
 std::string FormatField(const std::string& field) { return field; }
 std::string FormatField(bool field) { return field ? "on" : "off"; }
 std::string FormatField(const std::optional<bool>& field) { return field ? FormatField(*field) : "auto"; }
@@ -126,6 +168,7 @@ std::string FormatField(const std::vector<std::pair<TokenId, float>>& field) {
   for (const auto& [token, bias] : field) out += fmt::format("{}{}{:+}", out.empty() ? "" : ", ", token, bias);
   return out;
 }
+std::string FormatField(const NumberList& field) { return fmt::format("{}", fmt::join(field.values, ",")); }
 
 std::string Unescape(std::string_view text) {
   std::string out;

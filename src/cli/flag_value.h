@@ -25,6 +25,7 @@ Status SetField(KvType& field, std::string_view text);
 Status SetField(std::optional<Isa>& field, std::string_view text);
 Status SetField(std::vector<std::string>& field, std::string_view text);                // appends
 Status SetField(std::vector<std::pair<TokenId, float>>& field, std::string_view text);  // appends "ID+B" or "ID-B"
+Status SetField(NumberList& field, std::string_view text);  // replaces the default, else appends
 
 std::string FormatField(const std::string& field);
 std::string FormatField(bool field);
@@ -36,6 +37,7 @@ std::string FormatField(KvType field);
 std::string FormatField(const std::optional<Isa>& field);
 std::string FormatField(const std::vector<std::string>& field);
 std::string FormatField(const std::vector<std::pair<TokenId, float>>& field);
+std::string FormatField(const NumberList& field);
 
 // "a\n" with a backslash -> a newline: \n \t \r \\ \" \' ; others stay as they are.
 std::string Unescape(std::string_view text);

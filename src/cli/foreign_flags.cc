@@ -58,8 +58,8 @@ constexpr ForeignFlag kFlags[] = {
     {"--host, --port, --api-key, --api-key-file, -np, --parallel", kOne, kLater, "there is no server yet"},
 };
 
-constexpr std::string_view kLaterVerbs[] = {"serve", "pull",     "list",    "rm",     "plan",      "doctor",
-                                            "bench", "quantize", "convert", "repack", "bench-disk"};
+constexpr std::string_view kLaterVerbs[] = {"serve",    "pull",    "list",   "rm",        "plan",
+                                            "quantize", "convert", "repack", "bench-disk"};
 
 }  // namespace
 

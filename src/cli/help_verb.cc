@@ -20,6 +20,8 @@ constexpr std::string_view kOverview =
   pantry tokenize -m MODEL -f FILE         token ids of a text
   pantry template -m MODEL --messages FILE the prompt that a conversation becomes
   pantry eval perplexity -m MODEL -f FILE  how well a model predicts a text
+  pantry bench -m MODEL                    how fast it runs here, and how near to what the machine can do
+  pantry doctor                            what this machine can do: memory, arithmetic, disk
   pantry version                           version, compiler, instruction sets
   pantry completion bash|zsh|fish          completion script for a shell
   pantry help VERB                         all flags of a verb
@@ -45,6 +47,20 @@ std::string_view Usage(Verb verb) {
     case kEval:
       return "pantry eval perplexity -m MODEL -f FILE [-c 512] [--chunks N] [--json]\n\nScores a model on a text as "
              "llama.cpp does.";
+    case kBench:
+      return "pantry bench [-m] MODEL [-p 512] [-n 128] [-d 0] [-t THREADS] [-b 512] [-r 5] [-o FORMAT]\n\nMeasures "
+             "how "
+             "fast a prompt is read (pp) and an answer written (tg), and the share of this machine's limits\nthat is "
+             "reached. A LIST is a number, 128,512, a range 1-8, 1-8+2 or 1-8*2, or the flag several times; every "
+             "combination\nis a test.";
+    case kDoctor:
+      return "pantry doctor [MODEL | --disk DIR | --no-disk] [--json]\n\nMeasures this machine in some seconds: how "
+             "fast it reads "
+             "memory, computes, and reads the disk that MODEL lies on (by\ndefault the largest of the models folder). "
+             "It only "
+             "reads. What it finds is kept in $XDG_CACHE_HOME/pantry/hardware.json,\nelse "
+             "~/.cache/pantry/hardware.json, and used "
+             "by `pantry bench`.";
     case kVersion: return "pantry version";
     case kCompletion:
       return "pantry completion bash|zsh|fish\n\nPrints a completion script, e.g. for ~/.bashrc: source <(pantry "
@@ -90,6 +106,7 @@ constexpr VerbText kVerbTexts[] = {
     {kTokenize, "--prompt", "the text; without -p and -f: standard input", ""},
     {kTokenize, "--file", "read the text from FILE, byte for byte; -: standard input", ""},
     {kTokenize, "--parse-special", "read control tokens such as <|im_end|> in the text", ""},
+    {kDoctor, "--model", "the file to read from its disk; a name in the models folder will do", ""},
     {kEval, "--file", "read the text from FILE; -: standard input", ""},
     {kEval, "--ctx-size", "tokens in a window; each is scored on its second half", "512"},
     {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0", ""},

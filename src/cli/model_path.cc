@@ -55,6 +55,11 @@ std::string HistoryFile(const Environment& environment) {
   return own.empty() ? "" : own + "/history";
 }
 
+std::string HardwareProfileFile(const Environment& environment) {
+  const std::string own = OwnFolder(environment, "XDG_CACHE_HOME", ".cache");
+  return own.empty() ? "" : own + "/hardware.json";
+}
+
 Result<std::string> FindModel(const std::string& name, const Environment& environment) {
   std::error_code error;
   if (fs::exists(name, error)) {

@@ -14,6 +14,8 @@ namespace pantry {
 std::string ModelsFolder(const Environment& environment);
 std::string ChatsFolder(const Environment& environment);  // saved conversations
 std::string HistoryFile(const Environment& environment);  // lines typed; "" where there is no home
+// What `pantry doctor` measured: $XDG_CACHE_HOME/pantry/hardware.json, else ~/.cache/pantry/hardware.json; "" where there is no home.
+std::string HardwareProfileFile(const Environment& environment);
 
 // A path as it is, else NAME or NAME.gguf in the models folder. kNotFound says where it looked and what is there.
 Result<std::string> FindModel(const std::string& name, const Environment& environment);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "base/units.h"
 #include "cli/interrupt.h"
 #include "sys/memory_info.h"
@@ -21,13 +22,25 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   EngineOptions engine_options;
   engine_options.n_threads = std::max(options.threads, 0);
   engine_options.isa = options.isa;
-  const auto progress = [&context](int64_t n_done, int64_t n_total) {
-    context.console.Progress(fmt::format("loading {} / {}", FormatBytes(n_done), FormatBytes(n_total)));
+  const SteadyClock clock;
+  const int64_t begin_us = clock.NowUs();
+  const auto progress = [&](int64_t n_done, int64_t n_total) {
+    context.console.Progress(LoadingLine(n_done, n_total, 1e-6 * static_cast<double>(clock.NowUs() - begin_us)));
     return !Interrupted();
   };
   Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
   context.console.EndProgress();
   return engine;
+}
+
+std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds) {
+  constexpr double kWorthAnEstimate = 2;  // seconds in all
+  std::string line = fmt::format("loading {} / {}", FormatBytes(n_done), FormatBytes(n_total));
+  if (n_done <= 0 || seconds <= 0) return line;
+  const double bytes_per_s = static_cast<double>(n_done) / seconds;
+  const double seconds_left = static_cast<double>(n_total - n_done) / bytes_per_s;
+  if (seconds + seconds_left < kWorthAnEstimate) return line;
+  return line + fmt::format(" · {}/s · {:.0f} s left", FormatBytes(static_cast<int64_t>(bytes_per_s)), seconds_left);
 }
 
 Result<SessionOptions> SessionOptionsOf(const CliOptions& options) {

@@ -12,6 +12,9 @@ namespace pantry {
 
 Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path);
 
+// "loading 1.2 GB / 4.1 GB", with rate and time left where all of it takes some seconds. `seconds`: since the start.
+std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds);
+
 // Checked options of -c, -b, -ub, -ctk, -ctv.
 Result<SessionOptions> SessionOptionsOf(const CliOptions& options);
 

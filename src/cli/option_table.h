@@ -22,8 +22,10 @@ enum Verb : uint32_t {
   kVersion = 32,
   kHelp = 64,
   kCompletion = 128,
+  kBench = 256,
+  kDoctor = 512,
 };
-inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval;
+inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor;
 inline constexpr uint32_t kEveryVerb = kModelVerbs | kVersion | kHelp | kCompletion;
 
 struct Flag {
@@ -36,6 +38,9 @@ struct Flag {
   std::string_view off_names = {};  // NOLINT(readability-redundant-member-init)
 };
 
+inline const std::string kIsaHelp = "force an instruction set: " + IsaNames(", ");
+
+// Rows of different verbs may share spellings; no verb has a spelling twice.
 // Calls visit(const Flag&, field&) for every field. `Options` is CliOptions or const CliOptions.
 template <typename Options, typename Visit>
 void ForEachField(Options& o, Visit&& visit) {
@@ -115,16 +120,37 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"-ub, --ubatch-size", "N", kComputing, "Computing",
              "tokens of the prompt computed together (never more than -b)"},
         o.ubatch_size);
-  visit(Flag{"-ctk, --cache-type-k", "TYPE", kComputing, "Computing", "number format of cached keys: f32, f16, q8_0"},
+  visit(Flag{"-ctk, --cache-type-k", "TYPE", kComputing | kBench, "Computing",
+             "number format of cached keys: f32, f16, q8_0"},
         o.cache_type_k);
-  visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing, "Computing", "number format of cached values: f32, f16, q8_0"},
+  visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench, "Computing",
+             "number format of cached values: f32, f16, q8_0"},
         o.cache_type_v);
-  visit(Flag{"--isa", "NAME", kComputing, "Computing", "force an instruction set: scalar, avx2, avx512-vnni"}, o.isa);
+  visit(Flag{"--isa", "NAME", kComputing | kBench, "Computing", kIsaHelp}, o.isa);
+
+  visit(Flag{"-p, --n-prompt", "LIST", kBench, "Tests", "tokens of a prompt to read; 0: no such test"}, o.n_prompt);
+  visit(Flag{"-n, --n-gen", "LIST", kBench, "Tests", "tokens to generate; 0: no such test"}, o.n_gen);
+  visit(Flag{"-pg, --prompt-gen", "P,N", kBench, "Tests",
+             "read P tokens and generate N in one test; may be given several times"},
+        o.prompt_gen);
+  visit(Flag{"-d, --n-depth, --depth", "LIST", kBench, "Tests", "tokens in the context before a test begins"},
+        o.n_depth);
+  visit(Flag{"-t, --threads", "LIST", kBench, "Tests", "threads; none given: physical cores"}, o.thread_counts);
+  visit(Flag{"-b, --batch-size", "LIST", kBench, "Tests", "tokens of a prompt computed together"}, o.batch_sizes);
+  visit(Flag{"-ub, --ubatch-size", "LIST", kBench, "Tests", "the same; the smaller of the two counts"}, o.ubatch_sizes);
+  visit(Flag{"-r, --repetitions", "N", kBench, "Tests", "times each test is run; the median counts"}, o.repetitions);
+  visit(Flag{"--warmup", "", kBench, "Tests", "a short run before each test that is not timed (on)", "--no-warmup"},
+        o.warmup);
+  visit(
+      Flag{"--tokens", "sampled|random", kBench, "Tests",
+           "sampled: read English, generate what the model says at temperature 1; random: random ids, as llama-bench"},
+      o.tokens);
 
   visit(Flag{"--tensors", "", kShow, "Output", "list the tensors too"}, o.tensors);
   visit(Flag{"--effective", "", kShow, "Output", "list every setting, its value and where that came from"},
         o.effective);
-  visit(Flag{"--json", "", kShow | kEval, "Output", "print JSON"}, o.json);
+  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor, "Output", "print JSON"}, o.json);
+  visit(Flag{"-o, --output", "FORMAT", kBench, "Output", "table, md, csv, json or jsonl"}, o.output);
   visit(Flag{"--no-bos", "", kTokenize, "Output", "do not add the tokens that the model puts around a text"}, o.no_bos);
   visit(Flag{"--pieces", "", kTokenize, "Output", "one token a line, with its text"}, o.pieces);
   visit(Flag{"--template-file", "FILE", kTemplate, "Template", "a Jinja template, instead of a model's"},
@@ -137,6 +163,11 @@ void ForEachField(Options& o, Visit&& visit) {
         o.var);
   visit(Flag{"--now", "TIME", kTemplate, "Template", "what the template's clock says: 'YYYY-MM-DD HH:MM:SS'"}, o.now);
   visit(Flag{"--chunks", "N", kEval, "Evaluation", "windows to score; -1: all"}, o.chunks);
+
+  visit(Flag{"--disk", "DIR", kDoctor, "Disk",
+             "measure the disk of folder DIR, with a test file of 1 GiB that is gone afterwards"},
+        o.disk);
+  visit(Flag{"--no-disk", "", kDoctor, "Disk", "do not measure a disk"}, o.no_disk);
 
   visit(Flag{"-v, --verbose", "", kModelVerbs, "Messages", "say everything"}, o.verbose);
   visit(Flag{"-lv, --verbosity", "N", kModelVerbs, "Messages",

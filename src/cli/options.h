@@ -17,6 +17,12 @@
 
 namespace pantry {
 
+// Numbers as llama-bench takes them: "512", "128,256", "1-8", "1-8+2", "1-8*2". The first one given replaces the default, more are added.
+struct NumberList {
+  std::vector<int64_t> values;
+  bool is_default = true;
+};
+
 // Spellings follow llama.cpp's where it has the same setting, so that scripts and habits carry over.
 struct CliOptions {
   std::string model;  // a path, or a name in the models folder
@@ -59,6 +65,10 @@ struct CliOptions {
   std::string log_file;
   bool no_color = false;
 
+  // doctor.
+  std::string disk;  // folder to write a test file in
+  bool no_disk = false;
+
   // Single verbs.
   bool json = false;
   bool tensors = false;
@@ -70,6 +80,19 @@ struct CliOptions {
   std::vector<std::string> var;  // NAME=STRING
   std::string now;               // what the template's clock says
   int64_t chunks = -1;
+
+  // bench: what to vary.
+  NumberList n_prompt{{512}};
+  NumberList n_gen{{128}};
+  std::vector<std::string> prompt_gen;  // "P,N"
+  NumberList n_depth{{0}};
+  NumberList thread_counts;  // none: physical cores
+  NumberList batch_sizes{{512}};
+  NumberList ubatch_sizes;  // none: the batch is computed as one
+  int32_t repetitions = 5;
+  bool warmup = true;
+  std::string tokens = "sampled";
+  std::string output = "table";
   bool help = false;
 };
 

@@ -34,6 +34,8 @@ Status ShowVerb(VerbContext& context);
 Status TokenizeVerb(VerbContext& context);
 Status TemplateVerb(VerbContext& context);
 Status EvalVerb(VerbContext& context);
+Status BenchVerb(VerbContext& context);
+Status DoctorVerb(VerbContext& context);
 Status VersionVerb(VerbContext& context);
 Status HelpVerb(VerbContext& context);
 Status CompletionVerb(VerbContext& context);

@@ -27,7 +27,7 @@ Status VersionVerb(VerbContext& context) {
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
   std::string supported;
   std::string missing;
-  for (const Isa isa : kAllIsas) {
+  for (const Isa isa : kBuildIsas) {
     std::string& list = IsaSupported(isa) ? supported : missing;
     list += fmt::format("{}{}", list.empty() ? "" : ", ", IsaName(isa));
   }

@@ -39,15 +39,20 @@ std::unique_ptr<ChatTemplate> ParseTemplate(const GgufFile& file, Logger& log) {
   return std::move(parsed).value();
 }
 
+std::unique_ptr<ThreadPool> MakePool(int32_t n_threads, Logger& log) {
+  const int n_wanted = n_threads > 0 ? n_threads : ThreadPool::DefaultThreadCount();
+  auto pool = std::make_unique<ThreadPool>(n_wanted);
+  if (pool->n_threads() < n_wanted) log.Warning("the system allows {} of the {} threads", pool->n_threads(), n_wanted);
+  return pool;
+}
+
 }  // namespace
 
 Status EngineOptions::Validate() const {
   if (n_threads < 0 || n_threads > kMaxThreads) {
     return InvalidArgumentError("--threads {}: expected 0 (all physical cores) to {}", n_threads, kMaxThreads);
   }
-  if (isa.has_value() && !IsaSupported(*isa)) {
-    return UnsupportedError("--isa {}: this CPU runs up to {}", IsaName(*isa), IsaName(BestIsa()));
-  }
+  if (isa.has_value()) PANTRY_RETURN_IF_ERROR(RequireIsa(*isa));
   return OkStatus();
 }
 
@@ -78,11 +83,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   parts.chat_template = ParseTemplate(*file, log);
   PANTRY_RETURN_IF_ERROR(CheckWeightsFit(*file));
 
-  const int n_threads = options.n_threads > 0 ? options.n_threads : ThreadPool::DefaultThreadCount();
-  parts.pool = std::make_unique<ThreadPool>(n_threads);
-  if (parts.pool->n_threads() < n_threads) {
-    log.Warning("the system allows {} of the {} threads", parts.pool->n_threads(), n_threads);
-  }
+  parts.pool = MakePool(options.n_threads, log);
   PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, options.isa.value_or(BestIsa()), *parts.pool, log, progress));
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),
@@ -95,6 +96,14 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
 std::unique_ptr<Engine> Engine::FromParts(EngineParts parts, Logger& log) {
   PANTRY_CHECK(parts.pool != nullptr && parts.tokenizer != nullptr && parts.model != nullptr);
   return std::unique_ptr<Engine>(new Engine(std::move(parts), log));
+}
+
+Status Engine::SetThreads(int32_t n_threads) {
+  EngineOptions options;
+  options.n_threads = n_threads;
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  parts_.pool = MakePool(n_threads, log_);
+  return OkStatus();
 }
 
 Engine::~Engine() = default;

@@ -68,6 +68,9 @@ class Engine {
 
   Result<std::unique_ptr<Session>> NewSession(const SessionOptions& options);
 
+  // Computes with n_threads from now on (0: physical cores), also in sessions that are open. Results do not change.
+  Status SetThreads(int32_t n_threads);
+
   const GgufFile& file() const { return *parts_.file; }
   const ModelShape& shape() const { return parts_.model->shape(); }
   const Tokenizer& tokenizer() const { return *parts_.tokenizer; }

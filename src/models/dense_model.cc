@@ -91,6 +91,22 @@ Result<std::unique_ptr<DenseModel>> MakeModel(const GgufFile& file) {
   return UnsupportedError("architecture '{}' has no forward pass here", shape.architecture);
 }
 
+// The embedding is read row by row; as a whole only where it is the output matrix too.
+ModelCost CostOf(const WeightLoader& loader) {
+  bool has_output = false;
+  loader.ForEachMatrix([&](const std::string& name, const WeightMatrix&) { has_output |= name == "output.weight"; });
+  ModelCost cost;
+  loader.ForEachMatrix([&](const std::string& name, const WeightMatrix& matrix) {
+    const bool is_embedding = name == "token_embd.weight";
+    if (is_embedding && has_output) return;
+    MatrixCost& part = is_embedding || name == "output.weight" ? cost.output : cost.layers;
+    part.n_bytes += WeightMatrix::PackedBytes(*matrix.kernel, matrix.rows, matrix.cols);
+    (matrix.kernel->activation == ActivationFormat::kQ8 ? part.int8_macs : part.float_macs) +=
+        matrix.rows * matrix.cols;
+  });
+  return cost;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
@@ -117,6 +133,7 @@ Status DenseModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& pool, 
   isa_ = isa;
   PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
   weight_bytes_ = loader.n_bytes();
+  cost_ = CostOf(loader);
   return Prepare().WithContext(loader.file().path());
 }
 

@@ -36,6 +36,18 @@ struct ForwardRun {
   std::span<float> logits;              // [logit_rows.size(), n_vocab]
 };
 
+// What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic
+// that their kernels use. Attention is not in it.
+struct MatrixCost {
+  int64_t n_bytes = 0;  // packed
+  int64_t int8_macs = 0;
+  int64_t float_macs = 0;
+};
+struct ModelCost {
+  MatrixCost layers;  // of every token
+  MatrixCost output;  // of those whose logits are wanted
+};
+
 class Workspace;
 
 class Model {
@@ -49,6 +61,7 @@ class Model {
   const ModelShape& shape() const { return shape_; }
   Isa isa() const { return isa_; }
   int64_t weight_bytes() const { return weight_bytes_; }  // in memory, packed
+  const ModelCost& cost() const { return cost_; }
 
   // Scratch for runs of up to max_tokens tokens.
   virtual Result<std::unique_ptr<Workspace>> MakeWorkspace(int64_t max_tokens) const = 0;
@@ -62,6 +75,7 @@ class Model {
   ModelShape shape_;
   Isa isa_ = Isa::kScalar;
   int64_t weight_bytes_ = 0;
+  ModelCost cost_;
 };
 
 // What Model::Load() will keep in memory and a workspace of max_tokens will take, known from the file's table alone: for the planner.

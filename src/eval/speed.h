@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// How fast an engine reads a prompt and writes an answer: tests, their repetitions, and what each of them takes from the machine.
+//
+// A test feeds n_prompt tokens after n_depth others, or generates n_gen after them, or does one after the other. The context is filled to
+// the depth once, untimed; every repetition cuts the session back to it and does exactly the same work. Generation feeds one token after
+// another and draws the next from the model's own probabilities (temperature 1 and the default filters, end-of-generation tokens banned, a
+// fixed seed): drawing is part of the time. Random token ids, llama-bench's way, cost nothing to draw and are not text.
+// The prompt is text too; see speed_text.h. Logits are computed at the end of a prompt, and every kTokensPerLogits tokens or batch within
+// it, whichever is more: there it may be cancelled.
+// Threads: as Session.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/engine.h"
+
+namespace pantry {
+
+struct SpeedTest {
+  int64_t n_prompt = 0;
+  int64_t n_gen = 0;
+  int64_t n_depth = 0;    // tokens in the context before the clock starts
+  int32_t n_threads = 1;  // at least 1
+  int32_t n_batch = 512;  // tokens of a prompt computed together
+  int64_t n_positions() const { return n_depth + n_prompt + n_gen; }
+  bool operator==(const SpeedTest&) const = default;
+};
+
+// "pp512", "tg128", "pp512+tg128", with " @ d8000" where the context is not empty.
+std::string SpeedTestName(const SpeedTest& test);
+
+// Lists of what to vary; 0 in n_prompt or n_gen means no such test.
+struct SpeedLists {
+  std::vector<int64_t> n_prompt;
+  std::vector<int64_t> n_gen;
+  std::vector<std::pair<int64_t, int64_t>> prompt_then_gen;
+  std::vector<int64_t> n_depth = {0};
+  std::vector<int64_t> n_threads = {1};
+  std::vector<int64_t> n_batch = {512};
+};
+
+// Every combination once, in an order that lets tests share a session and its filled context: by batch, then depth ascending, then threads.
+// kInvalidArgument names the flag of a list whose value is out of range, or says that there is nothing to measure.
+Result<std::vector<SpeedTest>> CombineTests(const SpeedLists& lists);
+
+enum class SpeedTokens : uint8_t { kSampled, kRandom };
+
+struct SpeedOptions {
+  int32_t repetitions = 5;  // enough for a median and to see what varies
+  bool warm_up = true;      // an untimed short run of each test: pages are touched, threads started, clocks raised
+  SpeedTokens tokens = SpeedTokens::kSampled;
+  KvType k_type = KvType::kF16;
+  KvType v_type = KvType::kF16;
+  uint64_t seed = 1;
+  Status Validate() const;
+};
+
+// What one repetition takes from the machine, at least.
+struct SpeedWork {
+  int64_t n_bytes = 0;    // read: matrices once per forward pass, keys and values of the positions that are attended to
+  int64_t int8_ops = 0;   // 2 x multiply-adds of matrices on 8-bit activations; attention is not counted
+  int64_t float_ops = 0;  // the same on floating-point activations
+};
+SpeedWork WorkOf(const SpeedTest& test, const ModelShape& shape, const ModelCost& cost, double kv_bytes_per_position);
+
+struct SpeedResult {
+  SpeedTest test;                  // with the threads there really were
+  std::vector<int64_t> sample_us;  // of each repetition; fewer than asked for when it was cancelled
+  SpeedWork work;
+  int64_t kv_bytes = 0;  // of the session
+};
+
+// The speeds of the repetitions, tokens of prompt and answer together.
+struct SpeedFigures {
+  std::vector<double> samples;  // tok/s, in order
+  double median = 0;
+  double min = 0;
+  double max = 0;
+  double mean = 0;
+  double stddev = 0;          // of the samples (n - 1); 0 for one
+  double median_seconds = 0;  // of a repetition
+};
+SpeedFigures FiguresOf(const SpeedResult& result);
+
+struct SpeedProgress {
+  enum class Stage : uint8_t { kFilling, kWarmUp, kRunning };
+  const SpeedTest& test;
+  int64_t test_index;
+  int64_t n_tests;
+  Stage stage;
+  int64_t n_done;  // tokens of the filling, repetitions of the run
+  int64_t n_total;
+};
+
+struct SpeedCallbacks {
+  std::function<Status(const SpeedResult& result)> on_result;  // an error ends the measurement
+  // Asked between tokens and batches; false cancels. What is repeated by then still reaches on_result.
+  std::function<bool(const SpeedProgress& progress)> keep_going;
+};
+
+// Runs `tests` in order. Errors of Session, kCancelled, and those of the callback.
+Status MeasureSpeed(Engine& engine, std::span<const SpeedTest> tests, const SpeedOptions& options,
+                    const SpeedCallbacks& callbacks);
+
+}  // namespace pantry

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "eval/speed.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/scripted_engine.h"
+#include "eval/speed_text.h"
+
+namespace pantry {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Stage = SpeedProgress::Stage;
+
+SpeedTest MakeTest(int64_t n_prompt, int64_t n_gen, int64_t n_depth = 0, int32_t n_threads = 1, int32_t n_batch = 512) {
+  return {n_prompt, n_gen, n_depth, n_threads, n_batch};
+}
+
+std::string ErrorOf(const SpeedLists& lists) {
+  const auto tests = CombineTests(lists);
+  EXPECT_EQ(tests.status().code(), StatusCode::kInvalidArgument);
+  return std::string(tests.status().message());
+}
+
+TEST(CombineTests, GivesEveryCombinationOnceSharingBatchAndDepth) {
+  SpeedLists lists;
+  lists.n_prompt = {16, 0, 16};
+  lists.n_gen = {4};
+  lists.prompt_then_gen = {{8, 2}};
+  lists.n_depth = {32, 0};
+  lists.n_threads = {2, 1};
+  const auto tests = CombineTests(lists);
+  ASSERT_TRUE(tests.ok()) << tests.status().ToString();
+  EXPECT_THAT(*tests,
+              ElementsAre(MakeTest(16, 0, 0, 2), MakeTest(0, 4, 0, 2), MakeTest(8, 2, 0, 2), MakeTest(16, 0, 0, 1),
+                          MakeTest(0, 4, 0, 1), MakeTest(8, 2, 0, 1), MakeTest(16, 0, 32, 2), MakeTest(0, 4, 32, 2),
+                          MakeTest(8, 2, 32, 2), MakeTest(16, 0, 32, 1), MakeTest(0, 4, 32, 1), MakeTest(8, 2, 32, 1)));
+}
+
+TEST(CombineTests, MistakesNameTheFlagAndTheRange) {
+  SpeedLists lists;
+  lists.n_prompt = {0};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("nothing to measure: --n-prompt and --n-gen are 0"));
+  lists.n_prompt = {1};
+  lists.n_threads = {1, 2000};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--threads 2000: expected 1 to 1024"));
+  lists.n_threads = {1};
+  lists.n_batch = {0};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--batch-size 0: expected 1 to"));
+  lists.n_batch = {1};
+  lists.n_depth = {-1};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--n-depth -1: expected 0 to"));
+  lists.n_depth = {0};
+  lists.prompt_then_gen = {{0, 5}};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("-pg 0: expected 1 to"));
+}
+
+TEST(SpeedTestName, IsLlamaBenchs) {
+  EXPECT_EQ(SpeedTestName(MakeTest(512, 0)), "pp512");
+  EXPECT_EQ(SpeedTestName(MakeTest(0, 128, 8000)), "tg128 @ d8000");
+  EXPECT_EQ(SpeedTestName(MakeTest(512, 128)), "pp512+tg128");
+}
+
+TEST(FiguresOf, AreMedianRangeAndSpreadOfTheSamples) {
+  SpeedResult result;
+  result.test = MakeTest(100, 0);
+  result.sample_us = {1'000'000, 500'000, 250'000, 2'000'000};  // 100, 200, 400, 50 tok/s
+  const SpeedFigures figures = FiguresOf(result);
+  EXPECT_THAT(figures.samples, ElementsAre(100, 200, 400, 50));
+  EXPECT_DOUBLE_EQ(figures.median, 150);
+  EXPECT_DOUBLE_EQ(figures.min, 50);
+  EXPECT_DOUBLE_EQ(figures.max, 400);
+  EXPECT_DOUBLE_EQ(figures.mean, 187.5);
+  EXPECT_NEAR(figures.stddev, 154.7848, 1e-3);
+  EXPECT_DOUBLE_EQ(figures.median_seconds, 100.0 / 150);
+  result.sample_us = {1'000'000};
+  EXPECT_DOUBLE_EQ(FiguresOf(result).stddev, 0);
+}
+
+struct Toy {
+  ModelShape shape;
+  ModelCost cost;
+};
+
+Toy MakeToy() {
+  Toy toy;
+  toy.shape.n_layers = 2;
+  toy.cost.layers = {1000, 1600, 0};
+  toy.cost.output = {300, 0, 400};
+  return toy;
+}
+
+TEST(WorkOf, GenerationReadsAllWeightsAndTheContextForEachToken) {
+  const Toy toy = MakeToy();
+  const SpeedWork work = WorkOf(MakeTest(0, 2, 10), toy.shape, toy.cost, 8.0);
+  EXPECT_EQ(work.n_bytes, 2 * (1000 + 300) + 8 * (11 + 12));
+  EXPECT_EQ(work.int8_ops, 2 * 2 * 1600);
+  EXPECT_EQ(work.float_ops, 2 * 2 * 400);
+}
+
+TEST(WorkOf, PromptReadsWeightsOncePerBatchAndTheOutputMatrixOnceAtItsEnd) {
+  const Toy toy = MakeToy();
+  const SpeedWork work = WorkOf(MakeTest(50, 0, 0, 1, 20), toy.shape, toy.cost, 8.0);
+  EXPECT_EQ(work.n_bytes, 3 * 1000 + 300 + 8 * (20 + 40 + 50));
+  EXPECT_EQ(work.int8_ops, 2 * 50 * 1600);
+  EXPECT_EQ(work.float_ops, 2 * 400);
+}
+
+TEST(WorkOf, SlidingLayersReadTheirWindowOnly) {
+  Toy toy = MakeToy();
+  toy.shape.sliding_window = 4;
+  toy.shape.layer_is_sliding = {true, false};
+  const SpeedWork work = WorkOf(MakeTest(0, 1, 10), toy.shape, toy.cost, 8.0);
+  EXPECT_EQ(work.n_bytes, 1300 + 4 * (4 + 11));
+}
+
+class MeasureSpeedTest : public ::testing::Test {
+ protected:
+  NullLogger log_;
+  testing::TickingClock clock_;  // a millisecond each time it is asked
+  testing::ScriptedEngine scripted_ =
+      testing::MakeScriptedEngine({"a", "b", "c", "<eos>"}, {}, log_, /*n_ctx_train=*/256, &clock_);
+  std::vector<SpeedResult> results_;
+  SpeedOptions options_;
+  SpeedCallbacks callbacks_{[this](const SpeedResult& result) {
+                              results_.push_back(result);
+                              return OkStatus();
+                            },
+                            {}};
+
+  Status Measure(std::vector<SpeedTest> tests) { return MeasureSpeed(*scripted_.engine, tests, options_, callbacks_); }
+  const std::vector<int64_t>& run_sizes() const { return scripted_.model->run_sizes(); }
+};
+
+TEST_F(MeasureSpeedTest, RepetitionsDoTheSameWorkAndTheContextIsFilledOnce) {
+  options_.repetitions = 2;
+  options_.warm_up = false;
+  ASSERT_TRUE(Measure({MakeTest(9, 0, 10, 1, 4), MakeTest(0, 2, 10, 1, 4), MakeTest(1, 1, 12, 1, 4)}).ok());
+  EXPECT_THAT(run_sizes(), ElementsAre(4, 4, 2,           // filled to 10
+                                       4, 4, 1, 4, 4, 1,  // pp9 twice
+                                       1, 1, 1, 1,        // tg2 twice
+                                       2,                 // filled to 12
+                                       1, 1, 1, 1));      // pp1+tg1 twice
+  ASSERT_EQ(results_.size(), 3u);
+  EXPECT_THAT(results_[0].sample_us, ElementsAre(1000, 1000));
+  EXPECT_DOUBLE_EQ(FiguresOf(results_[0]).median, 9000);
+  EXPECT_DOUBLE_EQ(FiguresOf(results_[2]).median, 2000);
+}
+
+TEST_F(MeasureSpeedTest, WarmUpIsShortAndNotCounted) {
+  options_.repetitions = 1;
+  ASSERT_TRUE(Measure({MakeTest(9, 0, 0, 1, 4), MakeTest(0, 6, 0, 1, 4)}).ok());
+  EXPECT_THAT(run_sizes(), ElementsAre(4, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1));
+  EXPECT_EQ(results_[0].sample_us.size(), 1u);
+}
+
+TEST_F(MeasureSpeedTest, LongPromptsInSmallBatchesGetLogitsSeldom) {
+  options_.repetitions = 1;
+  options_.warm_up = false;
+  int64_t n_asked = 0;
+  callbacks_.keep_going = [&](const SpeedProgress& progress) {
+    n_asked += progress.stage == Stage::kRunning ? 1 : 0;
+    return true;
+  };
+  ASSERT_TRUE(Measure({MakeTest(130, 0, 0, 1, 1)}).ok());
+  EXPECT_EQ(run_sizes().size(), 130u);
+  EXPECT_EQ(n_asked, 1 + 3);  // the repetition, and feeds of 64, 64, 2
+}
+
+TEST_F(MeasureSpeedTest, CancelledMeasurementsReportWhatIsDone) {
+  callbacks_.keep_going = [](const SpeedProgress& progress) {
+    return progress.stage != Stage::kRunning || progress.n_done < 2;
+  };
+  EXPECT_EQ(Measure({MakeTest(3, 0), MakeTest(0, 3)}).code(), StatusCode::kCancelled);
+  ASSERT_EQ(results_.size(), 1u);
+  EXPECT_EQ(results_[0].sample_us.size(), 2u);
+}
+
+TEST_F(MeasureSpeedTest, CancellingWhileTheContextFillsReportsNothing) {
+  callbacks_.keep_going = [](const SpeedProgress& progress) { return progress.stage != Stage::kFilling; };
+  EXPECT_EQ(Measure({MakeTest(3, 0, 20)}).code(), StatusCode::kCancelled);
+  EXPECT_TRUE(results_.empty());
+}
+
+TEST_F(MeasureSpeedTest, ThreadsAreSetForEachTest) {
+  options_.repetitions = 1;
+  ASSERT_TRUE(Measure({MakeTest(3, 0, 0, 2), MakeTest(3, 0, 0, 1)}).ok());
+  ASSERT_EQ(results_.size(), 2u);
+  EXPECT_EQ(results_[0].test.n_threads, 2);
+  EXPECT_EQ(scripted_.engine->pool().n_threads(), 1);
+}
+
+TEST_F(MeasureSpeedTest, GenerationGoesOnWhereTheModelWouldEnd) {
+  std::map<int64_t, TokenId> script;
+  for (int64_t position = 0; position < 32; ++position) script[position] = 3;  // <eos>
+  scripted_ = testing::MakeScriptedEngine({"a", "b", "c", "<eos>"}, script, log_, 256, &clock_);
+  options_.repetitions = 1;
+  options_.warm_up = false;
+  ASSERT_TRUE(Measure({MakeTest(0, 20)}).ok());
+  EXPECT_EQ(run_sizes().size(), 20u);
+}
+
+TEST_F(MeasureSpeedTest, ErrorsOfTheModelAndOfOptionsComeThrough) {
+  options_.repetitions = 0;
+  EXPECT_THAT(std::string(Measure({MakeTest(1, 0)}).message()), HasSubstr("--repetitions 0: expected 1 to"));
+  options_.repetitions = 1;
+  scripted_.model->FailAtRun(1);
+  EXPECT_EQ(Measure({MakeTest(1, 0)}).code(), StatusCode::kInternal);
+  constexpr int64_t kHuge = int64_t{1} << 30;
+  EXPECT_THAT(std::string(Measure({MakeTest(kHuge, 0, kHuge)}).message()),
+              HasSubstr("the largest test takes 2147483648 positions (--n-depth + --n-prompt + --n-gen)"));
+}
+
+TEST(SpeedText, IsTheSameForASeedAndWithinTheVocabulary) {
+  const testing::WordTokenizer tokenizer({"e", "t", "<bos>", "q"});
+  const std::vector<TokenId> tokens = TextTokens(tokenizer, 4, 500, 1);
+  ASSERT_EQ(tokens.size(), 500u);
+  EXPECT_EQ(tokens[0], 2);
+  EXPECT_EQ(tokens, TextTokens(tokenizer, 4, 500, 1));
+  EXPECT_NE(tokens, TextTokens(tokenizer, 4, 500, 2));
+  for (const TokenId token : tokens) EXPECT_LT(token, 4);
+}
+
+TEST(SpeedText, TokenizerWithoutWordsOrWithTooManyGivesRandomIds) {
+  const testing::WordTokenizer wordless({"1234567890", "#"});
+  EXPECT_EQ(TextTokens(wordless, 2, 50, 1), RandomTokens(2, 50, 1));
+  const testing::WordTokenizer too_many({"#", "e", " ", "t", "a", "o", "n", "i", "s", "r", "h", "d", "l"});
+  EXPECT_EQ(TextTokens(too_many, 1, 50, 1), RandomTokens(1, 50, 1));
+}
+
+}  // namespace
+}  // namespace pantry
