@@ -122,7 +122,9 @@ class Readers {
     int64_t n_reads = 0;
     double waited_seconds = 0;
     Status status;
-    for (Time start = Now(); status.ok() && !failed_.load() && Seconds(begin, start) < seconds_; start = Now()) {
+    // One read at least: on a busy machine a thread may first run when the time is over.
+    for (Time start = Now(); status.ok() && !failed_.load() && (n_reads == 0 || Seconds(begin, start) < seconds_);
+         start = Now()) {
       const int64_t block = next(thread);
       if (block < 0) break;
       status = file_.Read(block * block_bytes_, to, block_bytes_);

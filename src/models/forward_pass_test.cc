@@ -12,13 +12,13 @@ std::atomic<int64_t> n_allocations{0};
 }
 
 // This program counts what it allocates.
-void* operator new(size_t n_bytes) {
+[[gnu::noinline]] void* operator new(size_t n_bytes) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(n_bytes)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace pantry {
 namespace {
