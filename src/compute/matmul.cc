@@ -2,6 +2,7 @@
 #include "compute/matmul.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/status.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
@@ -72,19 +73,30 @@ void PrepareRows(ThreadPool& pool, const WantedForms& wanted, const ActivationRo
   pool.ParallelFor(n_items, body);
 }
 
-int64_t TilesPerChunk(const WeightMatrix& w, int64_t chunk_bytes) {
-  return std::max<int64_t>(1, chunk_bytes / w.kernel->packed_tile_bytes(w.cols));
-}
+// Where a task's tiles lie in the bytes of all tasks, one after another.
+struct TileSpan {
+  int64_t first_byte;
+  int64_t tile_bytes;
+  int64_t n_tiles;
+
+  // The first tile that begins at `byte` or behind it; n_tiles if none does.
+  int64_t TileAt(int64_t byte) const {
+    return std::clamp<int64_t>((byte - first_byte + tile_bytes - 1) / tile_bytes, 0, n_tiles);
+  }
+};
 
 }  // namespace
 
 void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x, RowTask prepare) {
   if (x.n_rows == 0) return;
+  PANTRY_CHECK(tasks.size() <= kMaxMatMulTasks);
+  std::array<TileSpan, kMaxMatMulTasks> spans;
   int64_t total_bytes = 0;
-  for (const MatMulTask& task : tasks) {
-    const WeightMatrix& w = *task.weights;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const WeightMatrix& w = *tasks[i].weights;
     PANTRY_CHECK(w.cols == x.n_cols);
-    total_bytes += TileCount(w) * w.kernel->packed_tile_bytes(w.cols);
+    spans[i] = {total_bytes, w.kernel->packed_tile_bytes(w.cols), TileCount(w)};
+    total_bytes += spans[i].n_tiles * spans[i].tile_bytes;
   }
   const WantedForms wanted = FormsOf(tasks);
   PrepareRows(pool, wanted, x, prepare);
@@ -92,11 +104,10 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
   const int64_t fair_bytes = total_bytes / (pool.n_threads() * kChunksPerThread);
   const int64_t min_bytes = kMinChunkBytes / std::min<int64_t>(x.n_rows, 16);  // more rows, more work per byte
   const int64_t chunk_bytes = std::clamp(fair_bytes, min_bytes, kMaxChunkBytes);
-  int64_t n_chunks = 0;
-  for (const MatMulTask& task : tasks) {
-    const int64_t per_chunk = TilesPerChunk(*task.weights, chunk_bytes);
-    n_chunks += (TileCount(*task.weights) + per_chunk - 1) / per_chunk;
-  }
+  // Equal shares for the threads, whatever tasks they are of.
+  const int64_t n_rounds =
+      std::max<int64_t>(1, (total_bytes + chunk_bytes * pool.n_threads() - 1) / (chunk_bytes * pool.n_threads()));
+  const int64_t n_chunks = n_rounds * pool.n_threads();
   const int64_t row_bytes = x.n_cols * (wanted.quantizer ? 1 : wanted.bf16 ? 2 : 4);
   const int64_t rows_per_pass = std::max<int64_t>(1, kActivationBytes / row_bytes / kRowGroup) * kRowGroup;
   const int64_t n_passes = (x.n_rows + rows_per_pass - 1) / rows_per_pass;
@@ -104,18 +115,14 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
   pool.ParallelFor(n_passes * n_chunks, [&](int64_t item, int) {
     const int64_t first_row = item % n_passes * rows_per_pass;
     const ActivationRows part = Slice(x, first_row, std::min(rows_per_pass, x.n_rows - first_row));
-    int64_t chunk = item / n_passes;
-    for (const MatMulTask& task : tasks) {
-      const WeightMatrix& w = *task.weights;
-      const int64_t n_tiles = TileCount(w);
-      const int64_t per_chunk = TilesPerChunk(w, chunk_bytes);
-      const int64_t begin = chunk * per_chunk;
-      if (begin < n_tiles) {
-        w.kernel->compute(w.tiles, w.rows, w.cols, begin, std::min(begin + per_chunk, n_tiles), part,
-                          task.y + first_row * task.y_stride, task.y_stride);
-        return;
-      }
-      chunk -= (n_tiles + per_chunk - 1) / per_chunk;
+    const int64_t chunk = item / n_passes;
+    const int64_t begin_byte = total_bytes * chunk / n_chunks, end_byte = total_bytes * (chunk + 1) / n_chunks;
+    for (size_t i = 0; i < tasks.size(); ++i) {
+      const int64_t begin = spans[i].TileAt(begin_byte), end = spans[i].TileAt(end_byte);
+      if (begin >= end) continue;
+      const WeightMatrix& w = *tasks[i].weights;
+      w.kernel->compute(w.tiles, w.rows, w.cols, begin, end, part, tasks[i].y + first_row * tasks[i].y_stride,
+                        tasks[i].y_stride);
     }
   });
 }

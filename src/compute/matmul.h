@@ -36,6 +36,8 @@ struct MatMulTask {
   int64_t y_stride;
 };
 
+inline constexpr size_t kMaxMatMulTasks = 8;  // of one MatMul()
+
 // What is to be done to each row before the product, borrowed: body(row). Empty: nothing.
 class RowTask {
  public:
