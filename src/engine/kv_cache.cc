@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/kv_cache.h"
 
-#include <utility>
-
 namespace pantry {
 namespace {
 
@@ -24,24 +22,28 @@ Status KvCache::CheckType(const ModelShape& shape, KvType type) {
 Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType v_type, int64_t n_positions) {
   PANTRY_RETURN_IF_ERROR(CheckType(shape, k_type));
   PANTRY_RETURN_IF_ERROR(CheckType(shape, v_type));
-  const int64_t k_bytes = AlignUp(shape.n_kv_heads * KvHeadBytes(k_type, shape.head_dim, n_positions));
-  const int64_t v_bytes = AlignUp(shape.n_kv_heads * KvHeadBytes(v_type, shape.head_dim, n_positions));
+  const int64_t k_bytes = AlignUp(KvHeadBytes(k_type, shape.head_dim, kAttentionTile));
+  const int64_t v_bytes = AlignUp(KvHeadBytes(v_type, shape.head_dim, kAttentionTile));
+  const int64_t head_stride = k_bytes + v_bytes;
+  const int64_t layer_bytes = shape.n_kv_heads * head_stride;
+  const int64_t tile_stride = shape.n_layers * layer_bytes;
+  const int64_t n_tiles = (n_positions + kAttentionTile - 1) / kAttentionTile;
 
   KvCache cache;
-  // Each (layer, K or V, head) fills its own run from the start: with huge pages the first token would commit most of the cache.
-  PANTRY_ASSIGN_OR_RETURN(cache.memory_,
-                          AlignedBuffer::Allocate(static_cast<size_t>(shape.n_layers * (k_bytes + v_bytes)),
-                                                  AlignedBuffer::HugePages::kNever));
-  cache.layers_.resize(static_cast<size_t>(shape.n_layers));
-  uint8_t* next = cache.memory_.data();
-  for (KvLayerView& layer : cache.layers_) {
-    layer.k_type = k_type;
-    layer.v_type = v_type;
-    layer.k = std::exchange(next, next + k_bytes);
-    layer.v = std::exchange(next, next + v_bytes);
-    layer.n_positions = n_positions;
-    layer.n_kv_heads = shape.n_kv_heads;
-    layer.head_dim = shape.head_dim;
+  PANTRY_ASSIGN_OR_RETURN(cache.memory_, AlignedBuffer::Allocate(static_cast<size_t>(n_tiles * tile_stride),
+                                                                 AlignedBuffer::HugePages::kNever));
+  cache.memory_.WantHugePages(static_cast<size_t>(tile_stride));
+  for (int32_t layer = 0; layer < shape.n_layers; ++layer) {
+    uint8_t* const first = cache.memory_.data() + layer * layer_bytes;
+    cache.layers_.push_back({.k_type = k_type,
+                             .v_type = v_type,
+                             .k = first,
+                             .v = first + k_bytes,
+                             .n_positions = n_positions,
+                             .n_kv_heads = shape.n_kv_heads,
+                             .head_dim = shape.head_dim,
+                             .head_stride = head_stride,
+                             .tile_stride = tile_stride});
   }
   return cache;
 }

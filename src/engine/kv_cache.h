@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A KvCache owns the keys and values of one timeline, all layers in one piece of memory.
 //
-// Layout: layer after layer, K then V, each aligned to 64 bytes and laid out as attention.h says. A head's positions are written from the
-// start on, and memory is committed by the system when it is first written: a large context costs what is used of it.
+// Layout: [tile of 256 positions][layer][KV head][keys, values], those laid out as attention.h says. A layer's part of a tile is one run of
+// memory, which attention walks from its beginning to its end, and the cache is filled from the front. So memory is committed as the context
+// grows, and all but the first tile, where short conversations stay, can lie in huge pages.
 // Layers with a sliding window have full capacity too: a window could be a ring, but a ring forbids cutting back behind it.
 // Threads: thread-compatible.
 #pragma once

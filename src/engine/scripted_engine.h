@@ -109,7 +109,8 @@ class ScriptModel final : public Model {
  private:
   // Where a position's token is kept: the bytes of one position in head 0's keys.
   static uint8_t* TokenAt(const KvLayerView& layer, int64_t position) {
-    return layer.k + position * KvRowBytes(layer.k_type, layer.head_dim);
+    const int64_t lane = position % kKvPack;
+    return layer.KPack(0, position - lane) + lane * KvRowBytes(layer.k_type, layer.head_dim);
   }
   TokenId NextToken(const KvLayerView& layer, int64_t position) const {
     if (const auto scripted = script_.find(position); scripted != script_.end()) return scripted->second;

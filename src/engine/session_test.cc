@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -183,26 +184,33 @@ TEST_F(SessionTest, ImpossibleOptionsAreRefused) {
   EXPECT_EQ(status.code(), StatusCode::kOutOfBudget);
 }
 
-TEST(KvCache, LayersDoNotOverlapAndAreAligned) {
+TEST(KvCache, TilesDoNotOverlapAndAreAligned) {
   ModelShape shape;
   shape.n_layers = 3;
   shape.n_kv_heads = 2;
   shape.head_dim = 32;
   for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
-    Result<KvCache> cache = KvCache::Allocate(shape, type, KvType::kF16, 7);
+    Result<KvCache> cache = KvCache::Allocate(shape, type, KvType::kF16, kAttentionTile + 7);
     ASSERT_TRUE(cache.ok());
     ASSERT_EQ(cache->layers().size(), 3u);
-    const uint8_t* end = nullptr;
+    std::vector<std::pair<const uint8_t*, const uint8_t*>> runs;
     for (const KvLayerView& layer : cache->layers()) {
-      EXPECT_EQ(reinterpret_cast<uintptr_t>(layer.k) % 64, 0u);
-      EXPECT_EQ(reinterpret_cast<uintptr_t>(layer.v) % 64, 0u);
-      if (end != nullptr) {
-        EXPECT_GE(layer.k, end);
+      for (int32_t head = 0; head < 2; ++head) {
+        for (const int64_t position : {0, kAttentionTile}) {
+          const uint8_t* k = layer.KPack(head, position);
+          const uint8_t* v = layer.VPack(head, position);
+          runs.emplace_back(k, k + KvHeadBytes(type, 32, kAttentionTile));
+          runs.emplace_back(v, v + KvHeadBytes(KvType::kF16, 32, kAttentionTile));
+          EXPECT_EQ(layer.KPack(head, position + kKvPack), k + KvHeadBytes(type, 32, kKvPack));
+        }
       }
-      EXPECT_GE(layer.v, layer.k + 2 * KvHeadBytes(type, 32, 7));
-      end = layer.v + 2 * KvHeadBytes(KvType::kF16, 32, 7);
     }
-    EXPECT_LE(end, cache->layers()[0].k + cache->n_bytes());
+    std::sort(runs.begin(), runs.end());
+    for (size_t i = 0; i < runs.size(); ++i) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(runs[i].first) % 64, 0u);
+      EXPECT_LE(runs[i].second, i + 1 < runs.size() ? runs[i + 1].first : cache->layers()[0].k + cache->n_bytes());
+    }
+    EXPECT_EQ(runs[0].first, cache->layers()[0].k);
   }
 }
 

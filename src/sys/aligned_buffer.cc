@@ -73,4 +73,11 @@ Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes, HugePages huge_pag
   return buffer;
 }
 
+void AlignedBuffer::WantHugePages([[maybe_unused]] size_t begin) {
+#if defined(MADV_HUGEPAGE)
+  begin = RoundUp(begin, kHugePage);
+  if (begin < MappedBytes(n_bytes_)) (void)madvise(data_ + begin, MappedBytes(n_bytes_) - begin, MADV_HUGEPAGE);
+#endif
+}
+
 }  // namespace pantry

@@ -27,6 +27,9 @@ class AlignedBuffer {
   // kOutOfBudget when the system refuses. n_bytes may be 0.
   static Result<AlignedBuffer> Allocate(size_t n_bytes, HugePages huge_pages = HugePages::kWanted);
 
+  // Asks for huge pages from byte `begin` on, after kNever. No effect on what is committed already.
+  void WantHugePages(size_t begin);
+
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
   size_t size() const { return n_bytes_; }

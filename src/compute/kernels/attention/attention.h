@@ -43,11 +43,15 @@ int64_t KvHeadBytes(KvType type, int64_t head_dim, int64_t n_positions);  // all
 struct KvLayerView {
   KvType k_type = KvType::kF16;
   KvType v_type = KvType::kF16;
-  uint8_t* k = nullptr;  // [n_kv_heads, KvHeadBytes(k_type, head_dim, n_positions)]
+  uint8_t* k = nullptr;  // [n_kv_heads, KvHeadBytes(k_type, head_dim, n_positions)], unless there are strides
   uint8_t* v = nullptr;
   int64_t n_positions = 0;  // capacity
   int32_t n_kv_heads = 0;
   int32_t head_dim = 0;
+  // Bytes from a head to the next one and from a tile of kAttentionTile positions of a head to its next tile, of keys and of values alike.
+  // 0: a head's positions follow each other, and heads follow heads.
+  int64_t head_stride = 0;
+  int64_t tile_stride = 0;
 
   // The 64 positions from `position` on, a multiple of kKvPack.
   uint8_t* KPack(int64_t kv_head, int64_t position) const { return Pack(k, k_type, kv_head, position); }
@@ -55,8 +59,10 @@ struct KvLayerView {
 
  private:
   uint8_t* Pack(uint8_t* base, KvType type, int64_t kv_head, int64_t position) const {
-    const int64_t head_positions = (n_positions + kKvPack - 1) / kKvPack * kKvPack;
-    return base + (kv_head * head_positions + position) * KvRowBytes(type, head_dim);
+    const int64_t row_bytes = KvRowBytes(type, head_dim);
+    if (tile_stride == 0) return base + kv_head * KvHeadBytes(type, head_dim, n_positions) + position * row_bytes;
+    return base + kv_head * head_stride + position / kAttentionTile * tile_stride +
+           position % kAttentionTile * row_bytes;
   }
 };
 

@@ -69,7 +69,7 @@ class Items {
     for (int64_t done = 0; done < n_tiles_;) {
       const int64_t n = std::min(n_tiles_ - done, slots - n_folded);
       ForEach(pool_, in_parallel_, n_sets * n, [&](int64_t item) {
-        const int64_t set = item / n, slot = item % n;
+        const int64_t set = item % n_sets, slot = item / n_sets;  // neighbours in memory
         ops_.attend_tile(kv_, Query(0, run_.n_rows, set * heads, heads), first_tile_ + done + slot,
                          scratch + set * set_floats + (n_folded + slot) * slot_floats);
       });
