@@ -41,7 +41,9 @@ class Items {
     const int64_t rows = std::max<int64_t>(1, kItemQueries / group_);
     const bool by_rows = kv_.n_kv_heads * ((run_.n_rows + rows - 1) / rows) >= enough;
     if (by_rows || n_tiles_ == 1 || run_.n_rows > kMaxTiledRows) {
-      ByRows(by_rows ? group_ : 1, by_rows ? rows : 1);
+      // One row of a short context is little work: the heads of a group share what is loaded, if there is one for each thread.
+      const bool in_groups = by_rows || !in_parallel_ || kv_.n_kv_heads >= pool_.n_threads();
+      ByRows(in_groups ? group_ : 1, by_rows ? rows : 1);
     } else {
       // The heads of a group share what is loaded, unless that leaves too few items to balance.
       ByTiles(kv_.n_kv_heads * n_tiles_ >= enough ? group_ : 1, scratch);
