@@ -77,15 +77,17 @@ PANTRY_INLINE void TilePairs(const uint8_t* tile, const PairBlock<F>* x, int64_t
     acc[p][0] = vzip1q_f32(x0, x1);
     acc[p][1] = vzip2q_f32(x0, x1);
   }
-  tile += begin / F.span_blocks * kR * F.SpanBytes();
-  for (int64_t block = begin; block < end; tile += kR * F.SpanBytes()) {
-    const Floats d = F.d_bytes == 2 ? LoadHalves(tile) : LoadPowers(tile);
-    const Floats m = F.has_min ? LoadHalves(tile + kR * F.d_bytes) : d;
-    const uint8_t* sub_scales = tile + kR * (F.d_bytes + (F.has_min ? 2 : 0));
-    const uint8_t* codes = tile + kR * F.HeaderBytes();
-    for (int b = 0; b < F.span_blocks; ++b, ++block, codes += kR * F.CodeBytes(), x += P) {
+  const uint8_t* at = tile + begin / F.span_blocks * kR * F.SpanBytes();
+  for (int64_t block = begin; block < end;) {
+    const Floats d = F.d_bytes == 2 ? LoadHalves(at) : LoadPowers(at);
+    const Floats m = F.has_min ? LoadHalves(at + kR * F.d_bytes) : d;
+    const uint8_t* six_bits = at + kR * (F.d_bytes + (F.has_min ? 2 : 0));
+    at += kR * F.HeadBytes();
+    for (int b = 0; b < F.span_blocks; ++b, ++block, at += kR * F.BlockBytes(), x += P) {
+      const uint8_t* sub = F.sub == SubScales::kSixBits ? six_bits : at;
+      const int first_sub = F.sub == SubScales::kSixBits ? b * kSubs : 0;
       Ints w[8], pairs[8];
-      LoadCodes<F>(codes, w);
+      LoadCodes<F>(at + kR * F.BlockSubBytes(), w);
       for (int g = 0; g < 8; g += 2) {
         pairs[g] = vzip1q_s32(w[g], w[g + 1]);      // rows 0 and 1
         pairs[g + 1] = vzip2q_s32(w[g], w[g + 1]);  // rows 2 and 3
@@ -93,7 +95,7 @@ PANTRY_INLINE void TilePairs(const uint8_t* tile, const PairBlock<F>* x, int64_t
 #pragma GCC unroll 2
       for (int s = 0; s < kSubs; ++s) {
         Floats scale, minus_min = m;
-        LoadScales<F>(sub_scales, b * kSubs + s, d, m, &scale, &minus_min);
+        LoadScales<F>(sub, first_sub + s, d, m, &scale, &minus_min);
         const Floats scales[2] = {vzip1q_f32(scale, scale), vzip2q_f32(scale, scale)};
         const Floats minima[2] = {vzip1q_f32(minus_min, minus_min), vzip2q_f32(minus_min, minus_min)};
 #pragma GCC unroll 4

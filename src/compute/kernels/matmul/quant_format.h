@@ -42,9 +42,15 @@ struct QuantFormat {
       default: return SubCount();
     }
   }
-  consteval int HeaderBytes() const { return d_bytes + (has_min ? 2 : 0) + SubBytes(); }  // per row and span
-  consteval int CodeBytes() const { return bits * kBlockCols / 8; }                       // per row and block
-  consteval int SpanBytes() const { return HeaderBytes() + span_blocks * CodeBytes(); }   // per row
+  consteval int HeadBytes() const {  // d, m and six-bit sub-scales; per row and span
+    return d_bytes + (has_min ? 2 : 0) + (sub == SubScales::kSixBits ? SubBytes() : 0);
+  }
+  consteval int BlockSubBytes() const {  // the other sub-scales; per row and block
+    return sub == SubScales::kSixBits ? 0 : SubBytes() / span_blocks;
+  }
+  consteval int CodeBytes() const { return bits * kBlockCols / 8; }                     // per row and block
+  consteval int BlockBytes() const { return BlockSubBytes() + CodeBytes(); }            // per row
+  consteval int SpanBytes() const { return HeadBytes() + span_blocks * BlockBytes(); }  // per row
 };
 
 //                                        bits offset sub span d  min    sub-scales           table
