@@ -5,6 +5,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "base/units.h"
@@ -146,6 +148,48 @@ Result<AlignedBuffer> FilledBuffer(const ProbeOptions& options, const HardwarePr
   return buffer;
 }
 
+constexpr int kHandoffBursts = 9;
+constexpr int kHandoffRounds = 500;               // of a burst: a tenth of a millisecond where cores are near each other
+constexpr double kMostSecondsOfHandoffs = 0.005;  // of a burst: threads that share a CPU take milliseconds a round
+
+// Two threads answer each other; the median burst, since where the system puts threads changes in the meantime. 0: no second thread.
+double MeasureHandoff() {
+  std::atomic<int> turn{0};  // even: this thread's, odd: the other's
+  const auto await = [&](int wanted, Time deadline) {
+    for (int i = 1; turn.load(std::memory_order_acquire) != wanted; ++i) {
+      if (i % 1024 == 0 && Now() > deadline) return false;
+    }
+    return true;
+  };
+  std::vector<double> bursts;
+  for (int burst = 0; burst < kHandoffBursts; ++burst) {
+    turn = 0;
+    const Time start = Now();
+    const Time deadline = start + std::chrono::microseconds(static_cast<int64_t>(1e6 * kMostSecondsOfHandoffs));
+    std::thread other;
+    try {
+      other = std::thread([&] {
+        for (int i = 0; i < kHandoffRounds && await(2 * i + 1, deadline); ++i) turn.store(2 * i + 2);
+      });
+    } catch (const std::system_error&) {
+      return 0;
+    }
+    int n_rounds = 0;
+    Time first = start;  // the first round waits for the thread to start
+    for (; n_rounds < kHandoffRounds; ++n_rounds) {
+      turn.store(2 * n_rounds + 1);
+      if (!await(2 * n_rounds + 2, deadline)) break;
+      if (n_rounds == 0) first = Now();
+    }
+    const double seconds = Seconds(first, Now());
+    other.join();
+    if (n_rounds > 1) bursts.push_back(seconds / (2 * (n_rounds - 1)));
+  }
+  if (bursts.empty()) return 0;
+  std::nth_element(bursts.begin(), bursts.begin() + static_cast<ptrdiff_t>(bursts.size() / 2), bursts.end());
+  return 1e9 * bursts[bursts.size() / 2];
+}
+
 }  // namespace
 
 std::vector<int32_t> ProbedThreadCounts(int32_t n_cores, int32_t n_cpus) {
@@ -173,8 +217,8 @@ Status MeasureCpu(const ProbeOptions& options, const ProbeProgress& progress, Ha
   for (const int32_t n_threads : counts) {
     ThreadPool pool(n_threads);
     const std::string on = fmt::format("{} thread{}", n_threads, n_threads == 1 ? "" : "s");
-    // Arithmetic first, which keeps the threads busy for a while: on a virtual machine (2 cores, Zen 4) a CPU that had slept shared a core
-    // of the host for up to 150 ms, in which two threads read 29 GB/s and later 52.
+    // Arithmetic first, which keeps the threads busy for a while: on a virtual machine (2 cores, Zen 4) CPUs that had slept were near each
+    // other in the host for up to 150 ms, in which two threads read 29 GB/s and later 52.
     PANTRY_ASSIGN_OR_RETURN(const double int8,
                             prober.Compute("8-bit arithmetic, " + on, pool, kernel.int8, kernel.int8_ops_per_round));
     PANTRY_ASSIGN_OR_RETURN(const double f32,
@@ -185,6 +229,7 @@ Status MeasureCpu(const ProbeOptions& options, const ProbeProgress& progress, Ha
     Append(pool.n_threads(), f32, profile.f32_flops);
     if (pool.n_threads() < n_threads) break;  // the system refused more
   }
+  profile.handoff_ns = profile.n_usable_cpus > 1 ? MeasureHandoff() : 0;
   return OkStatus();
 }
 

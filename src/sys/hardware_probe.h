@@ -28,7 +28,7 @@ struct ProbeOptions {
 // Called between passes with what is being measured ("memory, 2 threads"). false: stop.
 using ProbeProgress = std::function<bool(std::string_view what)>;
 
-// Fills the three lists of rates. REQUIRES: `profile` is DescribeMachine()'s. kCancelled when `progress` said so; kOutOfBudget when
+// Fills the three lists of rates and, with two CPUs or more, the hand-over between threads. REQUIRES: `profile` is DescribeMachine()'s. kCancelled when `progress` said so; kOutOfBudget when
 // there is no memory to read.
 Status MeasureCpu(const ProbeOptions& options, const ProbeProgress& progress, HardwareProfile& profile);
 

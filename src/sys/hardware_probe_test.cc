@@ -68,6 +68,18 @@ TEST(HardwareProbe, EveryThreadCountIsMeasured) {
   EXPECT_EQ(seen[3], "memory, 1 thread");  // behind the arithmetic, which wakes the cores up
 }
 
+TEST(HardwareProbe, HandingOverTakesTwoCpusAndSomeTime) {
+  HardwareProfile profile = DescribeMachine();
+  profile.n_usable_cores = profile.n_usable_cpus = 1;
+  ASSERT_TRUE(MeasureCpu(Short(), nullptr, profile).ok());
+  EXPECT_EQ(profile.handoff_ns, 0);
+  if (DescribeMachine().n_usable_cpus < 2) GTEST_SKIP() << "one CPU";
+  profile.n_usable_cpus = 2;
+  ASSERT_TRUE(MeasureCpu(Short(), nullptr, profile).ok());
+  EXPECT_GT(profile.handoff_ns, 1);
+  EXPECT_LT(profile.handoff_ns, 5e6);
+}
+
 TEST(HardwareProbe, StopsWhenAsked) {
   HardwareProfile profile = DescribeMachine();
   int n_calls = 0;

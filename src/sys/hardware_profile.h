@@ -66,7 +66,7 @@ struct DiskProfile {
 };
 
 struct HardwareProfile {
-  static constexpr int64_t kSchema = 1;  // of the JSON; another number is not read
+  static constexpr int64_t kSchema = 2;  // of the JSON; another number is not read
 
   std::string measured_at;     // UTC, "2026-01-31T12:00:00Z"
   std::string pantry_version;  // that measured
@@ -88,6 +88,7 @@ struct HardwareProfile {
   std::vector<ThreadRate> dram_read_bytes_per_s;
   std::vector<ThreadRate> int8_ops_per_s;  // 8-bit dot products with 32-bit sums; a multiply and an add are 2
   std::vector<ThreadRate> f32_flops;       // likewise
+  double handoff_ns = 0;  // from a thread's write until another thread has seen it: what a step of parallel work costs at each end
 
   std::optional<DiskProfile> disk;
 };

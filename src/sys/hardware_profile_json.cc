@@ -93,6 +93,7 @@ void Visit(Struct& s, V& visit) {
   visit("dram_read_bytes_per_s", s.dram_read_bytes_per_s);
   visit("int8_ops_per_s", s.int8_ops_per_s);
   visit("f32_flops", s.f32_flops);
+  visit("handoff_ns", s.handoff_ns);
   visit("disk", s.disk);
 }
 

@@ -38,6 +38,7 @@ HardwareProfile Example() {
   profile.dram_read_bytes_per_s = {{1, 2.05e10}, {2, 3.4123456789e10}};
   profile.int8_ops_per_s = {{1, 4.7e11}, {2, 9.4e11}};
   profile.f32_flops = {{1, 1.17e11}};
+  profile.handoff_ns = 31.5;
   profile.disk = DiskProfile{"/models/a.gguf",
                              4000000000,
                              "ext4",
@@ -65,6 +66,7 @@ TEST(HardwareProfile, JsonHoldsEverything) {
   EXPECT_EQ(read->disk->random[1].queue_depth, 4);
   EXPECT_EQ(read->dram_read_bytes_per_s[1].per_s, 3.4123456789e10);
   EXPECT_EQ(read->memory.cgroup_limit_bytes, 2147483648);
+  EXPECT_EQ(read->handoff_ns, 31.5);
 }
 
 TEST(HardwareProfile, DiskMayBeMissing) {
