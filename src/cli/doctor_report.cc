@@ -82,7 +82,8 @@ std::string CpuTable(const HardwareProfile& profile) {
                        Rate(RateFor(profile.int8_ops_per_s, rate.n_threads), "GOPS", "MOPS"),
                        Rate(RateFor(profile.f32_flops, rate.n_threads), "GFLOPS", "MFLOPS"));
   }
-  if (profile.handoff_ns > 0) out += fmt::format("a thread sees what another wrote after {:.0f} ns\n", profile.handoff_ns);
+  if (profile.handoff_ns > 0)
+    out += fmt::format("a thread sees what another wrote after {:.0f} ns\n", profile.handoff_ns);
   return out;
 }
 

@@ -43,6 +43,7 @@ class FileReader final : public Reader {
 
   const std::string& path() const override { return path_; }
   uint64_t size() const override { return size_; }
+  int file_descriptor() const override { return fd_; }
 
   Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override {
     PANTRY_RETURN_IF_ERROR(CheckReadRange(path_, size_, offset, out.size()));

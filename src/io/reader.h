@@ -20,6 +20,8 @@ class Reader {
   virtual ~Reader() = default;
   virtual const std::string& path() const = 0;  // for messages
   virtual uint64_t size() const = 0;            // bytes; fixed at opening
+  // The open file behind it, for others that read the same file in their own way (disk_queue.h); -1: there is none. Still the reader's.
+  virtual int file_descriptor() const { return -1; }
   // Fills all of `out` from `offset`, or fails: kIoError with path and offset; kCorruption when the range ends behind size().
   virtual Status ReadAt(uint64_t offset, std::span<uint8_t> out) const = 0;
 

@@ -17,10 +17,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
-size_t MappedBytes(size_t n_bytes) {
-  static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  return RoundUp(n_bytes, page);
-}
+size_t MappedBytes(size_t n_bytes) { return RoundUp(n_bytes, AlignedBuffer::PageBytes()); }
 
 }  // namespace
 
@@ -38,7 +35,24 @@ AlignedBuffer::~AlignedBuffer() {
   if (data_ != nullptr) munmap(data_, MappedBytes(n_bytes_));
 }
 
+size_t AlignedBuffer::PageBytes() {
+  static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return page;
+}
+
 Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes, HugePages huge_pages) {
+  return Map(n_bytes, huge_pages, 0);
+}
+
+Result<AlignedBuffer> AlignedBuffer::Reserve(size_t n_bytes, HugePages huge_pages) {
+#if defined(MAP_NORESERVE)
+  return Map(n_bytes, huge_pages, MAP_NORESERVE);
+#else
+  return Map(n_bytes, huge_pages, 0);
+#endif
+}
+
+Result<AlignedBuffer> AlignedBuffer::Map(size_t n_bytes, HugePages huge_pages, int extra_flags) {
   AlignedBuffer buffer;
   if (n_bytes == 0) return buffer;
   const auto refused = [n_bytes](int error_number) {
@@ -51,7 +65,7 @@ Result<AlignedBuffer> AlignedBuffer::Allocate(size_t n_bytes, HugePages huge_pag
   const bool huge = n_bytes >= kHugePage && huge_pages == HugePages::kWanted;
   const size_t keep = MappedBytes(n_bytes);
   const size_t reserve = huge ? keep + kHugePage : keep;
-  void* mapping = mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* mapping = mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
   if (mapping == MAP_FAILED) return refused(errno);
   uint8_t* data = static_cast<uint8_t*>(mapping);
   if (huge) {
@@ -78,6 +92,18 @@ void AlignedBuffer::WantHugePages([[maybe_unused]] size_t begin) {
   begin = RoundUp(begin, kHugePage);
   if (begin < MappedBytes(n_bytes_)) (void)madvise(data_ + begin, MappedBytes(n_bytes_) - begin, MADV_HUGEPAGE);
 #endif
+}
+
+void AlignedBuffer::RefuseHugePages() {
+#if defined(MADV_NOHUGEPAGE)
+  if (data_ != nullptr) (void)madvise(data_, MappedBytes(n_bytes_), MADV_NOHUGEPAGE);
+#endif
+}
+
+void AlignedBuffer::GiveBack(size_t begin, size_t n_bytes) {
+  PANTRY_CHECK(begin % PageBytes() == 0 && n_bytes % PageBytes() == 0 && begin <= MappedBytes(n_bytes_) &&
+               n_bytes <= MappedBytes(n_bytes_) - begin);
+  if (n_bytes > 0) (void)madvise(data_ + begin, n_bytes, MADV_DONTNEED);  // private and anonymous: it cannot fail
 }
 
 }  // namespace pantry

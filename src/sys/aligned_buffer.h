@@ -27,8 +27,21 @@ class AlignedBuffer {
   // kOutOfBudget when the system refuses. n_bytes may be 0.
   static Result<AlignedBuffer> Allocate(size_t n_bytes, HugePages huge_pages = HugePages::kWanted);
 
+  // Address space only: like Allocate(), but the system is asked not to set memory aside for it (where it may be asked), so far more can
+  // be reserved than there is. Writing commits; GiveBack() takes it back.
+  static Result<AlignedBuffer> Reserve(size_t n_bytes, HugePages huge_pages = HugePages::kWanted);
+
   // Asks for huge pages from byte `begin` on, after kNever. No effect on what is committed already.
   void WantHugePages(size_t begin);
+  // No more huge pages from now on, here; those that are there stay.
+  void RefuseHugePages();
+
+  // Returns [begin, begin + n_bytes) to the system; reads as zeros again. Both are multiples of PageBytes(). No read or write by the
+  // kernel (a disk transfer) may be under way there, and the range must not be registered with one (io_uring's fixed buffers).
+  void GiveBack(size_t begin, size_t n_bytes);
+
+  // The unit in which the system commits memory: 4096, or what this machine has.
+  static size_t PageBytes();
 
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
@@ -39,6 +52,7 @@ class AlignedBuffer {
   }
 
  private:
+  static Result<AlignedBuffer> Map(size_t n_bytes, HugePages huge_pages, int extra_flags);
   uint8_t* data_ = nullptr;
   size_t n_bytes_ = 0;
 };

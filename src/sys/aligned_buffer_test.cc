@@ -94,5 +94,30 @@ TEST(AlignedBuffer, MemoryIsTakenWhenWrittenAndGivenBackAtTheEnd) {
   }
 }
 
+TEST(AlignedBuffer, MoreCanBeReservedThanThereIs) {
+  AlignedBuffer buffer = AlignedBuffer::Reserve(size_t{1} << 40).value();
+  buffer.data()[size_t{1} << 39] = 7;
+  EXPECT_EQ(buffer.data()[size_t{1} << 39], 7);
+}
+
+TEST(AlignedBuffer, GivenBackMemoryIsNoLongerOursAndReadsAsZeros) {
+  constexpr size_t kBytes = size_t{64} << 20;
+  const size_t page = AlignedBuffer::PageBytes();
+  const int64_t before = ResidentSetBytes();
+  for (const auto huge : {AlignedBuffer::HugePages::kWanted, AlignedBuffer::HugePages::kNever}) {
+    AlignedBuffer buffer = AlignedBuffer::Reserve(kBytes, huge).value();
+    std::fill(buffer.data(), buffer.data() + kBytes, uint8_t{1});
+    buffer.RefuseHugePages();
+    buffer.GiveBack(page, kBytes - 2 * page);
+    EXPECT_EQ(buffer.data()[page - 1], 1);
+    EXPECT_EQ(buffer.data()[page], 0);
+    EXPECT_EQ(buffer.data()[kBytes - page - 1], 0);
+    EXPECT_EQ(buffer.data()[kBytes - page], 1);
+    if (before >= 0) {
+      EXPECT_LT(ResidentSetBytes() - before, static_cast<int64_t>(kBytes) / 2);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pantry

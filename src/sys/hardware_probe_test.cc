@@ -64,7 +64,7 @@ TEST(HardwareProbe, EveryThreadCountIsMeasured) {
     EXPECT_EQ((*rates)[1].n_threads, 2);
     EXPECT_EQ((*rates)[2].n_threads, 3);
   }
-  EXPECT_EQ(seen.size(), 10u);  // the filling, then three figures for each thread count
+  EXPECT_EQ(seen.size(), 10u);             // the filling, then three figures for each thread count
   EXPECT_EQ(seen[3], "memory, 1 thread");  // behind the arithmetic, which wakes the cores up
 }
 

@@ -88,7 +88,8 @@ struct HardwareProfile {
   std::vector<ThreadRate> dram_read_bytes_per_s;
   std::vector<ThreadRate> int8_ops_per_s;  // 8-bit dot products with 32-bit sums; a multiply and an add are 2
   std::vector<ThreadRate> f32_flops;       // likewise
-  double handoff_ns = 0;  // from a thread's write until another thread has seen it: what a step of parallel work costs at each end
+  double handoff_ns =
+      0;  // from a thread's write until another thread has seen it: what a step of parallel work costs at each end
 
   std::optional<DiskProfile> disk;
 };

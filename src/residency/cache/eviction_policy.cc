@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "residency/cache/eviction_policy.h"
+
+#include <cmath>
+
+namespace pantry {
+
+std::string_view PolicyName(PolicyKind kind) {
+  switch (kind) {
+    case PolicyKind::kLru: return "lru";
+    case PolicyKind::kLfu: return "lfu";
+    case PolicyKind::kLrfu: return "lrfu";
+    case PolicyKind::kCycle: return "cycle";
+  }
+  return "?";
+}
+
+Result<PolicyKind> ParsePolicyName(std::string_view name) {
+  std::string known;
+  for (const PolicyKind kind : kPolicyKinds) {
+    if (name == PolicyName(kind)) return kind;
+    known += known.empty() ? "" : ", ";
+    known += PolicyName(kind);
+  }
+  return InvalidArgumentError("cache policy: \"{}\" is not known; there are: {}", name, known);
+}
+
+double DefaultHalfLife(PolicyKind kind) {
+  switch (kind) {
+    case PolicyKind::kLru: return 0;
+    case PolicyKind::kLfu: return 64;
+    case PolicyKind::kLrfu: return 16;
+    case PolicyKind::kCycle: return 16;
+  }
+  return 0;
+}
+
+Status PolicyOptions::Validate() const {
+  if (!std::isfinite(half_life_tokens) || half_life_tokens < 0 || half_life_tokens > 1e9) {
+    return InvalidArgumentError("cache policy: half-life is {} tokens; it must lie in 0 (the policy's own) to 1e9",
+                                half_life_tokens);
+  }
+  if (half_life_tokens > 0 && half_life_tokens < 0.01) {
+    return InvalidArgumentError("cache policy: half-life is {} tokens; the shortest is 0.01, use lru instead",
+                                half_life_tokens);
+  }
+  if (half_life_tokens > 0 && kind == PolicyKind::kLru) {
+    return InvalidArgumentError("cache policy: lru has no half-life; leave it out, or choose lfu, lrfu or cycle");
+  }
+  return OkStatus();
+}
+
+std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(const PolicyOptions& options, std::span<const BlockInfo> blocks) {
+  PANTRY_CHECK(options.Validate().ok());
+  const double half_life = options.half_life_tokens > 0 ? options.half_life_tokens : DefaultHalfLife(options.kind);
+  switch (options.kind) {
+    case PolicyKind::kLru: return MakeLru(blocks.size());
+    case PolicyKind::kLfu: return MakeLfu(blocks.size(), half_life);
+    case PolicyKind::kLrfu: return MakeLrfu(blocks.size(), half_life);
+    case PolicyKind::kCycle: return MakeCycle(blocks, half_life);
+  }
+  return nullptr;
+}
+
+}  // namespace pantry

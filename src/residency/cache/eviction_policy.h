@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// An EvictionPolicy says which of the evictable blocks is the coldest.
+//
+// It knows uses and order, nothing of bytes, slots or states: the BlockCache tells it what was demanded and which blocks may go (resident,
+// not pinned), and asks for one victim at a time. It remembers the heat of absent blocks too, so that a block which comes back is not new.
+// Blocks are compared by the value of a use, not per byte, also where sizes differ: what keeping a block saves (bytes read per use)
+// and what it costs (bytes held) both grow with its size.
+// Threads: thread-compatible. No allocation after construction.
+// Invariants: the heat of a block changes only while it is not evictable (before Insert() or after Erase()).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/block_id.h"
+#include "base/status.h"
+#include "residency/cache/block_info.h"
+
+namespace pantry {
+
+class EvictionPolicy {
+ public:
+  virtual ~EvictionPolicy() = default;
+
+  // Time goes on: `n_tokens` >= 0 are about to be computed, layer after layer.
+  virtual void BeginStep(int64_t n_tokens) = 0;
+  // `layer` wants `blocks` now, together, whether they are there or not; the last counts as the most recent. None is evictable.
+  virtual void Demanded(int layer, std::span<const BlockId> blocks) = 0;
+  // `block` is expected to be wanted, or was used unseen: as good as `n_uses` uses now (a guess: its likelihood). It is not evictable.
+  virtual void Expected(BlockId block, double n_uses) = 0;
+
+  // `block` may be evicted from now on. REQUIRES: it is not inserted.
+  virtual void Insert(BlockId block) = 0;
+  // `block` is pinned, or gone. REQUIRES: it is inserted.
+  virtual void Erase(BlockId block) = 0;
+  // The evictable block to miss least; kNoBlock when nothing is evictable.
+  virtual BlockId Coldest() const = 0;
+  // Whether `victim` is worth less than `guess` would be if it were brought in now with `likelihood`. Equal is not colder.
+  virtual bool IsColder(BlockId victim, BlockId guess, double likelihood) const = 0;
+
+  // Forgets all heat, as if new. REQUIRES: nothing is inserted.
+  virtual void Forget() = 0;
+  virtual int64_t bookkeeping_bytes() const = 0;
+};
+
+// In the order of docs and tables.
+enum class PolicyKind : uint8_t { kLru, kLfu, kLrfu, kCycle };
+inline constexpr PolicyKind kPolicyKinds[] = {PolicyKind::kLru, PolicyKind::kLfu, PolicyKind::kLrfu,
+                                              PolicyKind::kCycle};
+std::string_view PolicyName(PolicyKind kind);               // "lru", "lfu", "lrfu", "cycle"
+Result<PolicyKind> ParsePolicyName(std::string_view name);  // the same names
+
+struct PolicyOptions {
+  PolicyKind kind = PolicyKind::kCycle;  // measured: residency/README.md
+  double half_life_tokens = 0;  // after so many tokens a use counts half; 0: the policy's own (measured). LRU has none.
+
+  Status Validate() const;
+};
+// What half_life_tokens = 0 stands for.
+double DefaultHalfLife(PolicyKind kind);
+
+// REQUIRES: options.Validate().ok().
+std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(const PolicyOptions& options, std::span<const BlockInfo> blocks);
+
+// One file each: lru.cc, lfu.cc, lrfu.cc, cycle.cc.
+std::unique_ptr<EvictionPolicy> MakeLru(size_t n_blocks);
+std::unique_ptr<EvictionPolicy> MakeLfu(size_t n_blocks, double half_life_tokens);
+std::unique_ptr<EvictionPolicy> MakeLrfu(size_t n_blocks, double half_life_tokens);
+std::unique_ptr<EvictionPolicy> MakeCycle(std::span<const BlockInfo> blocks, double half_life_tokens);
+
+}  // namespace pantry

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "residency/stream/block_stream.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "io/disk_queue.h"
+
+namespace pantry {
+namespace {
+
+constexpr int kLayers = 4;
+constexpr int kBlocksPerLayer = 12;
+constexpr int kBlocks = kLayers * kBlocksPerLayer;
+constexpr size_t kBlockBytes = 10'000;
+constexpr size_t kPieceBytes = 3'000;
+
+// A file of blocks one after another, each byte a function of its place; in memory the bytes are inverted, so that a block which was not
+// placed shows.
+class TestPlacer final : public BlockPlacer {
+ public:
+  size_t max_piece_bytes() const override { return kPieceBytes; }
+  int n_pieces(BlockId) const override { return static_cast<int>((kBlockBytes + kPieceBytes - 1) / kPieceBytes); }
+  BlockPiece Piece(BlockId block, int piece) const override {
+    const size_t begin = static_cast<size_t>(piece) * kPieceBytes;
+    return {0, block.value() * kBlockBytes + begin, std::min(kPieceBytes, kBlockBytes - begin)};
+  }
+  void Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override {
+    const BlockPiece where = Piece(block, piece);
+    uint8_t* to = memory + where.offset - block.value() * kBlockBytes;
+    for (size_t i = 0; i < where.n_bytes; ++i) to[i] = static_cast<uint8_t>(~bytes[i]);
+  }
+};
+
+uint8_t ByteAt(size_t offset) { return static_cast<uint8_t>(offset * 2654435761u >> 13); }
+
+struct Bench {
+  explicit Bench(int64_t n_blocks_of_budget, size_t n_file_bytes = kBlocks * kBlockBytes) : bytes(n_file_bytes) {
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = ByteAt(i);
+    file = MakeMemoryReader("test.bin", bytes);
+    const Reader* files[] = {file.get()};
+    auto queue = OpenReaderQueue(files, 8);
+    PANTRY_CHECK(queue.ok());
+    reader = std::make_unique<BlockReader>(files, std::move(queue).value(), BlockReaderOptions(), clock);
+    std::vector<BlockInfo> infos;
+    for (int i = 0; i < kBlocks; ++i) infos.push_back({i / kBlocksPerLayer, kBlockBytes});
+    BlockCacheOptions options;
+    options.budget_bytes = n_blocks_of_budget * 12288;  // whole pages
+    auto made = BlockCache::Create(infos, options);
+    PANTRY_CHECK(made.ok());
+    cache = std::move(made).value();
+    auto streamed = BlockStream::Create(*cache, *reader, placer, clock);
+    PANTRY_CHECK(streamed.ok());
+    stream = std::move(streamed).value();
+  }
+
+  // Runs an event; every block must come once, with its bytes.
+  Status Event(int layer, const std::vector<BlockId>& wanted, size_t at_once = 64) {
+    stream->Begin(layer, wanted);
+    std::vector<BlockId> out(at_once);
+    std::map<BlockId, int> seen;
+    while (true) {
+      PANTRY_ASSIGN_OR_RETURN(const size_t n, stream->Next(pool, out));
+      if (n == 0) break;
+      for (size_t i = 0; i < n; ++i) {
+        ++seen[out[i]];
+        const uint8_t* memory = stream->memory(out[i]);
+        for (size_t k = 0; k < kBlockBytes; ++k) {
+          const auto expected = static_cast<uint8_t>(~ByteAt(out[i].value() * kBlockBytes + k));
+          if (memory[k] != expected) return CorruptionError("block {} differs at {}", out[i].value(), k);
+        }
+      }
+      stream->Release({out.data(), n});
+    }
+    for (const BlockId block : wanted) EXPECT_EQ(seen[block], 1) << block.value();
+    EXPECT_EQ(seen.size(), wanted.size());
+    return OkStatus();
+  }
+
+  SteadyClock clock;
+  ThreadPool pool{2};
+  TestPlacer placer;
+  std::vector<uint8_t> bytes;
+  std::unique_ptr<Reader> file;
+  std::unique_ptr<BlockReader> reader;
+  std::unique_ptr<BlockCache> cache;
+  std::unique_ptr<BlockStream> stream;
+};
+
+std::vector<BlockId> RandomBlocks(Rng& rng, int layer, size_t n) {
+  std::vector<BlockId> all;
+  for (int i = 0; i < kBlocksPerLayer; ++i) all.emplace_back(static_cast<uint32_t>(layer * kBlocksPerLayer + i));
+  for (size_t i = 0; i < n; ++i) std::swap(all[i], all[i + rng.NextU64() % (all.size() - i)]);
+  all.resize(n);
+  return all;
+}
+
+TEST(BlockStream, EveryWantedBlockComesOnceWithItsBytesAtAnyBudget) {
+  for (const int64_t budget : {1, 2, 5, 12, 30, kBlocks}) {
+    SCOPED_TRACE(budget);
+    Bench bench(budget);
+    Rng rng(static_cast<uint64_t>(budget));
+    for (int event = 0; event < 200; ++event) {
+      const int layer = event % kLayers;
+      if (layer == 0) bench.cache->BeginStep();
+      const std::vector<BlockId> wanted = RandomBlocks(rng, layer, 1 + rng.NextU64() % kBlocksPerLayer);
+      const Status status = bench.Event(layer, wanted, 1 + rng.NextU64() % 5);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      if (event % 3 == 0) bench.stream->Expect(RandomBlocks(rng, (layer + 1) % kLayers, 6), event % 2 == 0 ? 0.9 : 1.0);
+      ASSERT_LE(bench.cache->committed_bytes(), budget * 12288);
+    }
+  }
+}
+
+TEST(BlockStream, WhatIsInMemoryIsHandedOutBeforeWhatIsNot) {
+  Bench bench(kBlocks);
+  const std::vector<BlockId> first = {BlockId(3), BlockId(7)};
+  ASSERT_TRUE(bench.Event(0, first).ok());
+  const std::vector<BlockId> all = {BlockId(1), BlockId(3), BlockId(5), BlockId(7)};
+  bench.stream->Begin(0, all);
+  std::vector<BlockId> out(4);
+  // The reader queue reads in Wait() only, so nothing has come yet.
+  const Result<size_t> n = bench.stream->Next(bench.pool, out);
+  ASSERT_TRUE(n.ok());
+  ASSERT_GE(*n, 2u);
+  EXPECT_EQ(out[0], BlockId(3));
+  EXPECT_EQ(out[1], BlockId(7));
+  bench.stream->Release({out.data(), *n});
+  for (size_t left = 4 - *n; left > 0;) {
+    const Result<size_t> more = bench.stream->Next(bench.pool, out);
+    ASSERT_TRUE(more.ok());
+    bench.stream->Release({out.data(), *more});
+    left -= *more;
+  }
+  EXPECT_EQ(*bench.stream->Next(bench.pool, out), 0u);
+}
+
+TEST(BlockStream, AGuessThatComesTrueIsReadOnce) {
+  Bench bench(kBlocks);
+  const std::vector<BlockId> blocks = RandomBlocks(*std::make_unique<Rng>(7), 1, 8);
+  bench.stream->Expect(blocks, 0.9);
+  ASSERT_TRUE(bench.Event(1, blocks).ok());
+  EXPECT_EQ(bench.reader->stats().bytes_wanted, static_cast<int64_t>(8 * kBlockBytes));
+  EXPECT_EQ(bench.cache->TotalStats().n_guesses_used, 8);
+}
+
+// The file ends within the last block: an error that names it, and the stream works on afterwards.
+TEST(BlockStream, AfterAnErrorNothingIsPinnedAndTheNextEventWorks) {
+  Bench bench(6, kBlocks * kBlockBytes - 1);
+  const std::vector<BlockId> with_the_last = {BlockId(kBlocks - 3), BlockId(kBlocks - 1), BlockId(kBlocks - 2)};
+  for (int round = 0; round < 3; ++round) {
+    const Status status = bench.Event(kLayers - 1, with_the_last);
+    ASSERT_FALSE(status.ok());
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("test.bin"));
+    EXPECT_EQ(bench.reader->n_pending(), 0u);
+    for (uint32_t i = 0; i < kBlocks; ++i) {
+      EXPECT_FALSE(bench.cache->pinned(BlockId(i)));
+      EXPECT_NE(bench.cache->state(BlockId(i)), BlockState::kReading);
+    }
+    const Status fine = bench.Event(0, {BlockId(0), BlockId(1), BlockId(2), BlockId(3), BlockId(4), BlockId(5)});
+    ASSERT_TRUE(fine.ok()) << fine.ToString();
+  }
+}
+
+TEST(BlockStream, MayEndWithGuessesUnderWay) {
+  Bench bench(kBlocks);
+  Rng rng(1);
+  bench.stream->Expect(RandomBlocks(rng, 0, kBlocksPerLayer), 0.5);
+  bench.stream.reset();
+  for (uint32_t i = 0; i < kBlocks; ++i) EXPECT_NE(bench.cache->state(BlockId(i)), BlockState::kReading);
+}
+
+}  // namespace
+}  // namespace pantry
