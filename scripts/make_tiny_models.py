@@ -11,6 +11,7 @@ f32 logits[n_rows * n_vocab]. kv_positions is the KV capacity that the logits ho
 
 import math
 import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -36,15 +37,17 @@ def randomize(model, seed: str):
         noise = rng(f"{seed}/{name}").standard_normal(shape)
         if name.endswith("norm.weight"):
             value = (0.0 if is_gemma else 1.0) + 0.2 * noise
-        elif name.endswith("bias"):
-            value = 0.3 * noise
+        elif name.endswith(("bias", "sinks")):
+            value = (1.0 if name.endswith("sinks") else 0.3) * noise
         elif "embed_tokens" in name:
             value = 2.0 / math.sqrt(shape[1]) * noise
         elif "lm_head" in name:
             value = 2.0 / math.sqrt(shape[1]) * noise
         else:
             gain = 1.5 if any(part in name for part in ("q_proj", "k_proj", "qkv_proj")) else 1.0
-            value = gain / math.sqrt(shape[1]) * noise
+            value = gain / math.sqrt(shape[-2 if "GptOss" in type(model).__name__ and "experts" in name else -1]) * noise
+            if name.endswith("shared_expert_gate.weight"):
+                value = 3 * value
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(value.astype(np.float32)))
 
@@ -71,6 +74,19 @@ def permute(weights: np.ndarray, n_heads: int) -> np.ndarray:
             .reshape(weights.shape))
 
 
+def split_experts(name: str, value: np.ndarray, arch):
+    """(GGUF name, array) of a layer's stacked experts, whose gate and up are one array in transformers."""
+    block, kind = f"blk.{name.split('.')[2]}", "bias" if name.endswith("bias") else "weight"
+    if arch == gguf.MODEL_ARCH.GPT_OSS and kind == "weight":
+        value = value.swapaxes(1, 2)
+    if "down_proj" in name:
+        yield f"{block}.ffn_down_exps.{kind}", value
+    else:
+        gate, up = (value[:, 0::2], value[:, 1::2]) if arch == gguf.MODEL_ARCH.GPT_OSS else np.split(value, 2, axis=1)
+        yield f"{block}.ffn_gate_exps.{kind}", gate
+        yield f"{block}.ffn_up_exps.{kind}", up
+
+
 def tensors_of(model, arch: gguf.MODEL_ARCH):
     """(GGUF name, array) of every parameter, in the model's order."""
     config = model.config
@@ -87,6 +103,16 @@ def tensors_of(model, arch: gguf.MODEL_ARCH):
                 value = permute(value, config.num_key_value_heads)
         if arch in (gguf.MODEL_ARCH.GEMMA2, gguf.MODEL_ARCH.GEMMA3) and name.endswith("norm.weight"):
             value = value + 1.0
+        if name.endswith("kv_b_proj.weight"):
+            block, heads = f"blk.{name.split('.')[2]}", value.reshape(config.num_attention_heads, -1, config.kv_lora_rank)
+            yield f"{block}.attn_k_b.weight", np.ascontiguousarray(heads[:, :config.qk_nope_head_dim].swapaxes(1, 2))
+            yield f"{block}.attn_v_b.weight", np.ascontiguousarray(heads[:, config.qk_nope_head_dim:])
+            continue
+        if ".experts." in name:
+            yield from ((part, np.ascontiguousarray(array)) for part, array in split_experts(name, value, arch))
+            continue
+        if name.endswith("sinks"):
+            name += ".weight"
         new_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert new_name is not None, name
         yield new_name, value
@@ -125,6 +151,8 @@ def add_rope(writer: gguf.GGUFWriter, config, arch):
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope["factor"])
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if arch == gguf.MODEL_ARCH.DEEPSEEK2:
+            writer.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
     elif kind == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_factors(rope, config.head_dim))
     elif kind == "longrope":
@@ -140,8 +168,32 @@ def add_shape(writer: gguf.GGUFWriter, config, arch, explicit_head_dim: bool):
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_head_count_kv(1 if arch == gguf.MODEL_ARCH.DEEPSEEK2 else config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if n_experts := getattr(config, "n_routed_experts", 0) or getattr(config, "num_experts", 0) or getattr(config, "num_local_experts", 0):
+        writer.add_expert_count(n_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+    if arch == gguf.MODEL_ARCH.DEEPSEEK2:
+        writer.add_leading_dense_block_count(config.first_k_dense_replace)
+        writer.add_kv_lora_rank(config.kv_lora_rank)
+        writer.add_key_length(config.kv_lora_rank + config.qk_rope_head_dim)
+        writer.add_value_length(config.kv_lora_rank)
+        writer.add_key_length_mla(config.qk_nope_head_dim + config.qk_rope_head_dim)
+        writer.add_value_length_mla(config.v_head_dim)
+        writer.add_rope_dimension_count(config.qk_rope_head_dim)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_shared_count(config.n_shared_experts)
+        writer.add_expert_weights_scale(config.routed_scaling_factor)
+    if arch == gguf.MODEL_ARCH.GPT_OSS:
+        writer.add_expert_feed_forward_length(config.intermediate_size)
+        writer.add_sliding_window(config.sliding_window)
+    if arch in (gguf.MODEL_ARCH.QWEN2MOE, gguf.MODEL_ARCH.QWEN3MOE, gguf.MODEL_ARCH.SMALLTHINKER):
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    if arch == gguf.MODEL_ARCH.QWEN2MOE:
+        writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    if arch == gguf.MODEL_ARCH.SMALLTHINKER:
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if config.sigmoid else gguf.ExpertGatingFuncType.SOFTMAX)
+        writer.add_sliding_window(config.sliding_window)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if explicit_head_dim:
@@ -150,7 +202,7 @@ def add_shape(writer: gguf.GGUFWriter, config, arch, explicit_head_dim: bool):
     if arch == gguf.MODEL_ARCH.LLAMA:
         writer.add_vocab_size(config.vocab_size)
         writer.add_rope_dimension_count(head_dim)
-    if arch == gguf.MODEL_ARCH.PHI3:
+    if arch in (gguf.MODEL_ARCH.PHI3, gguf.MODEL_ARCH.PHIMOE):
         rotated = config.rope_parameters.get("partial_rotary_factor", 1.0)
         writer.add_rope_dimension_count(int(rotated * config.hidden_size) // config.num_attention_heads)
         writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
@@ -241,6 +293,74 @@ def make(name: str, config_class, arch, explicit_head_dim=False, tokenizer=False
         golden(model, OUT / f"{name}-short.golden", short_golden, short_golden, config.vocab_size)
 
 
+class SmallThinker:
+    """What transformers does not have, as its authors' code computes it: the router reads a layer's raw input, experts gate by ReLU, and
+    every layer but each fourth has a window and rotates its positions; without windows all layers rotate."""
+
+    def __init__(self, **overrides):
+        self.config = c = types.SimpleNamespace(**{**COMMON, **EXPERTS, "head_dim": 16, "sigmoid": False, "sliding_window": 0, **overrides})
+        n_q, n_kv, d, ff = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim, c.hidden_size, c.moe_intermediate_size
+        shapes = {"model.embed_tokens.weight": (c.vocab_size, d)}
+        for i in range(c.num_hidden_layers):
+            layer, attn, moe = f"model.layers.{i}", f"model.layers.{i}.self_attn", f"model.layers.{i}.block_sparse_moe"
+            shapes |= {f"{layer}.input_layernorm.weight": (d,), f"{attn}.q_proj.weight": (n_q, d), f"{attn}.k_proj.weight": (n_kv, d),
+                       f"{attn}.v_proj.weight": (n_kv, d), f"{attn}.o_proj.weight": (d, n_q),
+                       f"{layer}.post_attention_layernorm.weight": (d,), f"{moe}.primary_router.weight": (c.num_experts, d),
+                       f"{moe}.experts.gate_up_proj": (c.num_experts, 2 * ff, d), f"{moe}.experts.down_proj": (c.num_experts, d, ff)}
+        shapes |= {"model.norm.weight": (d,), "lm_head.weight": (c.vocab_size, d)}
+        self.weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
+
+    def named_parameters(self):
+        return self.weights.items()
+
+    def rotate(self, x):  # [heads, positions, head_dim]
+        d = x.shape[-1]
+        angles = torch.arange(x.shape[1])[:, None] * self.config.rope_parameters["rope_theta"] ** (-torch.arange(0, d, 2) / d)[None]
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], dim=-1)
+
+    def attention(self, name: str, h, is_rotated: bool, window: int):
+        c, n = self.config, h.shape[0]
+        q, k, v = ((h @ self.weights[f"{name}.{part}_proj.weight"].T).view(n, -1, c.head_dim).transpose(0, 1) for part in "qkv")
+        if is_rotated:
+            q, k = self.rotate(q), self.rotate(k)
+        k, v = (t.repeat_interleave(c.num_attention_heads // c.num_key_value_heads, dim=0) for t in (k, v))
+        distance = torch.arange(n)[:, None] - torch.arange(n)[None]
+        hidden = (distance < 0) | ((distance >= window) if window else False)
+        scores = (q @ k.transpose(1, 2) / math.sqrt(c.head_dim)).masked_fill(hidden, -math.inf)
+        return (scores.softmax(-1) @ v).transpose(0, 1).reshape(n, -1) @ self.weights[f"{name}.o_proj.weight"].T
+
+    def experts(self, name: str, h, router_logits):
+        probabilities = router_logits.sigmoid() if self.config.sigmoid else router_logits.softmax(-1)
+        weights, chosen = probabilities.topk(self.config.num_experts_per_tok)
+        weights = weights / weights.sum(-1, keepdim=True)
+        gate, up = torch.einsum("td,tkfd->tkf", h, self.weights[f"{name}.experts.gate_up_proj"][chosen]).chunk(2, dim=-1)
+        return torch.einsum("tkf,tkdf,tk->td", gate.relu() * up, self.weights[f"{name}.experts.down_proj"][chosen], weights)
+
+    def __call__(self, tokens, use_cache=False):
+        c = self.config
+        norm = lambda x, name: x * (x.square().mean(-1, keepdim=True) + c.rms_norm_eps).rsqrt() * self.weights[f"{name}.weight"]
+        x = self.weights["model.embed_tokens.weight"][tokens[0]]
+        for i in range(c.num_hidden_layers):
+            layer, is_sliding = f"model.layers.{i}", c.sliding_window > 0 and i % 4 != 0
+            router_logits = x @ self.weights[f"{layer}.block_sparse_moe.primary_router.weight"].T
+            x = x + self.attention(f"{layer}.self_attn", norm(x, f"{layer}.input_layernorm"), is_sliding or not c.sliding_window,
+                                   c.sliding_window if is_sliding else 0)
+            x = x + self.experts(f"{layer}.block_sparse_moe", norm(x, f"{layer}.post_attention_layernorm"), router_logits)
+        logits = norm(x, "model.norm") @ self.weights["lm_head.weight"].T
+        return types.SimpleNamespace(logits=logits[None])
+
+
+def make_smallthinker(name: str, **overrides):
+    model = SmallThinker(**overrides)
+    randomize(model, name)
+    write_model(name, model, gguf.MODEL_ARCH.SMALLTHINKER, True, False)
+    golden(model, OUT / f"{name}.golden", TOKENS, 256, N_VOCAB)
+
+
+EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
+
+
 # One file with a tensor of each format, so that loading and every kernel meet in one forward pass.
 FORMATS = {
     "token_embd.weight": "Q8_0", "output.weight": "Q6_K",
@@ -295,6 +415,34 @@ def make_quantized():
     golden(model, OUT / f"{name}.golden", TOKENS, 256, N_VOCAB)
 
 
+# Formats of gate and up, and of down, by layer: experts whose rows are read as Q8, BF16 and F32 numbers, also one after the other.
+EXPERT_FORMATS = [("Q4_0", "Q8_0"), ("Q8_0", "Q4_1"), ("BF16", "Q5_0"), ("Q5_1", "BF16"), ("MXFP4", "F32")]
+
+
+def make_quantized_experts():
+    name, arch = "tiny-qwen3moe-quantized", gguf.MODEL_ARCH.QWEN3MOE
+    config = transformers.Qwen3MoeConfig(**{**COMMON, **EXPERTS, "num_hidden_layers": len(EXPERT_FORMATS), "head_dim": 16,
+                                            "moe_intermediate_size": 32, "norm_topk_prob": True})
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    randomize(model, name)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.mlp.gate.weight.mul_(4)  # clear choices, so that rounded activations do not change them
+    packed = {}
+    for hf_name, parameter in model.named_parameters():
+        if ".experts." not in hf_name:
+            continue
+        decoded = []
+        for gguf_name, value in split_experts(hf_name, parameter.detach().numpy(), arch):
+            kind = gguf.GGMLQuantizationType[EXPERT_FORMATS[int(hf_name.split(".")[2])]["down" in gguf_name]]
+            packed[gguf_name] = (gguf.quantize(np.ascontiguousarray(value), kind), kind)
+            decoded.append(gguf.dequantize(packed[gguf_name][0], kind).reshape(value.shape))
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(np.concatenate(decoded, axis=1)))
+    write_model(name, model, arch, True, False, lambda tensor_name, _: packed.get(tensor_name))
+    golden(model, OUT / f"{name}.golden", TOKENS, 256, N_VOCAB)
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     arch = gguf.MODEL_ARCH
@@ -330,7 +478,29 @@ def main():
          num_key_value_heads=1, query_pre_attn_scalar=16, sliding_window=16, tie_word_embeddings=True,
          rope_parameters={"full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
                           "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}})
+    make("tiny-qwen3moe", transformers.Qwen3MoeConfig, arch.QWEN3MOE, explicit_head_dim=True, head_dim=16, norm_topk_prob=True,
+         rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}, **EXPERTS)
+    make("tiny-olmoe", transformers.OlmoeConfig, arch.OLMOE, rope_parameters=default, norm_topk_prob=False,
+         **{**EXPERTS, "intermediate_size": 24})
+    make("tiny-mixtral", transformers.MixtralConfig, arch.LLAMA, intermediate_size=24, num_local_experts=5, num_experts_per_tok=2,
+         rope_parameters=default)
+    make("tiny-qwen2moe", transformers.Qwen2MoeConfig, arch.QWEN2MOE, norm_topk_prob=False, shared_expert_intermediate_size=40,
+         rope_parameters=default, **EXPERTS)
+    latent = dict(q_lora_rank=None, kv_lora_rank=64, qk_nope_head_dim=24, qk_rope_head_dim=16, v_head_dim=16, n_routed_experts=6,
+                  num_experts_per_tok=2, n_shared_experts=2, moe_intermediate_size=24, first_k_dense_replace=1, num_key_value_heads=4)
+    make("tiny-deepseek2", transformers.DeepseekV2Config, arch.DEEPSEEK2, rope_parameters=default, **latent)
+    make("tiny-deepseek2-yarn", transformers.DeepseekV2Config, arch.DEEPSEEK2, routed_scaling_factor=1.5, **latent,
+         rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+                          "mscale": 0.707, "mscale_all_dim": 0.707})
+    make("tiny-gpt-oss", transformers.GptOssConfig, arch.GPT_OSS, explicit_head_dim=True, head_dim=32, intermediate_size=24, num_local_experts=5,
+         num_experts_per_tok=2, sliding_window=16,
+         rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64})
+    make("tiny-phimoe", transformers.PhimoeConfig, arch.PHIMOE, intermediate_size=24, num_local_experts=5, num_experts_per_tok=2,
+         sliding_window=None, attention_bias=True, lm_head_bias=True, rope_parameters=default, original_max_position_embeddings=256)
+    make_smallthinker("tiny-smallthinker", rope_parameters=default)
+    make_smallthinker("tiny-smallthinker-sliding", rope_parameters=default, num_hidden_layers=6, sliding_window=16, sigmoid=True)
     make_quantized()
+    make_quantized_experts()
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ TEST_P(AllocationTest, FeedingATokenAllocatesNothing) {
 }
 INSTANTIATE_TEST_SUITE_P(TinyModels, AllocationTest,
                          ::testing::Values("tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3",
-                                           "tiny-phi3", "tiny-gemma2", "tiny-gemma3"),
+                                           "tiny-phi3", "tiny-gemma2", "tiny-gemma3", "tiny-qwen3moe", "tiny-gpt-oss"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), '-', '_');

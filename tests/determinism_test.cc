@@ -191,7 +191,9 @@ TEST_P(DeterminismTest, EveryKvTypeStaysCloseToF32AndIsDeterministic) {
     // Measured at most 0.1 % (F16, 11 bits) and 2 % (Q8_0, 7 bits) of the logits' length; a model with quantised weights rounds its
     // activations to 8 bits too, which turns the smallest difference into 1.5 %.
     const bool is_quantized = std::get<0>(GetParam()).find("quantized") != std::string::npos;
-    EXPECT_LT(std::sqrt(error / norm), type == KvType::kF16 && !is_quantized ? 2e-3 : 5e-2);
+    // Where there are experts the smallest difference may let a token choose another one.
+    const double bound = engine->shape().has_experts() ? 0.5 : type == KvType::kF16 && !is_quantized ? 2e-3 : 5e-2;
+    EXPECT_LT(std::sqrt(error / norm), bound);
     EXPECT_GT(error, 0);
   }
 }
@@ -207,8 +209,8 @@ INSTANTIATE_TEST_SUITE_P(TinyModels, DeterminismTest,
 
 // One model of each family: full and windowed attention, and groups of one, two and four heads.
 std::vector<std::string> FamilyModels() {
-  return {"tiny-gemma2", "tiny-gemma3",     "tiny-llama", "tiny-llama-quantized",
-          "tiny-phi3",   "tiny-qwen2-yarn", "tiny-qwen3"};
+  return {"tiny-gemma2",     "tiny-gemma3", "tiny-gpt-oss",  "tiny-llama",    "tiny-llama-quantized",   "tiny-phi3",
+          "tiny-qwen2-yarn", "tiny-qwen3",  "tiny-qwen2moe", "tiny-qwen3moe", "tiny-qwen3moe-quantized"};
 }
 
 // Scalar code is more than ten times slower; its tiles are compared in the tests of attention.

@@ -46,6 +46,21 @@ TEST_F(RealModelTest, PerplexityIsLlamaCppsWithinHalfAPercent) {
   EXPECT_GT(result->ppl_stderr, 0);
 }
 
+// The same for a mixture of experts: llama-perplexity -m MODEL -f TEXT -c 512 -b 512
+TEST(RealExperts, PerplexityIsLlamaCppsWithinAThousandth) {
+  const std::string model = testing::SharedData("data/models/tiny-thinker-Q8_0.gguf");
+  const std::string text = testing::SharedData("data/models/tiny-thinker-eval.txt");
+  if (model.empty() || text.empty()) GTEST_SKIP() << "data/models/tiny-thinker-* is not here";
+  NullLogger log;
+  const auto engine = Engine::Open(model, {}, log, {});
+  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+  const auto result = MeasurePerplexity(**engine, testing::ReadFile(text), {});
+  ASSERT_TRUE(result.ok()) << result.status().ToString();
+  EXPECT_EQ(result->n_chunks, 99);
+  constexpr double kLlamaCpp = 65.7709;
+  EXPECT_NEAR(result->ppl, kLlamaCpp, kLlamaCpp * 0.001);
+}
+
 // A position of the golden: what llama.cpp held most probable there, and whether by a clear lead.
 struct Expected {
   TokenId token;

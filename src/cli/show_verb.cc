@@ -72,12 +72,17 @@ std::string ModelText(const Shown& shown) {
   if (!shown.shape.ok()) return out + Row("runs here", fmt::format("no: {}", shown.shape.status().message()));
   const ModelShape& shape = *shown.shape;
   out += Row("name", shape.name) + Row("architecture", shape.architecture);
-  out += Row("layers", fmt::format("{} (width {}, feed-forward {})", shape.n_layers, shape.n_embd, shape.n_ff));
+  const std::string feed_forward = shape.n_ff > 0 ? fmt::format(", feed-forward {}", shape.n_ff) : "";
+  out += Row("layers", fmt::format("{} (width {}{})", shape.n_layers, shape.n_embd, feed_forward));
   out += Row("heads",
              fmt::format("{} of width {}, {} for keys and values", shape.n_heads, shape.head_dim, shape.n_kv_heads));
   out += Row("context", fmt::format("{} trained", shape.n_ctx_train));
-  if (shape.n_experts > 0)
-    out += Row("experts", fmt::format("{}, {} used per token", shape.n_experts, shape.n_experts_used));
+  if (shape.has_experts()) {
+    const std::string shared =
+        shape.n_ff_shared > 0 ? fmt::format(", and always one of width {}", shape.n_ff_shared) : "";
+    out += Row("experts", fmt::format("{} of width {} in a layer, {} used per token{}", shape.n_experts,
+                                      shape.n_ff_expert, shape.n_experts_used, shared));
+  }
   return out;
 }
 
@@ -158,7 +163,9 @@ Json AsJson(const Shown& shown, bool with_tensors) {
                     {"head_dim", shape.head_dim},
                     {"n_ctx_train", shape.n_ctx_train},
                     {"n_experts", shape.n_experts},
-                    {"n_experts_used", shape.n_experts_used}};
+                    {"n_experts_used", shape.n_experts_used},
+                    {"n_ff_expert", shape.n_ff_expert},
+                    {"n_ff_shared", shape.n_ff_shared}};
   } else {
     out["unsupported"] = shown.shape.status().message();
   }

@@ -3,11 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <new>
-#include <type_traits>
 #include <utility>
 
-#include "base/units.h"
 #include "compute/activations.h"
 #include "compute/kernels/attention/parallel_attention.h"
 
@@ -17,72 +14,7 @@ namespace {
 // Logits are soft-capped in pieces of this size in parallel, whatever the number of threads.
 constexpr int64_t kSoftcapPiece = 4096;
 
-// Hands out the parts of a workspace, 64-byte aligned; with a null base it only counts.
-class Carver {
- public:
-  explicit Carver(uint8_t* base) : base_(base) {}
-  uint8_t* Take(int64_t n_bytes) {
-    uint8_t* part = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (n_bytes + 63) / 64 * 64;
-    return part;
-  }
-  float* Floats(int64_t n) { return reinterpret_cast<float*>(Take(n * static_cast<int64_t>(sizeof(float)))); }
-  int64_t used() const { return used_; }
-
- private:
-  uint8_t* base_;
-  int64_t used_ = 0;
-};
-
-struct Parts {
-  float *x, *h, *qkv, *attn, *gate_up, *ff, *rope, *rope_local, *attention_scratch;
-  uint8_t* quantized;
-};
-
-Parts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
-  const int64_t n_q = int64_t{shape.n_heads} * shape.head_dim;
-  const int64_t n_kv = int64_t{shape.n_kv_heads} * shape.head_dim;
-  const int64_t widest = std::max({int64_t{shape.n_embd}, n_q, int64_t{shape.n_ff}});
-  Parts parts;
-  parts.x = carver.Floats(m * shape.n_embd);
-  parts.h = carver.Floats(m * shape.n_embd);
-  parts.qkv = carver.Floats(m * (n_q + 2 * n_kv));
-  parts.attn = carver.Floats(m * n_q);
-  parts.gate_up = carver.Floats(m * 2 * shape.n_ff);
-  parts.ff = carver.Floats(m * shape.n_ff);
-  parts.rope = carver.Floats(m * shape.head_dim);
-  parts.rope_local = carver.Floats(m * shape.head_dim);
-  parts.attention_scratch = carver.Floats(AttentionScratchFloats(shape.n_heads, shape.head_dim));
-  parts.quantized = carver.Take(
-      ActivationRows::ScratchBytes(m, (widest + kActivationBlock - 1) / kActivationBlock * kActivationBlock));
-  return parts;
-}
-
 }  // namespace
-
-int64_t ForwardBuffers::BytesFor(const ModelShape& shape, int64_t max_tokens) {
-  Carver carver(nullptr);
-  Carve(carver, shape, max_tokens);
-  return carver.used();
-}
-
-Result<std::unique_ptr<ForwardBuffers>> ForwardBuffers::Allocate(const Model& owner, int64_t max_tokens) {
-  const int64_t n_bytes = BytesFor(owner.shape(), max_tokens);
-  Result<AlignedBuffer> memory = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes));
-  if (!memory.ok()) {
-    return memory.status().WithContext(
-        fmt::format("{} of scratch for batches of {} tokens", FormatBytes(n_bytes), max_tokens));
-  }
-  auto buffers = std::make_unique<ForwardBuffers>();
-  buffers->owner_ = &owner;
-  buffers->max_tokens_ = max_tokens;
-  buffers->memory_ = std::move(memory).value();
-  return buffers;
-}
-
-int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens) {
-  return ForwardBuffers::BytesFor(shape, max_tokens);
-}
 
 ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run, ThreadPool& pool,
                          Workspace& workspace)
@@ -90,14 +22,14 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
       n_q(int64_t{shape.n_heads} * shape.head_dim),
       n_kv(int64_t{shape.n_kv_heads} * shape.head_dim),
       n_qkv(n_q + 2 * n_kv),
+      n_ff(WidestFf(shape)),
+      n_slots(shape.n_experts_used),
       shape_(shape),
       run_(run),
       pool_(pool),
       ops_(VectorOpsFor(isa)),
       attention_(AttentionOpsFor(isa)) {
-  auto& buffers = static_cast<ForwardBuffers&>(workspace);
-  Carver carver(buffers.memory_.data());
-  const Parts parts = Carve(carver, shape, buffers.max_tokens_);
+  const ForwardParts& parts = static_cast<ForwardBuffers&>(workspace).parts();
   x = parts.x;
   h = parts.h;
   qkv = parts.qkv;
@@ -107,12 +39,23 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
   attn = parts.attn;
   gate_up = parts.gate_up;
   gate = gate_up;
-  up = gate + shape.n_ff;
+  up = gate + n_ff;
   ff = parts.ff;
   rope = parts.rope;
   rope_local = parts.rope_local;
   attention_scratch_ = parts.attention_scratch;
   quantized_ = parts.quantized;
+  shared = parts.shared;
+  router_logits = parts.router_logits;
+  chosen = parts.chosen;
+  mix = parts.mix;
+  routing_ = parts.routing;
+  guess_ = parts.guess;
+  pick_row_ = parts.pick_row;
+  pick_at_ = parts.pick_at;
+  tasks_ = parts.tasks;
+  expert_ff_ = parts.expert_ff;
+  partials_ = parts.partials;
 }
 
 template <typename Body>
@@ -122,15 +65,6 @@ void ForwardPass::ForEach(int64_t n_items, bool in_parallel, const Body& body) {
   } else {
     for (int64_t item = 0; item < n_items; ++item) body(item);
   }
-}
-
-template <typename Body>
-void ForwardPass::ByRow(Body body) {
-  static_assert(sizeof(Body) <= sizeof(RowStep::body) && alignof(Body) <= 8 && std::is_trivially_copyable_v<Body>);
-  if (n_row_steps_ == kMaxRowSteps) FlushRowSteps();
-  RowStep& step = row_steps_[n_row_steps_++];
-  new (step.body) Body(body);
-  step.run = [](const void* at, int64_t row) { (*static_cast<const Body*>(at))(row); };
 }
 
 void ForwardPass::RunRowSteps(int64_t row) const {
@@ -170,6 +104,11 @@ void ForwardPass::RmsNorm(const float* in, const float* weight, float* out) {
   ByRow([=, this](int64_t row) { ops_.rms_norm(in + row * n, weight, n, shape_.norm_eps, out + row * n); });
 }
 
+void ForwardPass::LayerNorm(const float* in, const float* weight, const float* bias, float* out) {
+  const int64_t n = shape_.n_embd;
+  ByRow([=, this](int64_t row) { ops_.layer_norm(in + row * n, weight, bias, n, shape_.norm_eps, out + row * n); });
+}
+
 void ForwardPass::Add(float* to, const float* delta) {
   const int64_t n = shape_.n_embd;
   ByRow([=, this](int64_t row) { ops_.add(to + row * n, delta + row * n, n); });
@@ -188,6 +127,13 @@ void ForwardPass::NormHeads(const float* q_norm, const float* k_norm) {
     };
     norm(q + row * n_qkv, shape_.n_heads, q_norm);
     norm(k + row * n_qkv, shape_.n_kv_heads, k_norm);
+  });
+}
+
+void ForwardPass::NormWholeQk(const float* q_norm, const float* k_norm) {
+  ByRow([this, q_norm, k_norm](int64_t row) {
+    ops_.rms_norm(q + row * n_qkv, q_norm, n_q, shape_.norm_eps, q + row * n_qkv);
+    ops_.rms_norm(k + row * n_qkv, k_norm, n_kv, shape_.norm_eps, k + row * n_qkv);
   });
 }
 
@@ -217,7 +163,7 @@ void ForwardPass::StoreKv(int32_t layer) {
   });
 }
 
-void ForwardPass::Attend(int32_t layer, int64_t window) {
+void ForwardPass::Attend(int32_t layer, int64_t window, const float* sinks) {
   FlushRowSteps();
   const AttentionRun run = {.q = q,
                             .q_stride = n_qkv,
@@ -227,34 +173,42 @@ void ForwardPass::Attend(int32_t layer, int64_t window) {
                             .window = window,
                             .scale = shape_.attn_scale,
                             .softcap = shape_.attn_softcap,
+                            .sinks = sinks,
                             .out = attn,
                             .out_stride = n_q};
   pantry::Attend(pool_, attention_, run_.kv[static_cast<size_t>(layer)], run, attention_scratch_);
 }
 
-void ForwardPass::SiluMul() {
-  const int64_t n = shape_.n_ff;
-  ByRow([=, this](int64_t row) { ops_.silu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
+void ForwardPass::SiluMul(int64_t width) {
+  ByRow([=, this](int64_t row) {
+    const float* const both = gate_up + row * 2 * width;
+    ops_.silu_mul(both, both + width, width, ff + row * width);
+  });
 }
 
 void ForwardPass::GeluMul() {
-  const int64_t n = shape_.n_ff;
+  const int64_t n = n_ff;
   ByRow([=, this](int64_t row) { ops_.gelu_mul(gate + row * 2 * n, up + row * 2 * n, n, ff + row * n); });
 }
 
-void ForwardPass::Logits(const float* norm, const WeightMatrix& output) {
+void ForwardPass::Logits(const float* norm, const WeightMatrix& output, const float* norm_bias,
+                         const float* output_bias) {
   FlushRowSteps();
   const int64_t n = shape_.n_embd;
   const auto n_rows = static_cast<int64_t>(run_.logit_rows.size());
   if (n_rows == 0) return;
   ForEach(n_rows, n_rows > 1, [&](int64_t i) {
     const int64_t row = run_.logit_rows[static_cast<size_t>(i)];
-    ops_.rms_norm(x + row * n, norm, n, shape_.norm_eps, h + i * n);
+    if (norm_bias == nullptr) ops_.rms_norm(x + row * n, norm, n, shape_.norm_eps, h + i * n);
+    else ops_.layer_norm(x + row * n, norm, norm_bias, n, shape_.norm_eps, h + i * n);
   });
   const MatMulTask task = {&output, run_.logits.data(), shape_.n_vocab};
   MatMul(pool_, {&task, 1}, ActivationRows::InScratch(h, n_rows, n, quantized_));
-  if (shape_.final_softcap == 0) return;
   const int64_t n_vocab = shape_.n_vocab;
+  if (output_bias != nullptr) {
+    ForEach(n_rows, n_rows > 1, [&](int64_t i) { ops_.add(run_.logits.data() + i * n_vocab, output_bias, n_vocab); });
+  }
+  if (shape_.final_softcap == 0) return;
   const int64_t n_pieces =
       (n_vocab + kSoftcapPiece - 1) / kSoftcapPiece;  // of a row: where a piece begins must not depend on the batch
   ForEach(n_rows * n_pieces, n_rows * n_pieces > 1, [&](int64_t i) {

@@ -12,33 +12,22 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <new>
+#include <type_traits>
 
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
+#include "models/expert_source.h"
+#include "models/forward_buffers.h"
 #include "models/model.h"
 #include "models/rope.h"
-#include "sys/aligned_buffer.h"
+#include "models/weight_loader.h"
 
 namespace pantry {
 
-// The buffers of a forward pass, for up to max_tokens rows, in one allocation.
-class ForwardBuffers final : public Workspace {
- public:
-  static Result<std::unique_ptr<ForwardBuffers>> Allocate(const Model& owner, int64_t max_tokens);
-  static int64_t BytesFor(const ModelShape& shape, int64_t max_tokens);
-  int64_t max_tokens() const override { return max_tokens_; }
-  const Model* owner() const { return owner_; }
-
- private:
-  friend class ForwardPass;
-  const Model* owner_ = nullptr;
-  int64_t max_tokens_ = 0;
-  AlignedBuffer memory_;
-};
-
 class ForwardPass {
  public:
-  // REQUIRES: run and workspace are checked (DenseModel::CheckRun).
+  // REQUIRES: run and workspace are checked (TransformerModel::CheckRun).
   ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run, ThreadPool& pool, Workspace& workspace);
 
   int64_t m;          // rows: tokens of the run
@@ -50,11 +39,19 @@ class ForwardPass {
   float* qkv;         // [m, n_qkv]
   float *q, *k, *v;   // its parts, in row 0
   float* attn;        // [m, n_q]           what attention gathered
+  int64_t n_ff;       // of what every token passes: of the dense layers, or of the shared expert if that is larger
   float* gate_up;     // [m, 2 n_ff]
   float *gate, *up;   // its parts, in row 0
   float* ff;          // [m, n_ff]
+  float* shared;      // [m, n_embd]        what it says besides experts
   float* rope;        // [m, head_dim]      cos_sin of each row's position
   float* rope_local;  // [m, head_dim]
+
+  // Where there are experts: what each row chose. A row's k-th choice is its slot k, a (row, slot) a *pick*.
+  int64_t n_slots;       // experts that a row uses
+  float* router_logits;  // [m, n_experts]
+  int32_t* chosen;       // [m, n_slots]
+  float* mix;            // [m, n_slots]  weights of the chosen ones' results
 
   // x = embedding rows of the run's tokens, times shape.embedding_scale.
   void Embed(const WeightMatrix& embedding);
@@ -70,6 +67,8 @@ class ForwardPass {
   void Project(const float* in, std::initializer_list<Output> outputs, int64_t y_stride);
   // out = norm(in) * weight, by row of n_embd. out may be in.
   void RmsNorm(const float* in, const float* weight, float* out);
+  // The same with LayerNorm, which takes the mean off and adds a bias.
+  void LayerNorm(const float* in, const float* weight, const float* bias, float* out);
   // to += delta, [m, n_embd] each.
   void Add(float* to, const float* delta);
   // Adds a bias row to each row's `n` columns from y on. Null: nothing.
@@ -77,18 +76,45 @@ class ForwardPass {
 
   // qkv's heads: q = norm(q) * q_norm, k = norm(k) * k_norm, by head; weights [head_dim].
   void NormHeads(const float* q_norm, const float* k_norm);
+  // The same for all heads together; q_norm [n_q], k_norm [n_kv].
+  void NormWholeQk(const float* q_norm, const float* k_norm);
   // Rotates q and k of each row by the row's cos_sin.
   void Rotate(const RopeShape& rope_shape, const float* cos_sin);
   // Writes k and v of each row to the layer's cache.
   void StoreKv(int32_t layer);
-  // attn = attention of each row's q over the layer's cache. `window` positions; 0: all.
-  void Attend(int32_t layer, int64_t window);
+  // attn = attention of each row's q over the layer's cache. `window` positions; 0: all. `sinks` [n_heads] as AttentionQuery's.
+  void Attend(int32_t layer, int64_t window, const float* sinks = nullptr);
 
-  void SiluMul();  // ff = silu(gate) * up
-  void GeluMul();  // ff = gelu(gate) * up
+  void SiluMul() { SiluMul(n_ff); }  // ff = silu(gate) * up
+  void SiluMul(int64_t width);       // the same for gate_up [m, 2 width] and ff [m, width]
+  void GeluMul();                    // ff = gelu(gate) * up
 
-  // logits = output * norm(x) of the wanted rows, soft-capped where the shape says so.
-  void Logits(const float* norm, const WeightMatrix& output);
+  // Latent attention (latent_step.cc). k and v from the latents behind the raw queries in attn, q's rotated part from these.
+  void SplitLatents(const float* latent_norm);
+  // A piece of each head in a row: head i of row r at first + r * row_stride + i * head_stride.
+  struct HeadPieces {
+    float* first;
+    int64_t head_stride, row_stride;
+  };
+  // out's piece of head i = matrices.At(i) * in's piece of head i. `gathered`: scratch [m, cols].
+  void ProjectHeads(const WeightStack& matrices, HeadPieces in, HeadPieces out, float* gathered);
+
+  // Experts, in three steps (expert_step.cc). Route: chosen and mix from router * (row of in), [m, n_embd]. Compute: the chosen experts'
+  // results for in, wherever their blocks come from. Mix: out = the sum of a row's results times their weights, in the order of slots.
+  void RouteExperts(const float* in, const WeightMatrix& router, const float* router_bias = nullptr);
+  // Expect: where they come from a source, it begins to fetch what Route chose. For models that choose long before they compute.
+  void ExpectExperts(int32_t layer);
+  // Guess: what a later layer will choose if x stays as it is by then, for a single row: its router on norm(x) * norm (null: on x).
+  void GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router);
+  Status ComputeExperts(int32_t layer, const ExpertLayer& experts, const float* in, GatedActivation activation);
+  void MixExperts(float* out);
+  // y's row *= sigmoid(in's row . weight), [n_embd] each: the gate of a shared expert.
+  void Switch(float* y, const float* in, const float* weight);
+  const VectorOps& ops() const { return ops_; }
+
+  // logits = output * norm(x) of the wanted rows, soft-capped where the shape says so. With a norm_bias the norm is a LayerNorm.
+  void Logits(const float* norm, const WeightMatrix& output, const float* norm_bias = nullptr,
+              const float* output_bias = nullptr);
 
  private:
   // A step that waits for its rows: a small lambda without a destructor.
@@ -101,6 +127,7 @@ class ForwardPass {
   // Writes down body(row), which must hold what it needs by value.
   template <typename Body>
   void ByRow(Body body);
+  std::span<ExpertTask> GroupPicks();
   void RunRowSteps(int64_t row) const;
   void FlushRowSteps();
   template <typename Body>
@@ -113,8 +140,25 @@ class ForwardPass {
   const AttentionOps& attention_;
   float* attention_scratch_;
   uint8_t* quantized_;  // scratch of ActivationRows
+  // Picks side by side by expert, in ascending order, an expert's by row.
+  int32_t* pick_row_;  // [picks]
+  int32_t* pick_at_;   // [m, n_slots]  where a row's picks are
+  float* routing_;     // [m, n_experts] scratch
+  float* guess_;       // [n_embd + n_experts + n_slots] scratch of GuessExperts()
+  ExpertTask* tasks_;  // [n_experts]
+  float* expert_ff_;   // [picks, ExpertRun::ScratchFloats(n_ff_expert)]
+  float* partials_;    // [picks, ExpertRun::ScratchFloats(n_embd)]
   RowStep row_steps_[kMaxRowSteps];
   int n_row_steps_ = 0;
 };
+
+template <typename Body>
+void ForwardPass::ByRow(Body body) {
+  static_assert(sizeof(Body) <= sizeof(RowStep::body) && alignof(Body) <= 8 && std::is_trivially_copyable_v<Body>);
+  if (n_row_steps_ == kMaxRowSteps) FlushRowSteps();
+  RowStep& step = row_steps_[n_row_steps_++];
+  new (step.body) Body(body);
+  step.run = [](const void* at, int64_t row) { (*static_cast<const Body*>(at))(row); };
+}
 
 }  // namespace pantry

@@ -28,7 +28,8 @@ using testing::LoadTiny;
 
 TEST(ForwardPass, AllocatesNothing) {
   for (const char* name : {"tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3-longrope",
-                           "tiny-gemma2", "tiny-gemma3"}) {
+                           "tiny-gemma2", "tiny-gemma3", "tiny-qwen3moe", "tiny-qwen3moe-quantized",
+                           "tiny-smallthinker", "tiny-qwen2moe", "tiny-deepseek2"}) {
     ThreadPool pool(2);
     auto model = LoadTiny(name, BestIsa(), pool);
     ASSERT_TRUE(model.ok()) << model.status().ToString();
@@ -69,6 +70,20 @@ TEST(ForwardPass, WorkspaceGrowsWithTheBatchAndIsKnownBeforehand) {
   const int64_t floats = 2 * shape.n_embd + n_q + 2 * n_kv + n_q + 3 * shape.n_ff + 2 * shape.head_dim;
   EXPECT_GE(ForwardWorkspaceBytes(shape, 512), 512 * floats * 4);
   EXPECT_LE(ForwardWorkspaceBytes(shape, 512), 512 * floats * 4 * 3 / 2);
+}
+
+// Tokens have their own experts, so there are as many results as rows times experts of a row.
+TEST(ForwardPass, WorkspaceHasRoomForEachExpertOfEachRow) {
+  ThreadPool pool(1);
+  auto model = LoadTiny("tiny-qwen3moe", Isa::kScalar, pool);
+  ASSERT_TRUE(model.ok());
+  ModelShape shape = (*model)->shape();
+  shape.n_embd = 2048;
+  shape.n_ff_expert = 768;
+  const int64_t before = ForwardWorkspaceBytes(shape, 512);
+  shape.n_experts_used += 1;
+  EXPECT_GE(ForwardWorkspaceBytes(shape, 512) - before, 512 * 4 * (2048 + 768));
+  EXPECT_LE(ForwardWorkspaceBytes(shape, 512) - before, 512 * 4 * (2048 + 768 + 16));
 }
 
 }  // namespace

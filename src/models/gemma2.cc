@@ -5,15 +5,16 @@
 #include <utility>
 #include <vector>
 
-#include "models/dense_model.h"
 #include "models/forward_pass.h"
+#include "models/transformer_model.h"
 
 namespace pantry {
 namespace {
 
-class Gemma2 final : public DenseModel {
+class Gemma2 final : public TransformerModel {
  public:
-  explicit Gemma2(ModelShape shape) : DenseModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
+  explicit Gemma2(ModelShape shape)
+      : TransformerModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
   void Bind(WeightLoader& loader) override;
   Status Prepare() override;
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
@@ -99,6 +100,6 @@ Status Gemma2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
 
 }  // namespace
 
-std::unique_ptr<DenseModel> MakeGemma2(ModelShape shape) { return std::make_unique<Gemma2>(std::move(shape)); }
+std::unique_ptr<TransformerModel> MakeGemma2(ModelShape shape) { return std::make_unique<Gemma2>(std::move(shape)); }
 
 }  // namespace pantry

@@ -7,15 +7,16 @@
 #include <utility>
 #include <vector>
 
-#include "models/dense_model.h"
 #include "models/forward_pass.h"
+#include "models/transformer_model.h"
 
 namespace pantry {
 namespace {
 
-class Llama final : public DenseModel {
+class Llama final : public TransformerModel {
  public:
-  explicit Llama(ModelShape shape) : DenseModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
+  explicit Llama(ModelShape shape)
+      : TransformerModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
   void Bind(WeightLoader& loader) override;
   Status Prepare() override;
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
@@ -108,6 +109,6 @@ Status Llama::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& worksp
 
 }  // namespace
 
-std::unique_ptr<DenseModel> MakeLlama(ModelShape shape) { return std::make_unique<Llama>(std::move(shape)); }
+std::unique_ptr<TransformerModel> MakeLlama(ModelShape shape) { return std::make_unique<Llama>(std::move(shape)); }
 
 }  // namespace pantry

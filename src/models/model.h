@@ -11,11 +11,13 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/logger.h"
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
+#include "models/expert_source.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
 #include "sys/thread_pool.h"
@@ -27,6 +29,7 @@ namespace pantry {
 // Called while weights are read, from the loading thread. Returns false to cancel.
 using LoadProgress = std::function<bool(int64_t n_bytes_done, int64_t n_bytes_total)>;
 
+class ExpertPlacer;
 // A run of tokens to compute.
 struct ForwardRun {
   std::span<const TokenId> tokens;      // at most the workspace's max_tokens
@@ -34,6 +37,7 @@ struct ForwardRun {
   std::span<const KvLayerView> kv;      // [n_layers]; capacity >= first_position + tokens.size()
   std::span<const int32_t> logit_rows;  // indices into tokens, ascending: whose logits are wanted
   std::span<float> logits;              // [logit_rows.size(), n_vocab]
+  ExpertSource* experts = nullptr;      // where experts come from; null: the model's own memory
 };
 
 // What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic
@@ -54,14 +58,16 @@ class Model {
  public:
   // Reads all weights of `file` into memory that the model owns, packed for `isa`. kUnsupported (architecture, tensor type),
   // kCorruption (missing tensor, wrong dims: names tensor, expected, found), kOutOfBudget, kIoError, kCancelled.
+  // `experts`, if given, is told where experts lie, and they stay there: Forward() then takes them from its run's source.
   static Result<std::unique_ptr<Model>> Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                             const LoadProgress& progress);
+                                             const LoadProgress& progress, ExpertPlacer* experts = nullptr);
   virtual ~Model() = default;
 
   const ModelShape& shape() const { return shape_; }
   Isa isa() const { return isa_; }
   int64_t weight_bytes() const { return weight_bytes_; }  // in memory, packed
   const ModelCost& cost() const { return cost_; }
+  std::span<const ExpertLayer> experts() const { return experts_; }  // [n_layers], or none; dense layers' are empty
 
   // Scratch for runs of up to max_tokens tokens.
   virtual Result<std::unique_ptr<Workspace>> MakeWorkspace(int64_t max_tokens) const = 0;
@@ -76,11 +82,13 @@ class Model {
   Isa isa_ = Isa::kScalar;
   int64_t weight_bytes_ = 0;
   ModelCost cost_;
+  std::vector<ExpertLayer> experts_;
 };
 
 // What Model::Load() will keep in memory and a workspace of max_tokens will take, known from the file's table alone: for the planner.
-// Errors as Model::Load(), less those of reading.
-Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa);
+// Errors as Model::Load(), less those of reading. `cost`, if given, becomes what Model::cost() will be.
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, ExpertPlacer* experts = nullptr,
+                                  ModelCost* cost = nullptr);
 int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens);
 
 // The scratch memory of a forward pass; allocated once, reused for every run.

@@ -88,6 +88,98 @@ TEST_P(GoldenTest, LogitsDoNotDependOnRunsOrThreads) {
   }
 }
 
+// Gives copies of a model's experts at other addresses, a few at a time, in another order each time.
+class ScatteredExperts final : public ExpertSource {
+ public:
+  explicit ScatteredExperts(const Model& model) : model_(model) {}
+  Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) override {
+    const ExpertLayer& experts = model_.experts()[static_cast<size_t>(layer)];
+    const auto n_bytes = static_cast<size_t>(experts.layout.n_bytes);
+    for (size_t i = tasks.size() - 1; i > 0; --i) std::swap(tasks[i], tasks[rng_.NextU64() % (i + 1)]);
+    while (!tasks.empty()) {
+      const auto part = tasks.first(1 + rng_.NextU64() % tasks.size());
+      auto slots = AlignedBuffer::Allocate(part.size() * n_bytes);
+      PANTRY_RETURN_IF_ERROR(slots.status());
+      for (size_t i = 0; i < part.size(); ++i) {
+        std::memcpy(slots->data() + i * n_bytes, experts.Block(part[i].expert), n_bytes);
+        part[i].block = slots->data() + i * n_bytes;
+      }
+      compute(part);
+      tasks = tasks.subspan(part.size());
+      ++n_parts_;
+    }
+    return OkStatus();
+  }
+  void Expect(int32_t, std::span<const int32_t>, double) override {}
+  int64_t n_parts() const { return n_parts_; }
+
+ private:
+  const Model& model_;
+  Rng rng_{17};
+  int64_t n_parts_ = 0;
+};
+
+// What streaming stands on.
+TEST_P(GoldenTest, ExpertsFromElsewhereInAnyOrderGiveTheSameBits) {
+  if (!model_->shape().has_experts()) GTEST_SKIP() << "no experts";
+  const std::vector<TokenId>& tokens = golden_.tokens;
+  const auto logits = [&](const std::vector<size_t>& lengths, ExpertSource* experts) {
+    return AllLogits(*model_, pool_, KvType::kF32, golden_.kv_positions, tokens, lengths, experts);
+  };
+  const std::vector<float> resident = logits({tokens.size()}, nullptr);
+  ScatteredExperts scattered(*model_);
+  EXPECT_EQ(logits({tokens.size()}, &scattered), resident);
+  EXPECT_EQ(logits({40, 1, 1, 1, tokens.size() - 43}, &scattered), resident);
+  EXPECT_GT(scattered.n_parts(), model_->shape().n_layers * 6);
+}
+
+TEST(Experts, SourceThatFailsFailsTheRun) {
+  class Failing final : public ExpertSource {
+    Status Provide(int32_t, std::span<ExpertTask>, const ExpertSink&) override { return IoError("the disk is gone"); }
+    void Expect(int32_t, std::span<const int32_t>, double) override {}
+  };
+  ThreadPool pool(1);
+  const auto model = LoadTiny("tiny-qwen3moe", Isa::kScalar, pool);
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  auto workspace = (*model)->MakeWorkspace(4);
+  ASSERT_TRUE(workspace.ok());
+  const KvMemory kv((*model)->shape(), KvType::kF16, 8);
+  Failing failing;
+  const std::vector<TokenId> tokens = {1, 2};
+  ForwardRun run;
+  run.tokens = tokens;
+  run.kv = kv.views();
+  run.experts = &failing;
+  EXPECT_EQ((*model)->Forward(run, pool, **workspace).code(), StatusCode::kIoError);
+}
+
+TEST(Experts, PlannedBytesAreThoseOfTheModel) {
+  ThreadPool pool(1);
+  for (const char* name : {"tiny-qwen3moe-quantized", "tiny-gpt-oss", "tiny-qwen2moe", "tiny-deepseek2"}) {
+    const auto file = GgufFile::Open(testing::TestData(fmt::format("models/{}.gguf", name)));
+    ASSERT_TRUE(file.ok());
+    const auto model = LoadTiny(name, BestIsa(), pool);
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    const Result<int64_t> planned = PackedWeightBytes(**file, BestIsa());
+    ASSERT_TRUE(planned.ok());
+    EXPECT_EQ(*planned, (*model)->weight_bytes());
+    EXPECT_EQ(ForwardWorkspaceBytes((*model)->shape(), 4), (*model)->WorkspaceBytes(4));
+  }
+}
+
+// A token reads its own experts, not all.
+TEST(Experts, CostCountsTheOnesThatATokenReads) {
+  ThreadPool pool(1);
+  const auto model = LoadTiny("tiny-qwen3moe", Isa::kScalar, pool);
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  const ModelShape& s = (*model)->shape();
+  const int64_t n_q = s.n_heads * s.head_dim, n_kv = s.n_kv_heads * s.head_dim;
+  const int64_t attention = s.n_embd * (2 * n_q + 2 * n_kv), router = s.n_embd * s.n_experts;
+  const int64_t expert = 3 * s.n_embd * s.n_ff_expert;
+  EXPECT_EQ((*model)->cost().layers.float_macs, s.n_layers * (attention + router + s.n_experts_used * expert));
+  EXPECT_GT((*model)->weight_bytes(), s.n_layers * s.n_experts * expert * 4);
+}
+
 std::string GoldenTestName(const ::testing::TestParamInfo<GoldenTest::ParamType>& info) {
   std::string name = std::string(std::get<0>(info.param).golden) + "_" + std::string(IsaName(std::get<1>(info.param)));
   std::replace(name.begin(), name.end(), '-', '_');

@@ -7,15 +7,15 @@
 #include <utility>
 #include <vector>
 
-#include "models/dense_model.h"
 #include "models/forward_pass.h"
+#include "models/transformer_model.h"
 
 namespace pantry {
 namespace {
 
-class Phi3 final : public DenseModel {
+class Phi3 final : public TransformerModel {
  public:
-  explicit Phi3(ModelShape shape) : DenseModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
+  explicit Phi3(ModelShape shape) : TransformerModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
   void Bind(WeightLoader& loader) override;
   Status Prepare() override;
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
@@ -101,6 +101,6 @@ Status Phi3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspa
 
 }  // namespace
 
-std::unique_ptr<DenseModel> MakePhi3(ModelShape shape) { return std::make_unique<Phi3>(std::move(shape)); }
+std::unique_ptr<TransformerModel> MakePhi3(ModelShape shape) { return std::make_unique<Phi3>(std::move(shape)); }
 
 }  // namespace pantry

@@ -4,15 +4,16 @@
 #include <utility>
 #include <vector>
 
-#include "models/dense_model.h"
 #include "models/forward_pass.h"
+#include "models/transformer_model.h"
 
 namespace pantry {
 namespace {
 
-class Qwen3 final : public DenseModel {
+class Qwen3 final : public TransformerModel {
  public:
-  explicit Qwen3(ModelShape shape) : DenseModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
+  explicit Qwen3(ModelShape shape)
+      : TransformerModel(std::move(shape)), layers_(static_cast<size_t>(shape_.n_layers)) {}
   void Bind(WeightLoader& loader) override;
   Status Prepare() override;
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
@@ -96,6 +97,6 @@ Status Qwen3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& worksp
 
 }  // namespace
 
-std::unique_ptr<DenseModel> MakeQwen3(ModelShape shape) { return std::make_unique<Qwen3>(std::move(shape)); }
+std::unique_ptr<TransformerModel> MakeQwen3(ModelShape shape) { return std::make_unique<Qwen3>(std::move(shape)); }
 
 }  // namespace pantry

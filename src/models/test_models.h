@@ -32,6 +32,17 @@ inline constexpr GoldenModel kGoldenModels[] = {
     {"tiny-qwen2", "tiny-qwen2"},
     {"tiny-qwen2-yarn", "tiny-qwen2-yarn"},
     {"tiny-qwen3", "tiny-qwen3"},
+    {"tiny-qwen3moe", "tiny-qwen3moe"},
+    {"tiny-qwen3moe-quantized", "tiny-qwen3moe-quantized", true},
+    {"tiny-olmoe", "tiny-olmoe"},
+    {"tiny-mixtral", "tiny-mixtral"},
+    {"tiny-smallthinker", "tiny-smallthinker"},
+    {"tiny-smallthinker-sliding", "tiny-smallthinker-sliding"},
+    {"tiny-qwen2moe", "tiny-qwen2moe"},
+    {"tiny-deepseek2", "tiny-deepseek2"},
+    {"tiny-deepseek2-yarn", "tiny-deepseek2-yarn"},
+    {"tiny-gpt-oss", "tiny-gpt-oss"},
+    {"tiny-phimoe", "tiny-phimoe"},
     {"tiny-phi3", "tiny-phi3"},
     {"tiny-phi3-longrope", "tiny-phi3-longrope"},
     {"tiny-phi3-longrope", "tiny-phi3-longrope-short"},
@@ -93,7 +104,8 @@ class KvMemory {
 
 // Logits of all rows of `tokens`, computed in runs of the given lengths.
 inline std::vector<float> AllLogits(const Model& model, ThreadPool& pool, KvType type, int64_t kv_positions,
-                                    const std::vector<TokenId>& tokens, const std::vector<size_t>& run_lengths) {
+                                    const std::vector<TokenId>& tokens, const std::vector<size_t>& run_lengths,
+                                    ExpertSource* experts = nullptr) {
   KvMemory kv(model.shape(), type, kv_positions);
   auto workspace = model.MakeWorkspace(static_cast<int64_t>(tokens.size()));
   EXPECT_TRUE(workspace.ok()) << workspace.status().ToString();
@@ -106,6 +118,7 @@ inline std::vector<float> AllLogits(const Model& model, ThreadPool& pool, KvType
     run.tokens = std::span(tokens).subspan(done, length);
     run.first_position = static_cast<int64_t>(done);
     run.kv = kv.views();
+    run.experts = experts;
     run.logit_rows = std::span(rows).first(length);
     run.logits = std::span(logits).subspan(done * static_cast<size_t>(model.shape().n_vocab),
                                            length * static_cast<size_t>(model.shape().n_vocab));

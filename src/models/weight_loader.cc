@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/units.h"
@@ -40,9 +41,11 @@ const TensorInfo* WeightLoader::Want(const std::string& name, const std::vector<
         file_.path(), name, fmt::join(dims, ", "));
     return nullptr;
   }
-  std::vector<int64_t> found = tensor->dims;
-  while (found.size() > dims.size() && found.back() == 1) found.pop_back();
-  if (found != dims) {
+  const auto without_ones = [](std::vector<int64_t> sizes) {
+    while (sizes.size() > 1 && sizes.back() == 1) sizes.pop_back();
+    return sizes;
+  };
+  if (without_ones(tensor->dims) != without_ones(dims)) {
     status_ = CorruptionError("{}: tensor '{}' has the wrong dims: expected [{}], found [{}]", file_.path(), name,
                               fmt::join(dims, ", "), fmt::join(tensor->dims, ", "));
     return nullptr;
@@ -52,33 +55,102 @@ const TensorInfo* WeightLoader::Want(const std::string& name, const std::vector<
                                TensorTypeName(tensor->type));
     return nullptr;
   }
+  wanted_.insert(tensor);
   return tensor;
 }
 
-void WeightLoader::Bind(const Binding& binding, int64_t n_bytes) {
-  bindings_.push_back(binding);
-  bindings_.back().arena_offset = n_bytes_;
-  wanted_.insert(binding.tensor);
+const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor) {
+  const MatMulKernel* kernel = FindMatMulKernel(tensor.type, isa_);
+  if (kernel == nullptr) {
+    status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(),
+                               tensor.name, TensorTypeName(tensor.type));
+  }
+  return kernel;
+}
+
+int64_t WeightLoader::Reserve(int64_t n_bytes) {
+  const int64_t offset = n_bytes_;
   n_bytes_ += AlignUp(n_bytes);
+  return offset;
 }
 
 void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {
   const TensorInfo* tensor = Want(name, {cols, rows});
-  if (tensor == nullptr) return;
-  const MatMulKernel* kernel = FindMatMulKernel(tensor->type, isa_);
-  if (kernel == nullptr) {
-    status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(), name,
-                               TensorTypeName(tensor->type));
-    return;
-  }
+  const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
+  if (kernel == nullptr) return;
   *out = WeightMatrix{kernel, rows, cols, nullptr};
-  Bind({tensor, out, nullptr, 0}, WeightMatrix::PackedBytes(*kernel, rows, cols));
+  const int64_t offset = Reserve(WeightMatrix::PackedBytes(*kernel, rows, cols));
+  bindings_.push_back({tensor, kernel, rows, cols, 1, offset, 0, &out->tiles, nullptr});
 }
 
-void WeightLoader::Vector(const std::string& name, int64_t n, const float** out) {
-  const TensorInfo* tensor = Want(name, {n});
+void WeightLoader::Stack(const std::string& name, int64_t n, int64_t rows, int64_t cols, WeightStack* out) {
+  const TensorInfo* tensor = Want(name, {cols, rows, n});
+  const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
+  if (kernel == nullptr) return;
+  *out = {{kernel, rows, cols, nullptr}, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols))};
+  bindings_.push_back(
+      {tensor, kernel, rows, cols, n, Reserve(n * out->stride), out->stride, &out->first.tiles, nullptr});
+}
+
+void WeightLoader::Numbers(const std::string& name, const std::vector<int64_t>& dims, const float** out) {
+  const TensorInfo* tensor = Want(name, dims);
   if (tensor == nullptr) return;
-  Bind({tensor, nullptr, out, 0}, n * static_cast<int64_t>(sizeof(float)));
+  const int64_t offset = Reserve(tensor->n_elements() * static_cast<int64_t>(sizeof(float)));
+  bindings_.push_back({tensor, nullptr, tensor->n_rows(), tensor->row_elements(), 1, offset, 0, nullptr, out});
+}
+
+void WeightLoader::Vector(const std::string& name, int64_t n, const float** out) { Numbers(name, {n}, out); }
+
+// Files of old converters have a tensor for each expert, some others gate and up in one.
+void WeightLoader::CheckExpertsAreStacked(const std::string& block) {
+  for (const char* other : {"ffn_gate.0.weight", "ffn_gate_up_exps.weight"}) {
+    if (!status_.ok() || file_.FindTensor(block + other) == nullptr) continue;
+    status_ = UnsupportedError(
+        "{}: tensor '{}{}': this version reads experts from 'ffn_gate_exps', 'ffn_up_exps' and 'ffn_down_exps' only; "
+        "convert the model again with a current converter",
+        file_.path(), block, other);
+  }
+}
+
+void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff,
+                           ExpertLayer* out) {
+  CheckExpertsAreStacked(block);
+  const TensorInfo* const gate = Want(block + "ffn_gate_exps.weight", {n_embd, n_ff, n_experts});
+  const TensorInfo* const up = Want(block + "ffn_up_exps.weight", {n_embd, n_ff, n_experts});
+  const TensorInfo* const down = Want(block + "ffn_down_exps.weight", {n_ff, n_embd, n_experts});
+  if (!status_.ok()) return;
+  const ExpertBlock shape = {{WantKernel(*gate), n_ff, n_embd, nullptr},
+                             {WantKernel(*up), n_ff, n_embd, nullptr},
+                             {WantKernel(*down), n_embd, n_ff, nullptr}};
+  if (!status_.ok()) return;
+  if (shape.gate.kernel->activation != shape.up.kernel->activation) {
+    status_ =
+        UnsupportedError("{}: tensor '{}' has type {} and '{}' {}: they cannot be multiplied with the same rows",
+                         file_.path(), gate->name, TensorTypeName(gate->type), up->name, TensorTypeName(up->type));
+    return;
+  }
+  for (const auto& [part, n, bias] : {std::tuple("gate", n_ff, &out->biases.gate),
+                                      {"up", n_ff, &out->biases.up},
+                                      {"down", n_embd, &out->biases.down}}) {
+    const std::string name = fmt::format("{}ffn_{}_exps.bias", block, part);
+    if (file_.FindTensor(name) != nullptr) Numbers(name, {n, n_experts}, bias);
+  }
+  if (!status_.ok()) return;
+  out->layout = ExpertLayout::Of(shape);
+  out->n_experts = static_cast<int32_t>(n_experts);
+  if (experts_ != nullptr) {
+    experts_->AddLayer(out->n_experts, out->layout, *gate, *up, *down);
+    bindings_.push_back({gate, shape.gate.kernel, n_ff, n_embd, n_experts, kInFile, 0, nullptr, nullptr});
+    bindings_.push_back({up, shape.up.kernel, n_ff, n_embd, n_experts, kInFile, 0, nullptr, nullptr});
+    bindings_.push_back({down, shape.down.kernel, n_embd, n_ff, n_experts, kInFile, 0, nullptr, nullptr});
+    return;
+  }
+  const int64_t stride = out->layout.n_bytes, at = Reserve(n_experts * stride);
+  bindings_.push_back({gate, shape.gate.kernel, n_ff, n_embd, n_experts, at, stride, &out->blocks, nullptr});
+  bindings_.push_back(
+      {up, shape.up.kernel, n_ff, n_embd, n_experts, at + out->layout.up_offset, stride, nullptr, nullptr});
+  bindings_.push_back(
+      {down, shape.down.kernel, n_embd, n_ff, n_experts, at + out->layout.down_offset, stride, nullptr, nullptr});
 }
 
 void WeightLoader::OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {
@@ -89,9 +161,10 @@ void WeightLoader::OptionalVector(const std::string& name, int64_t n, const floa
   if (file_.FindTensor(name) != nullptr) Vector(name, n, out);
 }
 
-void WeightLoader::ForEachMatrix(const std::function<void(const std::string&, const WeightMatrix&)>& visit) const {
+void WeightLoader::ForEachMatrix(
+    const std::function<void(const std::string&, const WeightMatrix&, int64_t)>& visit) const {
   for (const Binding& binding : bindings_) {
-    if (binding.matrix != nullptr) visit(binding.tensor->name, *binding.matrix);
+    if (binding.kernel != nullptr) visit(binding.tensor->name, binding.matrix(), binding.n_matrices);
   }
 }
 
@@ -128,35 +201,46 @@ int64_t WeightLoader::RowBytesOf(const Binding& binding) {
 
 std::vector<WeightLoader::Chunk> WeightLoader::ChunksInFileOrder() const {
   std::vector<const Binding*> order;
-  for (const Binding& binding : bindings_) order.push_back(&binding);
+  for (const Binding& binding : bindings_) {
+    if (binding.arena_offset != kInFile) order.push_back(&binding);
+  }
   std::sort(order.begin(), order.end(), [](const Binding* a, const Binding* b) {
     return std::pair(a->tensor->shard, a->tensor->offset) < std::pair(b->tensor->shard, b->tensor->offset);
   });
   std::vector<Chunk> chunks;
   for (const Binding* binding : order) {
-    const int64_t n_rows = binding->tensor->n_rows();
-    const int64_t tile = binding->matrix != nullptr ? binding->matrix->kernel->row_tile : 1;
+    const int64_t tile = binding->kernel != nullptr ? binding->kernel->row_tile : 1;
     const int64_t tiles_per_chunk = std::max<int64_t>(1, kChunkBytes / (tile * RowBytesOf(*binding)));
-    const int64_t step = std::min(n_rows, tiles_per_chunk * tile);
-    for (int64_t row = 0; row < n_rows; row += step) chunks.push_back({binding, row, std::min(step, n_rows - row)});
+    // A tile has rows of one matrix only, so chunks may go on into the next matrix where it begins with a tile.
+    const int64_t n_rows = binding->tensor->n_rows();
+    const int64_t section = binding->rows % tile == 0 ? n_rows : binding->rows;
+    for (int64_t begin = 0; begin < n_rows; begin += section) {
+      const int64_t step = std::min(section, tiles_per_chunk * tile);
+      for (int64_t row = 0; row < section; row += step) {
+        chunks.push_back({binding, begin + row, std::min(step, section - row)});
+      }
+    }
   }
   return chunks;
 }
 
 void WeightLoader::Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena) {
   const Binding& binding = *chunk.binding;
-  uint8_t* to = arena + binding.arena_offset;
-  if (binding.matrix == nullptr) {
-    DequantizeRow(binding.tensor->type, rows, binding.tensor->row_elements(), reinterpret_cast<float*>(to));
+  uint8_t* const to = arena + binding.arena_offset;
+  if (binding.kernel == nullptr) {
+    const int64_t row_bytes = RowBytesOf(binding);
+    for (int64_t i = 0; i < chunk.n_rows; ++i) {
+      DequantizeRow(binding.tensor->type, rows + i * row_bytes, binding.cols,
+                    reinterpret_cast<float*>(to) + (chunk.first_row + i) * binding.cols);
+    }
     return;
   }
-  const MatMulKernel& kernel = *binding.matrix->kernel;
-  const int64_t cols = binding.matrix->cols;
-  to += chunk.first_row / kernel.row_tile * kernel.packed_tile_bytes(cols);
-  for (int64_t row = 0; row < chunk.n_rows; row += kernel.row_tile) {
-    kernel.pack_tile(rows + row * RowBytesOf(binding), std::min<int64_t>(kernel.row_tile, chunk.n_rows - row), cols,
-                     to);
-    to += kernel.packed_tile_bytes(cols);
+  const MatMulKernel& kernel = *binding.kernel;
+  const int64_t row_bytes = RowBytesOf(binding), tile_bytes = kernel.packed_tile_bytes(binding.cols);
+  for (int64_t done = 0; done < chunk.n_rows; done += kernel.row_tile) {
+    const int64_t matrix = (chunk.first_row + done) / binding.rows, row = (chunk.first_row + done) % binding.rows;
+    kernel.pack_tile(rows + done * row_bytes, std::min<int64_t>(kernel.row_tile, chunk.n_rows - done), binding.cols,
+                     to + matrix * binding.stride + row / kernel.row_tile * tile_bytes);
   }
 }
 
@@ -191,8 +275,8 @@ Result<AlignedBuffer> WeightLoader::Load(const ThreadPool& pool, Logger& log, co
     return arena.status().WithContext(fmt::format("{}: memory for {} of weights", file_.path(), FormatBytes(n_bytes_)));
   for (const Binding& binding : bindings_) {
     const uint8_t* at = arena->data() + binding.arena_offset;
-    if (binding.matrix != nullptr) binding.matrix->tiles = at;
-    else *binding.vector = reinterpret_cast<const float*>(at);
+    if (binding.tiles != nullptr) *binding.tiles = at;
+    if (binding.numbers != nullptr) *binding.numbers = reinterpret_cast<const float*>(at);
   }
   PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), pool.n_threads(), progress));
   return arena;

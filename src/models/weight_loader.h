@@ -19,6 +19,8 @@
 #include "base/status.h"
 #include "compute/matmul.h"
 #include "io/read_extents.h"
+#include "models/expert_placer.h"
+#include "models/expert_source.h"
 #include "models/model.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
@@ -27,25 +29,42 @@
 
 namespace pantry {
 
+// Matrices of one size, one after another.
+struct WeightStack {
+  WeightMatrix first;
+  int64_t stride = 0;  // bytes
+
+  WeightMatrix At(int64_t i) const { return {first.kernel, first.rows, first.cols, first.tiles + i * stride}; }
+};
+
 class WeightLoader {
  public:
-  // `file` must outlive the loader.
-  WeightLoader(const GgufFile& file, Isa isa) : file_(file), isa_(isa) {}
+  // `file` must outlive the loader. `experts`, if given, is told where experts lie, and they are left there.
+  WeightLoader(const GgufFile& file, Isa isa, ExpertPlacer* experts = nullptr)
+      : file_(file), isa_(isa), experts_(experts) {}
 
   // Wants tensor `name` as a matrix of `rows` outputs and `cols` inputs, of any weight format. Kernel and dims of `out` are set here, its
   // tiles by Load(); it must stay where it is until then. Errors: kCorruption (absent, other dims), kUnsupported (no kernel for its type).
   void Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
+  // Wants tensor `name` as n such matrices.
+  void Stack(const std::string& name, int64_t n, int64_t rows, int64_t cols, WeightStack* out);
   // Wants tensor `name` as n F32 numbers, whatever its format. `out` as above.
   void Vector(const std::string& name, int64_t n, const float** out);
+  // Wants the tensors `block`ffn_{gate,up,down}_exps.weight, each of n_experts matrices, as blocks of one expert each, one after another;
+  // and `.bias` of them where the file has it.
+  // Errors: as Matrix(), and kUnsupported for experts that lie in the file in another way.
+  void Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff, ExpertLayer* out);
   // As Matrix() and Vector() where the file has the tensor; else `out` stays empty.
   void OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
   void OptionalVector(const std::string& name, int64_t n, const float** out);
 
   const GgufFile& file() const { return file_; }
   const Status& status() const { return status_; }  // the first error so far
-  int64_t n_bytes() const { return n_bytes_; }      // in memory, packed
-  // Calls visit(tensor's name, matrix) for every matrix that was asked for.
-  void ForEachMatrix(const std::function<void(const std::string& name, const WeightMatrix& matrix)>& visit) const;
+  bool leaves_experts() const { return experts_ != nullptr && experts_->n_blocks() > 0; }
+  int64_t n_bytes() const { return n_bytes_; }  // in memory, packed; without experts that are left in the file
+  // Calls visit(tensor's name, its matrix or one of them, how many it has) for every tensor of matrices that was asked for; without tiles.
+  void ForEachMatrix(
+      const std::function<void(const std::string& name, const WeightMatrix& matrix, int64_t n_matrices)>& visit) const;
 
   // Reads everything that was asked for, on about as many threads as the pool has, and warns once about tensors that nobody asked for;
   // a layer's bias among them is kUnsupported. `progress` counts bytes of the file. The pointers that were bound point into the result.
@@ -56,20 +75,32 @@ class WeightLoader {
   static PageCacheUse CacheUse(int64_t available_bytes, uint64_t tensor_bytes);
 
  private:
+  static constexpr int64_t kInFile = -1;
+  // A tensor and its place: one or several matrices of `rows` rows, `stride` bytes apart, or numbers.
   struct Binding {
     const TensorInfo* tensor;
-    WeightMatrix* matrix;  // one of these two
-    const float** vector;
-    int64_t arena_offset;
+    const MatMulKernel* kernel;  // null: the rows become F32 numbers
+    int64_t rows, cols;
+    int64_t n_matrices;
+    int64_t arena_offset;  // kInFile: it is not loaded
+    int64_t stride;
+    const uint8_t** tiles;  // one of these is set by Load(), unless both are null
+    const float** numbers;
+
+    WeightMatrix matrix() const { return {kernel, rows, cols, nullptr}; }
   };
   struct Chunk {
     const Binding* binding;
-    int64_t first_row;  // of the tensor; a multiple of the kernel's row_tile
+    int64_t first_row;  // of the tensor; where a tile of the kernel begins
     int64_t n_rows;
   };
 
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
-  void Bind(const Binding& binding, int64_t n_bytes);
+  void Numbers(const std::string& name, const std::vector<int64_t>& dims, const float** out);
+  const MatMulKernel* WantKernel(const TensorInfo& tensor);
+  // Takes n_bytes of the arena: where they begin.
+  int64_t Reserve(int64_t n_bytes);
+  void CheckExpertsAreStacked(const std::string& block);
   Status CheckUnused(Logger& log) const;
   std::vector<Chunk> ChunksInFileOrder() const;
   Status ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const;
@@ -78,6 +109,7 @@ class WeightLoader {
 
   const GgufFile& file_;
   Isa isa_;
+  ExpertPlacer* experts_;
   Status status_;
   std::vector<Binding> bindings_;
   std::unordered_set<const TensorInfo*> wanted_;

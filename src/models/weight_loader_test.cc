@@ -7,9 +7,11 @@
 #include <cstring>
 #include <string>
 
+#include "base/rng.h"
 #include "compute/kernels/matmul/matmul_kernel.h"
 #include "models/test_models.h"
 #include "sys/memory_info.h"
+#include "weights/gguf/gguf_test_builder.h"
 #include "weights/quant/dequantize.h"
 
 namespace pantry {
@@ -93,6 +95,88 @@ TEST(WeightLoader, WrongDimsSayExpectedAndFound) {
   EXPECT_EQ(status.code(), StatusCode::kCorruption);
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("blk.0.attn_q.weight"), HasSubstr("expected [64, 64], found [32, 128]")));
+}
+
+TEST(WeightLoader, ExpertsOfAnotherNumberAreRefused) {
+  const Status status = PatchedFile("tiny-qwen3moe").SetU32("qwen3moe.expert_count", 7).Load();
+  EXPECT_EQ(status.code(), StatusCode::kCorruption);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("'blk.0.ffn_gate_inp.weight' has the wrong dims"));
+  EXPECT_THAT(std::string(PatchedFile("tiny-qwen3moe").SetDim("blk.1.ffn_up_exps.weight", 2, 5).Load().message()),
+              AllOf(HasSubstr("blk.1.ffn_up_exps.weight"), HasSubstr("expected [32, 24, 6], found [32, 24, 5]")));
+}
+
+std::unique_ptr<GgufFile> OpenBytes(const std::vector<uint8_t>& bytes) {
+  std::vector<std::unique_ptr<Reader>> shards;
+  shards.push_back(MakeMemoryReader("experts.gguf", {bytes.data(), bytes.size()}));
+  auto file = GgufFile::Open(std::move(shards));
+  EXPECT_TRUE(file.ok()) << file.status().ToString();
+  return std::move(file).value();
+}
+
+TEST(WeightLoader, ExpertsThatAreNotStackedByThreeAreRefusedWithAWayOut) {
+  for (const char* name : {"blk.0.ffn_gate.0.weight", "blk.0.ffn_gate_up_exps.weight"}) {
+    const std::vector<uint8_t> bytes = testing::GgufBuilder().Tensor(name, {64, 32}, TensorType::kF32).Build();
+    const auto file = OpenBytes(bytes);
+    WeightLoader loader(*file, Isa::kScalar);
+    ExpertLayer experts;
+    loader.Experts("blk.0.", 2, 64, 32, &experts);
+    EXPECT_EQ(loader.status().code(), StatusCode::kUnsupported);
+    EXPECT_THAT(std::string(loader.status().message()), AllOf(HasSubstr(name), HasSubstr("convert the model again")));
+  }
+}
+
+// Three experts of 40 rows, which is no multiple of any vector kernel's tile.
+std::vector<uint8_t> ThreeExperts(TensorType gate, TensorType up) {
+  testing::GgufBuilder builder;
+  builder.Tensor("blk.0.ffn_down_exps.weight", {40, 64, 3}, TensorType::kF32);
+  builder.Tensor("blk.0.ffn_gate_exps.weight", {64, 40, 3}, gate);
+  builder.Tensor("blk.0.ffn_up_exps.weight", {64, 40, 3}, up);
+  std::vector<uint8_t> bytes = builder.Build();
+  Rng rng(3);
+  for (size_t i = bytes.size() - 3 * 40 * 68 * 2; i < bytes.size(); ++i) bytes[i] = rng.NextU64() % 64;
+  return bytes;
+}
+
+TEST(WeightLoader, EachExpertIsPackedOnItsOwn) {
+  const std::vector<uint8_t> bytes = ThreeExperts(TensorType::kQ8_0, TensorType::kQ8_0);
+  const auto file = OpenBytes(bytes);
+  ThreadPool pool(2);
+  NullLogger log;
+  for (const Isa isa : kBuildIsas) {
+    WeightLoader loader(*file, isa);
+    ExpertLayer experts;
+    loader.Experts("blk.0.", 3, 64, 40, &experts);
+    const auto memory = loader.Load(pool, log, {});
+    ASSERT_TRUE(memory.ok()) << memory.status().ToString();
+    EXPECT_EQ(loader.n_bytes(), 3 * experts.layout.n_bytes);
+    for (int32_t expert = 0; expert < 3; ++expert) {
+      const ExpertBlock block = experts.layout.View(experts.Block(expert));
+      for (const auto& [name, matrix] : {std::pair("blk.0.ffn_gate_exps.weight", &block.gate),
+                                         {"blk.0.ffn_up_exps.weight", &block.up},
+                                         {"blk.0.ffn_down_exps.weight", &block.down}}) {
+        const TensorInfo& tensor = *file->FindTensor(name);
+        const int64_t row_bytes = RowBytes(tensor.type, matrix->cols);
+        std::vector<float> found(static_cast<size_t>(matrix->cols)), expected(found.size());
+        for (int64_t row = 0; row < matrix->rows; ++row) {
+          matrix->UnpackRow(row, found.data());
+          const int64_t at = static_cast<int64_t>(tensor.offset) + (expert * matrix->rows + row) * row_bytes;
+          DequantizeRow(tensor.type, bytes.data() + at, matrix->cols, expected.data());
+          ASSERT_EQ(std::memcmp(found.data(), expected.data(), found.size() * 4), 0)
+              << IsaName(isa) << ", " << name << ", expert " << expert << ", row " << row;
+        }
+      }
+    }
+  }
+}
+
+TEST(WeightLoader, GateAndUpMustReadTheSameFormOfRows) {
+  const std::vector<uint8_t> bytes = ThreeExperts(TensorType::kQ8_0, TensorType::kF32);
+  const auto file = OpenBytes(bytes);
+  WeightLoader loader(*file, Isa::kScalar);
+  ExpertLayer experts;
+  loader.Experts("blk.0.", 3, 64, 40, &experts);
+  EXPECT_EQ(loader.status().code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(loader.status().message()), AllOf(HasSubstr("Q8_0"), HasSubstr("F32")));
 }
 
 TEST(WeightLoader, IntegerTensorIsNoWeight) {

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys, defaults and the rules that GGUF leaves to the program (windows, attention scale of the 27B models) are those
 // of llama.cpp, so that a file means the same in both. One difference: the sliding window of phi3 and of llama
-// (Mistral 7B v0.1) is honoured where it is shorter than the context, as the models' authors do; llama.cpp ignores it. That of
+// (Mistral 7B v0.1) is honoured where it is shorter than the context, as the models' authors do; llama.cpp ignores it, and takes
+// that of smallthinker for 4096 whatever the file says. And phimoe's experts are weighted by Sparsemixer, as its authors do. That of
 // qwen2 and qwen3 is not read: their configurations name one that is switched off.
 #include "weights/model_shape.h"
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string_view>
 
 #include "weights/gguf/gguf_cursor.h"
 #include "weights/gguf/metadata.h"
+#include "weights/model_keys.h"
 
 namespace pantry {
 namespace {
@@ -23,15 +26,32 @@ constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 4096;
 constexpr int64_t kMaxContext = 1 << 26;  // 67 million positions
 constexpr int64_t kMaxVocab = 1 << 24;
-constexpr int64_t kMaxExperts = 1 << 20;
+constexpr int64_t kMaxExperts = 1024;
+
+constexpr int32_t kUnrotatedPeriod = 4;  // smallthinker, where it has windows
+
+enum class HasExperts : uint8_t { kNever, kSometimes, kAlways };
 
 struct ArchitectureTraits {
   std::string_view name;
   RopeLayout rope_layout;
+  HasExperts has_experts = HasExperts::kNever;
+  bool normalizes_weights = false;  // of experts, where the metadata do not say
 };
 constexpr ArchitectureTraits kArchitectures[] = {
-    {"gemma2", RopeLayout::kHalves}, {"gemma3", RopeLayout::kHalves}, {"llama", RopeLayout::kInterleaved},
-    {"phi3", RopeLayout::kHalves},   {"qwen2", RopeLayout::kHalves},  {"qwen3", RopeLayout::kHalves},
+    {"deepseek2", RopeLayout::kInterleaved, HasExperts::kAlways},
+    {"gemma2", RopeLayout::kHalves},
+    {"gemma3", RopeLayout::kHalves},
+    {"gpt-oss", RopeLayout::kHalves, HasExperts::kAlways},
+    {"llama", RopeLayout::kInterleaved, HasExperts::kSometimes, true},
+    {"olmoe", RopeLayout::kHalves, HasExperts::kAlways},
+    {"phi3", RopeLayout::kHalves},
+    {"phimoe", RopeLayout::kHalves, HasExperts::kAlways},
+    {"qwen2", RopeLayout::kHalves},
+    {"qwen2moe", RopeLayout::kHalves, HasExperts::kAlways},
+    {"qwen3", RopeLayout::kHalves},
+    {"qwen3moe", RopeLayout::kHalves, HasExperts::kAlways, true},
+    {"smallthinker", RopeLayout::kHalves, HasExperts::kAlways, true},
 };
 
 const ArchitectureTraits* FindArchitecture(std::string_view name) {
@@ -50,9 +70,9 @@ Status UnknownArchitecture(std::string_view name) {
   return UnsupportedError("architecture '{}' is not supported (supported: {})", Printable(name, 64), supported);
 }
 
-class ShapeParser {
+class ShapeParser : ModelKeys {
  public:
-  explicit ShapeParser(const Metadata& metadata) : metadata_(metadata) {}
+  explicit ShapeParser(const Metadata& metadata) : ModelKeys(metadata) {}
 
   Result<ModelShape> Parse() {
     PANTRY_RETURN_IF_ERROR(ReadArchitecture());
@@ -69,70 +89,11 @@ class ShapeParser {
  private:
   bool Is(std::string_view architecture) const { return shape_.architecture == architecture; }
   bool IsGemma() const { return Is("gemma2") || Is("gemma3"); }
-  std::string Key(std::string_view suffix) const { return fmt::format("{}.{}", shape_.architecture, suffix); }
-
-  // The value of an integer key that must lie in [min, max].
-  Status ReadInt(std::string_view suffix, int64_t min, int64_t max, int32_t* out) const {
-    PANTRY_ASSIGN_OR_RETURN(const int64_t value, metadata_.GetInt(Key(suffix)));
-    if (value < min || value > max) {
-      return CorruptionError("metadata key '{}' is {}, expected {} to {}", Key(suffix), value, min, max);
-    }
-    *out = static_cast<int32_t>(value);
-    return OkStatus();
-  }
-  // The same where the key may be absent: *out keeps its value then.
-  Status ReadOptionalInt(std::string_view suffix, int64_t min, int64_t max, int32_t* out) const {
-    return metadata_.Has(Key(suffix)) ? ReadInt(suffix, min, max, out) : OkStatus();
-  }
-  // A number in [min, max]; NaN is not.
-  template <typename T>
-  Status ReadOptionalFloat(std::string_view suffix, double min, double max, T* out) const {
-    if (!metadata_.Has(Key(suffix))) return OkStatus();
-    PANTRY_ASSIGN_OR_RETURN(const double value, metadata_.GetFloat(Key(suffix)));
-    if (!(value >= min && value <= max)) {
-      return CorruptionError("metadata key '{}' is {}, expected {} to {}", Key(suffix), value, min, max);
-    }
-    *out = static_cast<T>(value);
-    return OkStatus();
-  }
-
-  // One number, or an array of one per layer that must all be equal.
-  Status ReadPerLayer(std::string_view suffix, int64_t max, int32_t* out) const {
-    const MetadataValue* found = metadata_.Find(Key(suffix));
-    if (found == nullptr || found->type != MetadataType::kArray) return ReadInt(suffix, 1, max, out);
-    PANTRY_ASSIGN_OR_RETURN(const MetadataArray* array, metadata_.GetArray(Key(suffix)));
-    if (array->integers.size() != static_cast<size_t>(shape_.n_layers)) {
-      return CorruptionError("metadata key '{}': expected {} integers, one per layer, found {} of {}", Key(suffix),
-                             shape_.n_layers, array->size(), MetadataTypeName(array->element_type));
-    }
-    for (const int64_t value : array->integers) {
-      if (value == array->integers[0]) continue;
-      return UnsupportedError(
-          "metadata key '{}' differs between layers ({} and {}); models whose layers differ are not supported by this "
-          "version",
-          Key(suffix), array->integers[0], value);
-    }
-    if (array->integers[0] < 1 || array->integers[0] > max) {
-      return CorruptionError("metadata key '{}' is {}, expected 1 to {}", Key(suffix), array->integers[0], max);
-    }
-    *out = static_cast<int32_t>(array->integers[0]);
-    return OkStatus();
-  }
-
   Status ReadArchitecture() {
     PANTRY_ASSIGN_OR_RETURN(const std::string_view architecture, metadata_.GetString("general.architecture"));
-    const std::string experts_key = fmt::format("{}.expert_count", architecture);
-    PANTRY_ASSIGN_OR_RETURN(const int64_t n_experts, metadata_.GetIntOr(experts_key, 0));
-    if (n_experts < 0 || n_experts > kMaxExperts) {
-      return CorruptionError("metadata key '{}' is {}, expected 0 to {}", Printable(experts_key, 100), n_experts,
-                             kMaxExperts);
-    }
-    if (n_experts > 0) {
-      return UnsupportedError("mixture-of-experts models are not supported by this version ({} = {})",
-                              Printable(experts_key, 100), n_experts);
-    }
     const ArchitectureTraits* traits = FindArchitecture(architecture);
     if (traits == nullptr) return UnknownArchitecture(architecture);
+    traits_ = *traits;
     shape_.architecture = architecture;
     shape_.rope.layout = traits->rope_layout;
     PANTRY_ASSIGN_OR_RETURN(const std::string_view name, metadata_.GetStringOr("general.name", ""));
@@ -147,7 +108,61 @@ class ShapeParser {
     PANTRY_RETURN_IF_ERROR(ReadInt("block_count", 1, kMaxLayers, &shape_.n_layers));
     PANTRY_RETURN_IF_ERROR(ReadInt("context_length", 1, kMaxContext, &shape_.n_ctx_train));
     PANTRY_RETURN_IF_ERROR(ReadInt("embedding_length", 1, kMaxWidth, &shape_.n_embd));
-    return ReadPerLayer("feed_forward_length", kMaxFf, &shape_.n_ff);
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("expert_count", 0, kMaxExperts, &shape_.n_experts));
+    if (shape_.has_experts() != (traits_.has_experts == HasExperts::kAlways) &&
+        traits_.has_experts != HasExperts::kSometimes) {
+      return UnsupportedError("architecture '{}' is not supported {} experts ({} = {})", shape_.architecture,
+                              shape_.has_experts() ? "with" : "without", Key("expert_count"), shape_.n_experts);
+    }
+    return shape_.has_experts() ? ReadExperts() : ReadPerLayer("feed_forward_length", kMaxFf, &shape_.n_ff);
+  }
+
+  Status ReadExperts() {
+    PANTRY_RETURN_IF_ERROR(ReadInt("expert_used_count", 1, shape_.n_experts, &shape_.n_experts_used));
+    if (metadata_.Has(Key("expert_feed_forward_length"))) {
+      PANTRY_RETURN_IF_ERROR(ReadPerLayer("expert_feed_forward_length", kMaxFf, &shape_.n_ff_expert));
+    } else {
+      // What an expert has is written there; in files of the qwen family what all used ones have together.
+      PANTRY_RETURN_IF_ERROR(ReadPerLayer("feed_forward_length", kMaxFf, &shape_.n_ff_expert));
+      if (shape_.architecture.starts_with("qwen")) {
+        shape_.n_ff_expert = std::max(1, shape_.n_ff_expert / shape_.n_experts_used);
+      }
+    }
+    if (Is("deepseek2")) PANTRY_RETURN_IF_ERROR(ReadDeepSeekExperts());
+    if (Is("qwen2moe")) {  // a file that does not say has the width of a dense layer there
+      constexpr std::string_view key = "expert_shared_feed_forward_length";
+      PANTRY_RETURN_IF_ERROR(
+          ReadPerLayer(metadata_.Has(Key(key)) ? key : "feed_forward_length", kMaxFf, &shape_.n_ff_shared));
+    }
+    return ReadMixing();
+  }
+
+  Status ReadDeepSeekExperts() {
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("leading_dense_block_count", 0, shape_.n_layers, &shape_.n_dense_layers));
+    if (shape_.n_dense_layers > 0) PANTRY_RETURN_IF_ERROR(ReadPerLayer("feed_forward_length", kMaxFf, &shape_.n_ff));
+    int32_t n_shared = 0, n_groups = 0;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("expert_shared_count", 0, kMaxFf / shape_.n_ff_expert, &n_shared));
+    shape_.n_ff_shared = n_shared * shape_.n_ff_expert;
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("expert_group_count", 0, kMaxExperts, &n_groups));
+    if (n_groups > 1) {
+      return UnsupportedError("metadata key '{}' is {}: experts in groups are not supported by this version",
+                              Key("expert_group_count"), n_groups);
+    }
+    return OkStatus();
+  }
+
+  Status ReadMixing() {
+    ExpertMixing& mixing = shape_.expert_mixing;
+    if (Is("phimoe")) mixing.gating = ExpertGating::kSparsemixer;
+    if (Is("gpt-oss")) mixing.gating = ExpertGating::kSoftmaxOfChosen;
+    int32_t gating = 0;  // 0: the file does not say
+    PANTRY_RETURN_IF_ERROR(ReadOptionalInt("expert_gating_func", 0, 3, &gating));
+    if (gating > 0) mixing.gating = static_cast<ExpertGating>(gating - 1);
+    PANTRY_ASSIGN_OR_RETURN(mixing.normalized,
+                            metadata_.GetBoolOr(Key("expert_weights_norm"), traits_.normalizes_weights));
+    PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("expert_weights_scale", 0, 1e3, &mixing.scale));
+    if (mixing.scale == 0) mixing.scale = 1;  // "not set"
+    return OkStatus();
   }
 
   Status ReadHeads() {
@@ -177,6 +192,7 @@ class ShapeParser {
       return CorruptionError("{} heads of {} are too wide, expected at most {} together ({})", shape_.n_heads,
                              shape_.head_dim, kMaxWidth, Key("attention.head_count"));
     }
+    if (Is("deepseek2")) return ReadLatent();
     int32_t value_dim = shape_.head_dim;
     PANTRY_RETURN_IF_ERROR(ReadOptionalInt("attention.value_length", 1, kMaxHeadDim, &value_dim));
     if (value_dim != shape_.head_dim) {
@@ -186,6 +202,32 @@ class ShapeParser {
           Key("attention.value_length"), value_dim, shape_.head_dim);
     }
     shape_.attn_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    return OkStatus();
+  }
+
+  Status ReadLatent() {
+    if (metadata_.Has(Key("attention.q_lora_rank"))) {
+      return UnsupportedError("metadata key '{}': compressed queries are not supported by this version",
+                              Key("attention.q_lora_rank"));
+    }
+    if (!metadata_.Has(Key("attention.key_length_mla"))) {
+      return UnsupportedError("metadata key '{}' is missing: convert the model again with a current converter",
+                              Key("attention.key_length_mla"));
+    }
+    int32_t query_dim = 0, n_rotated = 0;
+    PANTRY_RETURN_IF_ERROR(ReadInt("attention.kv_lora_rank", 1, shape_.head_dim, &shape_.latent.n_latent));
+    PANTRY_RETURN_IF_ERROR(ReadInt("rope.dimension_count", 2, shape_.head_dim, &n_rotated));
+    PANTRY_RETURN_IF_ERROR(ReadInt("attention.key_length_mla", n_rotated + 1, n_rotated + shape_.n_embd, &query_dim));
+    PANTRY_RETURN_IF_ERROR(ReadInt("attention.value_length_mla", 1, shape_.head_dim, &shape_.latent.value_dim));
+    shape_.latent.plain_dim = query_dim - n_rotated;
+    // A row of queries and the latent behind it must fit where the heads' results go.
+    if (shape_.n_kv_heads != 1 || shape_.head_dim != shape_.latent.n_latent + n_rotated ||
+        int64_t{shape_.n_heads} * query_dim + shape_.head_dim > int64_t{shape_.n_heads} * shape_.head_dim) {
+      return CorruptionError("{} heads of {} and {} for keys and values of {} do not fit a latent of {} ({})",
+                             shape_.n_heads, query_dim, shape_.n_kv_heads, shape_.head_dim, shape_.latent.n_latent,
+                             Key("attention.kv_lora_rank"));
+    }
+    shape_.attn_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(query_dim)));
     return OkStatus();
   }
 
@@ -221,6 +263,13 @@ class ShapeParser {
         ReadOptionalInt("rope.scaling.original_context_length", 1, kMaxContext, &rope.original_context));
     PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.attn_factor", 1e-3, 1e3, &rope.attn_factor));
     PANTRY_RETURN_IF_ERROR(ReadRopeScaling());
+    if (Is("deepseek2") && rope.scaling == RopeScaling::kYarn) {  // scales scores where others scale cos and sin
+      double log_factor = 0;
+      PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.scaling.yarn_log_multiplier", 0, 10, &log_factor));
+      const double log_scale = std::log(std::max(1.0, rope.scale_factor));
+      rope.attn_factor /= 1 + 0.1 * log_scale;
+      shape_.attn_scale *= static_cast<float>(std::pow(1 + log_factor * log_scale, 2));
+    }
     // Layers with a window: gemma3 trains them unscaled with a base of their own; others do as everywhere.
     shape_.rope_local = rope;
     if (Is("gemma3")) {
@@ -228,7 +277,7 @@ class ShapeParser {
       shape_.rope_local.scaling = RopeScaling::kNone;
       shape_.rope_local.scale_factor = 1.0;
     }
-    if (IsGemma())
+    if (IsGemma() || Is("smallthinker"))
       PANTRY_RETURN_IF_ERROR(ReadOptionalFloat("rope.freq_base_swa", 1.0 + 1e-6, 1e15, &shape_.rope_local.freq_base));
     return OkStatus();
   }
@@ -245,7 +294,7 @@ class ShapeParser {
                              factor);
     }
     if (factor == 0.0) factor = 1.0;
-    if (type == "longrope" || (Is("phi3") && rope.original_context < shape_.n_ctx_train)) {
+    if (type == "longrope" || ((Is("phi3") || Is("phimoe")) && rope.original_context < shape_.n_ctx_train)) {
       rope.scaling = RopeScaling::kLongRope;
     } else if (type == "yarn") {
       rope.scaling = factor == 1.0 ? RopeScaling::kNone : RopeScaling::kYarn;
@@ -277,20 +326,26 @@ class ShapeParser {
 
   Status ReadSlidingWindow() {
     shape_.layer_is_sliding.assign(static_cast<size_t>(shape_.n_layers), false);
+    shape_.layer_is_rotated.assign(static_cast<size_t>(shape_.n_layers), true);
     const bool in_all_layers = Is("phi3") || Is("llama");
-    if (!IsGemma() && !in_all_layers) return OkStatus();
+    if (!IsGemma() && !in_all_layers && !Is("smallthinker") && !Is("gpt-oss")) return OkStatus();
     int32_t window = Is("gemma2") ? 4096 : 0;
     PANTRY_RETURN_IF_ERROR(ReadOptionalInt("attention.sliding_window", 0, kMaxContext, &window));
     if (window == 0 || (in_all_layers && window >= shape_.n_ctx_train)) return OkStatus();
     shape_.sliding_window = window;
-    // Every n-th layer sees the whole context: gemma2 each second, gemma3 each sixth; of phi3 and llama none does.
-    int32_t period = Is("gemma2") ? 2 : Is("gemma3") ? 6 : 0;
+    // Every n-th layer sees the whole context: gemma2 and gpt-oss each second, gemma3 each sixth, the last one of each group; smallthinker each
+    // fourth, the first of each group, and there positions are not rotated in. Of phi3 and llama none does.
+    int32_t period = Is("gemma2") || Is("gpt-oss") ? 2 : Is("gemma3") ? 6 : Is("smallthinker") ? kUnrotatedPeriod : 0;
+    for (int32_t layer = 0; Is("smallthinker") && layer < shape_.n_layers; layer += kUnrotatedPeriod) {
+      shape_.layer_is_rotated[static_cast<size_t>(layer)] = false;
+    }
     const std::string pattern_suffix = "attention.sliding_window_pattern";
     const MetadataValue* pattern = metadata_.Find(Key(pattern_suffix));
     if (pattern != nullptr && pattern->type == MetadataType::kArray) return ReadPatternArray(Key(pattern_suffix));
     PANTRY_RETURN_IF_ERROR(ReadOptionalInt(pattern_suffix, 0, kMaxLayers, &period));
+    const int32_t whole = Is("smallthinker") ? 0 : period - 1;  // which layer of a period
     for (int32_t layer = 0; layer < shape_.n_layers; ++layer) {
-      shape_.layer_is_sliding[layer] = period == 0 || layer % period < period - 1;
+      shape_.layer_is_sliding[static_cast<size_t>(layer)] = period == 0 || layer % period != whole;
     }
     return OkStatus();
   }
@@ -325,8 +380,7 @@ class ShapeParser {
     return OkStatus();
   }
 
-  const Metadata& metadata_;
-  ModelShape shape_;
+  ArchitectureTraits traits_;
 };
 
 }  // namespace

@@ -38,16 +38,38 @@ struct RopeShape {
   double yarn_beta_slow = 1.0;
 };
 
+// How a router's logits become the weights of the experts that are chosen.
+enum class ExpertGating : uint8_t {
+  kSoftmax,          // over all experts
+  kSigmoid,          // of each expert's own
+  kSoftmaxOfChosen,  // over the chosen experts' logits
+  kSparsemixer,  // one expert after another: softmax over those whose logit is near the largest that is left (phimoe)
+};
+struct ExpertMixing {
+  ExpertGating gating = ExpertGating::kSoftmax;
+  bool normalized = false;  // weights are divided by their sum
+  float scale = 1;          // multiplies them
+};
+
+// Attention whose keys and values are all made of one short vector a position, the latent, which the cache holds instead of them (MLA).
+// A cached key is [rotated part | latent], the same for all heads, and a value the same again.
+struct LatentShape {
+  int32_t n_latent = 0;   // 0: no such attention
+  int32_t plain_dim = 0;  // of a head's query, without its rotated part
+  int32_t value_dim = 0;  // of a head's result
+};
+
 struct ModelShape {
   std::string architecture;  // "llama", "qwen2", ...
   std::string name;          // general.name
   int32_t n_layers = 0;
   int32_t n_embd = 0;  // width of the residual stream
-  int32_t n_ff = 0;    // width of the feed-forward part
+  int32_t n_ff = 0;    // width of the feed-forward part; of the dense layers where there are experts, 0: no such layers
   int32_t n_heads = 0;
   int32_t n_kv_heads = 0;
   int32_t head_dim = 0;  // of keys and queries; values have the same
-  int32_t n_vocab = 0;   // rows of the embedding
+  LatentShape latent;
+  int32_t n_vocab = 0;  // rows of the embedding
   int32_t n_ctx_train = 0;
   float norm_eps = 1e-5f;
   RopeShape rope;
@@ -56,10 +78,17 @@ struct ModelShape {
   std::vector<bool> layer_is_sliding;  // [n_layers]; a position sees itself and the sliding_window - 1 before it
   float attn_softcap = 0;              // gemma2; 0: none
   float final_softcap = 0;
-  float attn_scale = 0;       // multiplies q.k; 1/sqrt(head_dim) unless the model says otherwise
-  float embedding_scale = 1;  // gemma: sqrt(n_embd)
-  int32_t n_experts = 0;      // 0: dense
-  int32_t n_experts_used = 0;
+  float attn_scale = 0;                // multiplies q.k; 1/sqrt(head_dim) unless the model says otherwise
+  float embedding_scale = 1;           // gemma: sqrt(n_embd)
+  std::vector<bool> layer_is_rotated;  // [n_layers]; smallthinker: not all of them
+  int32_t n_experts = 0;               // 0: dense
+  int32_t n_experts_used = 0;          // of a token, in a layer
+  int32_t n_ff_expert = 0;             // width of an expert
+  int32_t n_ff_shared = 0;             // width of what every token passes besides its experts; 0: none
+  int32_t n_dense_layers = 0;          // leading layers without experts
+  ExpertMixing expert_mixing;
+
+  bool has_experts() const { return n_experts > 0; }
 };
 
 // kUnsupported for an architecture that Pantry does not run (the message lists those it does); kCorruption or kNotFound name the key.

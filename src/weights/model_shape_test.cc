@@ -71,6 +71,31 @@ Keys Base(const std::string& arch, int64_t n_layers, int64_t n_embd, int64_t n_f
   return keys;
 }
 Keys Llama() { return Base("llama", 32, 4096, 14336, 32, 8, 8192); }
+Keys Qwen3Moe() {
+  return std::move(Base("qwen3moe", 48, 2048, 6144, 32, 4, 40960)
+                       .Int("qwen3moe.attention.key_length", 128)
+                       .Int("qwen3moe.expert_count", 128)
+                       .Int("qwen3moe.expert_used_count", 8)
+                       .Int("qwen3moe.expert_feed_forward_length", 768));
+}
+Keys DeepSeek2Lite() {
+  return std::move(Base("deepseek2", 27, 2048, 10944, 16, 1, 163840)
+                       .Int("deepseek2.attention.kv_lora_rank", 512)
+                       .Int("deepseek2.attention.key_length", 576)
+                       .Int("deepseek2.attention.value_length", 512)
+                       .Int("deepseek2.attention.key_length_mla", 192)
+                       .Int("deepseek2.attention.value_length_mla", 128)
+                       .Int("deepseek2.rope.dimension_count", 64)
+                       .Text("deepseek2.rope.scaling.type", "yarn")
+                       .Float("deepseek2.rope.scaling.factor", 40)
+                       .Float("deepseek2.rope.scaling.yarn_log_multiplier", 0.0707)
+                       .Int("deepseek2.rope.scaling.original_context_length", 4096)
+                       .Int("deepseek2.leading_dense_block_count", 1)
+                       .Int("deepseek2.expert_count", 64)
+                       .Int("deepseek2.expert_used_count", 6)
+                       .Int("deepseek2.expert_shared_count", 2)
+                       .Int("deepseek2.expert_feed_forward_length", 1408));
+}
 Keys Gemma2(int64_t n_layers = 26) {
   return std::move(Base("gemma2", n_layers, 2304, 9216, 8, 4, 8192)
                        .Int("gemma2.attention.key_length", 256)
@@ -140,6 +165,92 @@ TEST(ModelShape, Qwen2AndQwen3RotateHalvesAndMayHaveWideHeads) {
   EXPECT_EQ(qwen3->rope.layout, RopeLayout::kHalves);
   EXPECT_EQ(qwen3->head_dim, 128);  // not 1024 / 16
   EXPECT_EQ(qwen3->rope.n_dims, 128);
+}
+
+TEST(ModelShape, ExpertsAreRead) {
+  const auto shape = Qwen3Moe().Parse();
+  ASSERT_TRUE(shape.ok()) << shape.status().ToString();
+  EXPECT_EQ(shape->n_experts, 128);
+  EXPECT_EQ(shape->n_experts_used, 8);
+  EXPECT_EQ(shape->n_ff_expert, 768);
+  EXPECT_EQ(shape->n_ff, 0);  // no dense layers
+  EXPECT_EQ(shape->n_dense_layers, 0);
+  EXPECT_EQ(shape->expert_mixing.gating, ExpertGating::kSoftmax);
+  EXPECT_TRUE(shape->expert_mixing.normalized);
+  EXPECT_EQ(shape->expert_mixing.scale, 1.0f);
+  EXPECT_EQ(Qwen3Moe().Drop("qwen3moe.expert_feed_forward_length").Parse()->n_ff_expert, 6144 / 8);
+}
+
+TEST(ModelShape, MixingOfExpertsIsWhatTheFileSays) {
+  const auto shape = Qwen3Moe()
+                         .Int("qwen3moe.expert_gating_func", 2)
+                         .Bool("qwen3moe.expert_weights_norm", false)
+                         .Float("qwen3moe.expert_weights_scale", 2.5)
+                         .Parse();
+  ASSERT_TRUE(shape.ok()) << shape.status().ToString();
+  EXPECT_EQ(shape->expert_mixing.gating, ExpertGating::kSigmoid);
+  EXPECT_FALSE(shape->expert_mixing.normalized);
+  EXPECT_EQ(shape->expert_mixing.scale, 2.5f);
+}
+
+TEST(ModelShape, LlamaMayHaveExperts) {
+  const auto shape = Llama().Int("llama.expert_count", 8).Int("llama.expert_used_count", 2).Parse();
+  ASSERT_TRUE(shape.ok()) << shape.status().ToString();
+  EXPECT_EQ(shape->n_experts, 8);
+  EXPECT_EQ(shape->n_ff_expert, 14336);
+  EXPECT_EQ(shape->n_ff, 0);
+  EXPECT_TRUE(shape->expert_mixing.normalized);
+}
+
+TEST(ModelShape, Qwen2MoeHasASharedExpert) {
+  const auto keys = [] {
+    return std::move(Base("qwen2moe", 24, 2048, 5632, 16, 16, 32768)
+                         .Int("qwen2moe.expert_count", 60)
+                         .Int("qwen2moe.expert_used_count", 4)
+                         .Int("qwen2moe.expert_feed_forward_length", 1408));
+  };
+  const auto shape = keys().Int("qwen2moe.expert_shared_feed_forward_length", 5000).Parse();
+  ASSERT_TRUE(shape.ok()) << shape.status().ToString();
+  EXPECT_EQ(shape->n_ff_expert, 1408);
+  EXPECT_EQ(shape->n_ff_shared, 5000);
+  EXPECT_FALSE(shape->expert_mixing.normalized);
+  EXPECT_EQ(keys().Parse()->n_ff_shared, 5632);
+}
+
+TEST(ModelShape, SmallThinkerRotatesOnlyWhereItHasWindowsIfItHasAny) {
+  const auto keys = [] {
+    return std::move(Base("smallthinker", 6, 1536, 768, 12, 2, 16384)
+                         .Int("smallthinker.expert_count", 32)
+                         .Int("smallthinker.expert_used_count", 4)
+                         .Int("smallthinker.expert_gating_func", 2));
+  };
+  const auto whole = keys().Parse();
+  ASSERT_TRUE(whole.ok()) << whole.status().ToString();
+  EXPECT_EQ(whole->layer_is_sliding, std::vector<bool>(6, false));
+  EXPECT_EQ(whole->layer_is_rotated, std::vector<bool>(6, true));
+  EXPECT_EQ(whole->expert_mixing.gating, ExpertGating::kSigmoid);
+  const std::vector<bool> pattern = {false, true, true, true, false, true};
+  const auto sliding = keys().Int("smallthinker.attention.sliding_window", 64).Parse();
+  EXPECT_EQ(sliding->sliding_window, 64);
+  EXPECT_EQ(sliding->layer_is_sliding, pattern);
+  EXPECT_EQ(sliding->layer_is_rotated, pattern);
+}
+
+TEST(ModelShape, DeepSeekCachesItsLatents) {
+  const auto shape = DeepSeek2Lite().Parse();
+  ASSERT_TRUE(shape.ok()) << shape.status().ToString();
+  EXPECT_EQ(shape->head_dim, 576);
+  EXPECT_EQ(shape->n_kv_heads, 1);
+  EXPECT_EQ(shape->latent.n_latent, 512);
+  EXPECT_EQ(shape->latent.plain_dim, 128);
+  EXPECT_EQ(shape->latent.value_dim, 128);
+  EXPECT_EQ(shape->rope.n_dims, 64);
+  EXPECT_EQ(shape->n_dense_layers, 1);
+  EXPECT_EQ(shape->n_ff, 10944);
+  EXPECT_EQ(shape->n_ff_shared, 2 * 1408);
+  // YaRN scales scores by (1 + 0.0707 ln 40)^2 and leaves the rotation alone.
+  EXPECT_NEAR(shape->attn_scale, std::pow(1 + 0.0707 * std::log(40), 2) / std::sqrt(192.0), 1e-6);
+  EXPECT_NEAR(shape->rope.attn_factor * (1 + 0.1 * std::log(40)), 1, 1e-9);
 }
 
 TEST(ModelShape, RopeScalingTypesAreRead) {
@@ -301,12 +412,38 @@ const BadShape kBadShapes[] = {
     {"ArchitectureOfWrongType", [] { return Llama().Int("general.architecture", 1).Parse(); }, kBad,
      "expected string, found i64"},
     {"UnknownArchitecture", [] { return Llama().Text("general.architecture", "foo\n").Parse(); }, kUnsupported,
-     "architecture 'foo\\n' is not supported (supported: gemma2, gemma3, llama, phi3, qwen2, qwen3)"},
-    {"Experts", [] { return Llama().Int("llama.expert_count", 8).Parse(); }, kUnsupported,
-     "mixture-of-experts models are not supported by this version (llama.expert_count = 8)"},
-    {"ExpertsOfUnknownArchitecture",
-     [] { return Keys().Text("general.architecture", "foomoe").Int("foomoe.expert_count", 64).Parse(); }, kUnsupported,
-     "mixture-of-experts"},
+     "architecture 'foo\\n' is not supported (supported: deepseek2, gemma2, gemma3, gpt-oss, llama, olmoe, phi3, "
+     "phimoe, qwen2, "
+     "qwen2moe, "
+     "qwen3, qwen3moe, smallthinker)"},
+    {"ExpertsWhereNoneBelong", [] { return Gemma2().Int("gemma2.expert_count", 8).Parse(); }, kUnsupported,
+     "architecture 'gemma2' is not supported with experts (gemma2.expert_count = 8)"},
+    {"NoExperts", [] { return Qwen3Moe().Drop("qwen3moe.expert_count").Parse(); }, kUnsupported,
+     "architecture 'qwen3moe' is not supported without experts"},
+    {"MoreExpertsUsedThanThereAre", [] { return Qwen3Moe().Int("qwen3moe.expert_used_count", 129).Parse(); }, kBad,
+     "'qwen3moe.expert_used_count' is 129, expected 1 to 128"},
+    {"NoExpertsUsed", [] { return Qwen3Moe().Int("qwen3moe.expert_used_count", 0).Parse(); }, kBad,
+     "'qwen3moe.expert_used_count' is 0"},
+    {"ManyExperts", [] { return Qwen3Moe().Int("qwen3moe.expert_count", 1 << 20).Parse(); }, kBad,
+     "'qwen3moe.expert_count' is 1048576, expected 0 to 1024"},
+    {"ExpertsWithoutWidth", [] { return Qwen3Moe().Int("qwen3moe.expert_feed_forward_length", 0).Parse(); }, kBad,
+     "'qwen3moe.expert_feed_forward_length' is 0"},
+    {"CompressedQueries", [] { return DeepSeek2Lite().Int("deepseek2.attention.q_lora_rank", 1536).Parse(); },
+     kUnsupported, "'deepseek2.attention.q_lora_rank'"},
+    {"OldLatents", [] { return DeepSeek2Lite().Drop("deepseek2.attention.key_length_mla").Parse(); }, kUnsupported,
+     "convert the model again"},
+    {"LatentDoesNotFitItsHead", [] { return DeepSeek2Lite().Int("deepseek2.attention.kv_lora_rank", 500).Parse(); },
+     kBad, "do not fit a latent of 500"},
+    {"QueryWithoutPlainPart", [] { return DeepSeek2Lite().Int("deepseek2.attention.key_length_mla", 64).Parse(); },
+     kBad, "'deepseek2.attention.key_length_mla' is 64, expected 65 to 2112"},
+    {"ManySharedExperts", [] { return DeepSeek2Lite().Int("deepseek2.expert_shared_count", 1 << 20).Parse(); }, kBad,
+     "'deepseek2.expert_shared_count' is 1048576"},
+    {"GroupsOfExperts", [] { return DeepSeek2Lite().Int("deepseek2.expert_group_count", 8).Parse(); }, kUnsupported,
+     "experts in groups"},
+    {"ManyDenseLayers", [] { return DeepSeek2Lite().Int("deepseek2.leading_dense_block_count", 28).Parse(); }, kBad,
+     "'deepseek2.leading_dense_block_count' is 28, expected 0 to 27"},
+    {"UnknownGating", [] { return Qwen3Moe().Int("qwen3moe.expert_gating_func", 4).Parse(); }, kBad,
+     "'qwen3moe.expert_gating_func' is 4"},
     {"NegativeExperts", [] { return Llama().Int("llama.expert_count", -1).Parse(); }, kBad,
      "'llama.expert_count' is -1"},
     {"Encoder", [] { return Llama().Bool("llama.attention.causal", false).Parse(); }, kUnsupported, "an encoder"},

@@ -79,9 +79,11 @@ class Cycle final : public EvictionPolicy {
     return coldest;
   }
 
+  // A right guess would bring the block in at its layer's visit anyway, and evict the same victim then; a wrong one costs what the victim
+  // is worth. So with even odds it is enough that the victim is needed later than the guess, and the less likely the later.
   bool IsColder(BlockId victim, BlockId guess, double likelihood) const override {
-    const double with_guess = heat_.heat(guess) + likelihood * heat_.unit();
-    return Wait(LayerOf(victim), heat_.heat(victim)) > Wait(LayerOf(guess), with_guess);
+    const double odds = likelihood / std::max(1 - likelihood, 1e-9);
+    return Wait(LayerOf(victim), heat_.heat(victim)) * odds > UntilVisit(LayerOf(guess));
   }
 
   void Forget() override {
@@ -102,12 +104,16 @@ class Cycle final : public EvictionPolicy {
  private:
   size_t LayerOf(BlockId block) const { return layer_of_[block.value()]; }
 
+  // Tokens until the layer is visited again.
+  double UntilVisit(size_t layer) const {
+    const size_t ahead = layer > here_ ? layer - here_ : layer + heaps_.size() - here_;
+    return static_cast<double>(ahead) / static_cast<double>(heaps_.size());
+  }
+
   // Tokens until a block of `layer` with this much heat is expected to be used.
   double Wait(size_t layer, double heat) const {
-    const size_t ahead = layer > here_ ? layer - here_ : layer + heaps_.size() - here_;
-    const double until_visit = static_cast<double>(ahead) / static_cast<double>(heaps_.size());
     constexpr double kLeast = 1e-30;  // never used: a wait of the age of the universe, but the layer's distance is moot
-    return until_visit + all_uses_ * visit_unit_[layer] / std::max(heat, kLeast * visit_unit_[layer]) - 1;
+    return UntilVisit(layer) + all_uses_ * visit_unit_[layer] / std::max(heat, kLeast * visit_unit_[layer]) - 1;
   }
 
   HeatTable heat_;

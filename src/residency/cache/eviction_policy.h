@@ -37,7 +37,8 @@ class EvictionPolicy {
   virtual void Erase(BlockId block) = 0;
   // The evictable block to miss least; kNoBlock when nothing is evictable.
   virtual BlockId Coldest() const = 0;
-  // Whether `victim` is worth less than `guess` would be if it were brought in now with `likelihood`. Equal is not colder.
+  // Whether `victim` is worth less than `guess`, which will be wanted with `likelihood`, would be if it were brought in now. Equal is not
+  // colder.
   virtual bool IsColder(BlockId victim, BlockId guess, double likelihood) const = 0;
 
   // Forgets all heat, as if new. REQUIRES: nothing is inserted.

@@ -90,10 +90,17 @@ class ReferenceCache {
     const double heat = Heat(id, extra_use);
     if (kind_ != PolicyKind::kCycle) return heat;
     const int layer = blocks_[id].layer;
-    const int ahead = layer > here_ ? layer - here_ : layer + n_layers_ - here_;
     const double unit = visited_.count(layer) ? UseWeight(visited_.at(layer)) : 1.0;
     const double all = 1 / (1 - std::exp2(-1 / half_life_));
-    return -(static_cast<double>(ahead) / n_layers_ + all * unit / std::max(heat, 1e-30 * unit) - 1);
+    return -(UntilVisit(layer) + all * unit / std::max(heat, 1e-30 * unit) - 1);
+  }
+  double UntilVisit(int layer) const {
+    const int ahead = layer > here_ ? layer - here_ : layer + n_layers_ - here_;
+    return static_cast<double>(ahead) / n_layers_;
+  }
+  bool IsColder(uint32_t victim, uint32_t guess, double likelihood) const {
+    if (kind_ != PolicyKind::kCycle) return Worth(victim) < Worth(guess, kind_ == PolicyKind::kLru ? 0 : likelihood);
+    return -Worth(victim) * (likelihood / std::max(1 - likelihood, 1e-9)) > UntilVisit(blocks_[guess].layer);
   }
   int64_t LastUse(uint32_t id) const { return uses_.count(id) ? uses_.at(id).back().number : 0; }
 
@@ -122,8 +129,7 @@ class ReferenceCache {
       const int64_t victim = Coldest();
       if (only_free || victim < 0) return false;
       const auto v = static_cast<uint32_t>(victim);
-      if (guess && (demanded_[v] == step || !(Worth(v) < Worth(id, kind_ == PolicyKind::kLru ? 0 : likelihood))))
-        return false;
+      if (guess && (demanded_[v] == step || !IsColder(v, id, likelihood))) return false;
       in_.erase(v);
       ++n_evicted;
     }

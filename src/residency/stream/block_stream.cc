@@ -188,7 +188,12 @@ void BlockStream::Expect(std::span<const BlockId> blocks, double likelihood) {
   for (const BlockId block : blocks) {
     if (line.n == line.entries.size()) break;
     if (cache_.state(block) != BlockState::kAbsent) continue;
-    if (cache_.AdmitGuess(block, likelihood).memory == nullptr) continue;
+    if (likelihood >= 1) {
+      if (cache_.Admit(block).memory == nullptr) continue;
+      cache_.Unpin(block);
+    } else if (cache_.AdmitGuess(block, likelihood).memory == nullptr) {
+      continue;
+    }
     pieces_left_[block.value()] = static_cast<uint16_t>(placer_.n_pieces(block));
     line.Push({block, 0});
   }

@@ -15,6 +15,7 @@
 //   tile: the maximum of its scores, weights exp(score - max), their sum (16 lanes, position % 16, then the fixed tree), and for each d
 //     one accumulator, fma over ascending positions: a *partial*, (out, max, sum);
 //   partials are folded in ascending order: new = max(both), a = exp(max - new), b = exp(tile max - new), out = fma(partial, b, out * a).
+//   a sink is a partial before the first: out 0, the sink as maximum, sum 1.
 // Whoever computes a partial, it has the same bits, and masked positions take no part in any sum. So a query's result depends on its
 // position, its window and the cache's content only: batch split, threads and prefix reuse change nothing, and tiles may run in parallel.
 // All vector instruction sets give the same bits; scalar differs by its exp and tanh, less than 1e-6 of the largest |value|.
@@ -73,10 +74,11 @@ struct AttentionQuery {
   int32_t n_rows = 1;
   int32_t n_heads = 1;
   int32_t kv_head = 0;
-  int64_t position = 0;  // of row 0; row r attends to max(0, position + r - window + 1) .. position + r
-  int64_t window = 0;    // 0: all
-  float scale = 1;       // multiplies q.k
-  float softcap = 0;     // 0: none
+  int64_t position = 0;          // of row 0; row r attends to max(0, position + r - window + 1) .. position + r
+  int64_t window = 0;            // 0: all
+  float scale = 1;               // multiplies q.k
+  float softcap = 0;             // 0: none
+  const float* sinks = nullptr;  // [n_heads] a score that draws weight to nothing, before all positions; null: none
 };
 
 // A partial: out [head_dim], max, sum. A sum of 0 says that no position of the tile takes part.

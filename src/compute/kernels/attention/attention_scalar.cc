@@ -204,15 +204,19 @@ struct Folded {
   }
 };
 
-void AttendHead(const KvLayerView& kv, const AttentionQuery& query, const Head& head, float* out) {
+void AttendHead(const KvLayerView& kv, const AttentionQuery& query, const Head& head, const float* sink, float* out) {
   Folded folded;
+  if (sink != nullptr) {
+    folded = {*sink, 1};
+    std::fill_n(out, kv.head_dim, 0.0f);
+  }
   const int64_t first_tile = head.begin / kAttentionTile;
   for (int64_t tile = first_tile; tile * kAttentionTile < head.end; ++tile) {
     TileWeights weights(kv, query, head, tile);
     const auto [a, b] = folded.Join(weights.max, weights.sum);
     for (int64_t d = 0; d < kv.head_dim; ++d) {
       const float partial = weights.Mix(kv, query.kv_head, d);
-      out[d] = tile == first_tile ? partial : std::fma(partial, b, out[d] * a);
+      out[d] = tile == first_tile && sink == nullptr ? partial : std::fma(partial, b, out[d] * a);
     }
   }
   for (int64_t d = 0; d < kv.head_dim; ++d) out[d] *= 1.0f / folded.sum;
@@ -221,7 +225,8 @@ void AttendHead(const KvLayerView& kv, const AttentionQuery& query, const Head& 
 void Attend(const KvLayerView& kv, const AttentionQuery& query, float* out, int64_t out_stride) {
   for (int64_t row = 0; row < query.n_rows; ++row) {
     for (int64_t head = 0; head < query.n_heads; ++head) {
-      AttendHead(kv, query, HeadOf(kv, query, row, head), out + row * out_stride + head * kv.head_dim);
+      AttendHead(kv, query, HeadOf(kv, query, row, head), query.sinks != nullptr ? query.sinks + head : nullptr,
+                 out + row * out_stride + head * kv.head_dim);
     }
   }
 }

@@ -68,6 +68,16 @@ class Items {
     const int64_t slot_floats = run_.n_rows * heads * floats, set_floats = slots * slot_floats;
     const int64_t n_sets = run_.n_heads / heads;
     int64_t n_folded = 0;  // 1 once slot 0 holds what was folded
+    if (run_.sinks != nullptr) {
+      for (int64_t i = 0; i < run_.n_rows * run_.n_heads; ++i) {
+        const int64_t row = i / run_.n_heads, head = i % run_.n_heads;
+        float* const partial = scratch + head / heads * set_floats + (row * heads + head % heads) * floats;
+        std::fill_n(partial, kv_.head_dim, 0.0f);
+        partial[kv_.head_dim] = run_.sinks[head];
+        partial[kv_.head_dim + 1] = 1;
+      }
+      n_folded = 1;
+    }
     for (int64_t done = 0; done < n_tiles_;) {
       const int64_t n = std::min(n_tiles_ - done, slots - n_folded);
       ForEach(pool_, in_parallel_, n_sets * n, [&](int64_t item) {
@@ -95,7 +105,8 @@ class Items {
             .position = run_.position + row,
             .window = run_.window,
             .scale = run_.scale,
-            .softcap = run_.softcap};
+            .softcap = run_.softcap,
+            .sinks = run_.sinks != nullptr ? run_.sinks + head : nullptr};
   }
 
   ThreadPool& pool_;

@@ -22,8 +22,9 @@ struct AttentionRun {
   int64_t position = 0;  // of row 0
   int64_t window = 0;    // 0: all
   float scale = 1;
-  float softcap = 0;     // 0: none
-  float* out = nullptr;  // as q, with out_stride; does not overlap q
+  float softcap = 0;             // 0: none
+  const float* sinks = nullptr;  // [n_heads], as AttentionQuery's
+  float* out = nullptr;          // as q, with out_stride; does not overlap q
   int64_t out_stride = 0;
 };
 

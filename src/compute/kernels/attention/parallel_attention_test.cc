@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "base/rng.h"
@@ -53,7 +54,8 @@ class ParallelAttention : public ::testing::TestWithParam<Isa> {
                                       .position = n_positions - n_rows + row,
                                       .window = window,
                                       .scale = 2,
-                                      .softcap = 0};
+                                      .softcap = 0,
+                                      .sinks = sinks_ != nullptr ? sinks_ + head : nullptr};
         ops_->attend(view_, query, out.data() + row * kStride + head * kHeadDim, kStride);
       }
     }
@@ -71,6 +73,7 @@ class ParallelAttention : public ::testing::TestWithParam<Isa> {
                               .window = window,
                               .scale = 2,
                               .softcap = 0,
+                              .sinks = sinks_,
                               .out = out.data(),
                               .out_stride = kStride};
     Attend(pool, *ops_, view_, run, scratch.data());
@@ -80,6 +83,7 @@ class ParallelAttention : public ::testing::TestWithParam<Isa> {
 
   static constexpr int64_t kMaxRows = 130;
   const AttentionOps* ops_ = nullptr;
+  const float* sinks_ = nullptr;
   KvLayerView view_;
   std::vector<uint8_t> k_, v_;
   std::vector<float> q_;
@@ -103,6 +107,44 @@ TEST_P(ParallelAttention, RunHasTheBitsOfItsRowsAndHeadsOneByOne) {
 TEST_P(ParallelAttention, ContextBeyondTheScratchIsFoldedInRounds) {
   for (const int64_t n_rows : {1, 8}) {
     EXPECT_EQ(Together(2, kMaxPositions, n_rows, 0), Alone(kMaxPositions, n_rows, 0)) << n_rows << " rows";
+  }
+}
+
+// A sink is one more score, whose value is nothing: every number shrinks by the share that is left for the positions.
+TEST_P(ParallelAttention, SinksTakeTheirShareAndKeepTheBits) {
+  const float sinks[kHeads] = {-100, -1, 0, 1, 4, 100};
+  for (const int64_t n_positions : {40, 700, 1500}) {
+    for (const int64_t n_rows : {1, 3, 9}) {
+      if (GetParam() == Isa::kScalar && n_positions * n_rows > 5'000) continue;  // slow
+      for (const int64_t window : {0, 20}) {
+        sinks_ = nullptr;
+        const std::vector<float> without = Alone(n_positions, n_rows, window);
+        sinks_ = sinks;
+        const std::vector<float> expected = Alone(n_positions, n_rows, window);
+        for (const int n_threads : {1, 2, 5}) {
+          EXPECT_EQ(Together(n_threads, n_positions, n_rows, window), expected);
+        }
+        const auto last = static_cast<size_t>((n_rows - 1) * kStride);
+        for (int32_t head = 0; head < kHeads; ++head) {
+          std::vector<float> partials(static_cast<size_t>(PartialFloats(kHeadDim)));
+          double sum = 0;  // of exp(score) over all positions
+          for (int64_t tile = 0; tile * kAttentionTile < n_positions; ++tile) {
+            const AttentionQuery query = {.q = q_.data() + last + static_cast<size_t>(head * kHeadDim),
+                                          .kv_head = head / (kHeads / kKvHeads),
+                                          .position = n_positions - 1,
+                                          .window = window,
+                                          .scale = 2};
+            ops_->attend_tile(view_, query, tile, partials.data());
+            if (partials[kHeadDim + 1] > 0) sum += std::exp(double{partials[kHeadDim]}) * partials[kHeadDim + 1];
+          }
+          const double share = sum / (sum + std::exp(double{sinks[head]}));
+          for (size_t d = last + static_cast<size_t>(head * kHeadDim);
+               d < last + static_cast<size_t>(head * kHeadDim + 8); ++d) {
+            EXPECT_NEAR(expected[d], without[d] * share, 2e-6) << "head " << head;
+          }
+        }
+      }
+    }
   }
 }
 

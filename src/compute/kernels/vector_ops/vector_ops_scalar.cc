@@ -14,18 +14,38 @@ namespace {
 
 constexpr int kLanes = 16;
 
-void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out) {
-  float lanes[kLanes] = {};
-  for (int64_t k = 0; k < n; ++k) lanes[k % kLanes] = std::fma(x[k], x[k], lanes[k % kLanes]);
+float SumLanes(float (&lanes)[kLanes]) {
   for (int distance = kLanes / 2; distance > 0; distance /= 2) {
     for (int l = 0; l < distance; ++l) lanes[l] += lanes[l + distance];
   }
-  const float inverse = 1.0f / std::sqrt(lanes[0] / static_cast<float>(n) + eps);
+  return lanes[0];
+}
+
+void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  float lanes[kLanes] = {};
+  for (int64_t k = 0; k < n; ++k) lanes[k % kLanes] = std::fma(x[k], x[k], lanes[k % kLanes]);
+  const float inverse = 1.0f / std::sqrt(SumLanes(lanes) / static_cast<float>(n) + eps);
   for (int64_t k = 0; k < n; ++k) out[k] = weight ? x[k] * inverse * weight[k] : x[k] * inverse;
+}
+
+void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out) {
+  float sums[kLanes] = {}, squares[kLanes] = {};
+  for (int64_t k = 0; k < n; ++k) sums[k % kLanes] += x[k];
+  const float mean = SumLanes(sums) / static_cast<float>(n);
+  for (int64_t k = 0; k < n; ++k) {
+    out[k] = x[k] - mean;
+    squares[k % kLanes] = std::fma(out[k], out[k], squares[k % kLanes]);
+  }
+  const float inverse = 1.0f / std::sqrt(SumLanes(squares) / static_cast<float>(n) + eps);
+  for (int64_t k = 0; k < n; ++k) out[k] = std::fma(out[k] * inverse, weight[k], bias[k]);
 }
 
 void Add(float* x, const float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
+void AddScaled(float* x, const float* y, float factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = std::fma(y[i], factor, x[i]);
 }
 
 void Scale(float* x, float factor, int64_t n) {
@@ -41,6 +61,17 @@ void GeluMul(const float* gate, const float* up, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) {
     const double x = gate[i];
     out[i] = static_cast<float>(0.5 * x * (1 + std::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)))) * up[i];
+  }
+}
+
+void ReluMul(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = (gate[i] <= 0 ? 0.0f : gate[i]) * up[i];
+}
+
+void ClampedSwiglu(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = gate[i] > 7.0f ? 7.0f : gate[i], u = std::clamp(up[i], -7.0f, 7.0f);
+    out[i] = g / (1.0f + std::exp(-1.702f * g)) * (u + 1.0f);
   }
 }
 
@@ -110,10 +141,14 @@ extern const VectorOps kVectorOpsScalar;
 const VectorOps kVectorOpsScalar = {
     .isa = Isa::kScalar,
     .rms_norm = RmsNorm,
+    .layer_norm = LayerNorm,
     .add = Add,
+    .add_scaled = AddScaled,
     .scale = Scale,
     .silu_mul = SiluMul,
     .gelu_mul = GeluMul,
+    .relu_mul = ReluMul,
+    .clamped_swiglu = ClampedSwiglu,
     .softcap = Softcap,
     .rope_interleaved = RopeInterleaved,
     .rope_halves = RopeHalves,

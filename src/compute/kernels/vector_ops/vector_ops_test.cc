@@ -111,6 +111,29 @@ TEST(VectorOps, RmsNormIsBitIdenticalOnEveryIsaAndNearTheExactValue) {
   }
 }
 
+TEST(VectorOps, LayerNormIsBitIdenticalOnEveryIsaAndNearTheExactValue) {
+  for (const VectorOps* ops : Runnable()) {
+    for (const int64_t n : Lengths()) {
+      const std::vector<float> x = RandomRow(n, 3.0f, 1), weight = RandomRow(n, 2.0f, 2), bias = RandomRow(n, 1.0f, 21);
+      double mean = 0, squares = 0;
+      for (const float v : x) mean += static_cast<double>(v) / static_cast<double>(n);
+      for (const float v : x) squares += (v - mean) * (v - mean);
+      const double inverse = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-2);
+      Guarded out(x);
+      Guarded expected(x);
+      ops->layer_norm(out.data(), weight.data(), bias.data(), n, 1e-2f, out.data());  // in place
+      kVectorOpsScalar.layer_norm(x.data(), weight.data(), bias.data(), n, 1e-2f, expected.data());
+      const std::vector<float> result = out.Take();
+      ExpectScalarBits(*ops, result, expected.Take(), n);
+      for (size_t i = 0; i < result.size(); ++i) {
+        const double exact = (x[i] - mean) * inverse * weight[i] + bias[i];
+        ASSERT_NEAR(result[i], exact, 4e-6 * 3 * inverse * std::fabs(weight[i]) + 1e-6 * std::fabs(bias[i]))
+            << IsaName(ops->isa) << " n=" << n << " i=" << i;
+      }
+    }
+  }
+}
+
 TEST(VectorOps, RmsNormOfZerosIsZero) {
   for (const VectorOps* ops : Runnable()) {
     std::vector<float> x(37, 0.0f);
@@ -136,6 +159,31 @@ TEST(VectorOps, AddAndScaleAreBitIdenticalOnEveryIsa) {
   }
 }
 
+TEST(VectorOps, AddScaledAndReluMulAreBitIdenticalOnEveryIsa) {
+  for (const VectorOps* ops : Runnable()) {
+    for (const int64_t n : Lengths()) {
+      const std::vector<float> x = RandomRow(n, 3.0f, 3), y = RandomRow(n, 2.0f, 4);
+      Guarded sum(x);
+      Guarded relu(x);
+      ops->add_scaled(sum.data(), y.data(), 0.3f, n);
+      ops->relu_mul(relu.data(), y.data(), n, relu.data());
+      const std::vector<float> s = sum.Take(), r = relu.Take();
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float exact =
+            HasFusedMultiplyAdd(ops->isa) || ops->isa == Isa::kScalar ? std::fma(y[i], 0.3f, x[i]) : y[i] * 0.3f + x[i];
+        ASSERT_EQ(s[i], exact) << IsaName(ops->isa) << " n=" << n << " i=" << i;
+        ASSERT_EQ(r[i], x[i] > 0 ? x[i] * y[i] : 0.0f) << IsaName(ops->isa) << " n=" << n << " i=" << i;
+      }
+    }
+    std::vector<float> edge = {-0.0f, kNan, kInf};
+    const std::vector<float> one(3, 1.0f);
+    ops->relu_mul(edge.data(), one.data(), 3, edge.data());
+    EXPECT_EQ(std::bit_cast<uint32_t>(edge[0]), 0u) << IsaName(ops->isa);
+    EXPECT_TRUE(std::isnan(edge[1])) << IsaName(ops->isa);
+    EXPECT_EQ(edge[2], kInf) << IsaName(ops->isa);
+  }
+}
+
 // From tiny to huge, both signs: 2^-20 .. 2^7 and then some beyond exp's range.
 std::vector<float> ActivationInputs() {
   std::vector<float> x;
@@ -154,6 +202,23 @@ TEST(VectorOps, SiluMulIsWithinFourMillionthsRelative) {
       const double exact = x[i] / (1 + std::exp(-static_cast<double>(x[i]))) * up[i];
       // Below -88 exp(-x) leaves F32's range, and so may the result: zero then.
       ASSERT_NEAR(result[i], exact, 4e-6 * std::fabs(exact) + 1e-36) << IsaName(ops->isa) << " x=" << x[i];
+    }
+  }
+}
+
+TEST(VectorOps, ClampedSwigluIsWithinFourMillionthsRelative) {
+  for (const VectorOps* ops : Runnable()) {
+    const std::vector<float> x = ActivationInputs(), up = RandomRow(static_cast<int64_t>(x.size()), 10.0f, 5);
+    Guarded out(x);
+    ops->clamped_swiglu(out.data(), up.data(), static_cast<int64_t>(x.size()), out.data());
+    const std::vector<float> result = out.Take();
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double g = std::min(static_cast<double>(x[i]), 7.0);
+      const double u = std::clamp(static_cast<double>(up[i]), -7.0, 7.0);
+      const double exact = g / (1 + std::exp(-1.702f * g)) * (u + 1);
+      // exp's argument is rounded: 60 ulps of its result at worst, where the result is below 1e-20.
+      ASSERT_NEAR(result[i], exact, (x[i] < -10 ? 2e-5 : 4e-6) * std::fabs(exact) + 1e-36)
+          << IsaName(ops->isa) << " x=" << x[i];
     }
   }
 }
@@ -198,11 +263,13 @@ TEST(VectorOps, TranscendentalOpsAreBitIdenticalOnAllVectorIsas) {
     const std::vector<float> x = RandomRow(n, 20.0f, 7), up = RandomRow(n, 2.0f, 8);
     std::vector<std::vector<float>> results;
     for (const VectorOps* ops : vectors) {
-      std::vector<float> silu(x), gelu(x), capped(x);
+      std::vector<float> silu(x), gelu(x), capped(x), clamped(x);
       ops->silu_mul(x.data(), up.data(), n, silu.data());
       ops->gelu_mul(x.data(), up.data(), n, gelu.data());
       ops->softcap(capped.data(), n, 5.0f);
+      ops->clamped_swiglu(x.data(), up.data(), n, clamped.data());
       silu.insert(silu.end(), gelu.begin(), gelu.end());
+      silu.insert(silu.end(), clamped.begin(), clamped.end());
       silu.insert(silu.end(), capped.begin(), capped.end());
       results.push_back(silu);
     }

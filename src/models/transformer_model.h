@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A DenseModel is what the architectures of this folder share around their forward pass: loading, workspace, argument checks.
+// A TransformerModel is what the architectures of this folder share around their forward pass: loading, workspace, argument checks.
 //
 // An architecture adds two functions: Bind() names its tensors, Forward() is its arithmetic, written out in a straight line with the
 // steps of forward_pass.h. What differs between architectures is visible there and nowhere else.
@@ -19,7 +19,7 @@
 
 namespace pantry {
 
-class DenseModel : public Model {
+class TransformerModel : public Model {
  public:
   // Names every tensor of the model to `loader`; errors stay in the loader.
   virtual void Bind(WeightLoader& loader) = 0;
@@ -32,7 +32,11 @@ class DenseModel : public Model {
   int64_t WorkspaceBytes(int64_t max_tokens) const override { return ForwardWorkspaceBytes(shape_, max_tokens); }
 
  protected:
-  explicit DenseModel(ModelShape shape) { shape_ = std::move(shape); }
+  explicit TransformerModel(ModelShape shape) {
+    shape_ = std::move(shape);
+    if (shape_.has_experts()) experts_.resize(static_cast<size_t>(shape_.n_layers));
+  }
+  const ExpertLayer& ExpertsOf(int32_t layer) const { return experts_[static_cast<size_t>(layer)]; }
   // Everything about the arguments of Forward() that can be wrong.
   Status CheckRun(const ForwardRun& run, const Workspace& workspace) const;
   // Positions that a layer attends to; 0: all.
@@ -42,14 +46,23 @@ class DenseModel : public Model {
 
  private:
   AlignedBuffer weights_;
+  bool needs_expert_source_ = false;  // experts are not among the weights
 };
 
 // The architectures, one file each.
-std::unique_ptr<DenseModel> MakeLlama(ModelShape shape);
-std::unique_ptr<DenseModel> MakeQwen2(ModelShape shape);
-std::unique_ptr<DenseModel> MakeQwen3(ModelShape shape);
-std::unique_ptr<DenseModel> MakePhi3(ModelShape shape);
-std::unique_ptr<DenseModel> MakeGemma2(ModelShape shape);
-std::unique_ptr<DenseModel> MakeGemma3(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeLlama(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeQwen2(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeQwen3(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeDeepSeek2(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeGptOss(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeMixtral(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeOlmoe(ModelShape shape);
+std::unique_ptr<TransformerModel> MakePhiMoe(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeQwen2Moe(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeQwen3Moe(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeSmallThinker(ModelShape shape);
+std::unique_ptr<TransformerModel> MakePhi3(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeGemma2(ModelShape shape);
+std::unique_ptr<TransformerModel> MakeGemma3(ModelShape shape);
 
 }  // namespace pantry

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/dense_model.h"
+#include "models/transformer_model.h"
 
 #include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
 
-#include "models/forward_pass.h"
+#include "models/forward_buffers.h"
 
 namespace pantry {
 namespace {
@@ -15,11 +15,23 @@ constexpr int64_t kMaxBatch = int64_t{1} << 20;
 
 struct Architecture {
   std::string_view name;
-  std::unique_ptr<DenseModel> (*make)(ModelShape shape);
+  std::unique_ptr<TransformerModel> (*make)(ModelShape shape);               // null: has experts always
+  std::unique_ptr<TransformerModel> (*make_with_experts)(ModelShape shape);  // null: never
 };
 constexpr Architecture kArchitectures[] = {
-    {"llama", MakeLlama}, {"qwen2", MakeQwen2},   {"qwen3", MakeQwen3},
-    {"phi3", MakePhi3},   {"gemma2", MakeGemma2}, {"gemma3", MakeGemma3},
+    {"llama", MakeLlama, MakeMixtral},
+    {"qwen2", MakeQwen2, nullptr},
+    {"qwen3", MakeQwen3, nullptr},
+    {"phi3", MakePhi3, nullptr},
+    {"gemma2", MakeGemma2, nullptr},
+    {"gemma3", MakeGemma3, nullptr},
+    {"qwen3moe", nullptr, MakeQwen3Moe},
+    {"olmoe", nullptr, MakeOlmoe},
+    {"smallthinker", nullptr, MakeSmallThinker},
+    {"phimoe", nullptr, MakePhiMoe},
+    {"gpt-oss", nullptr, MakeGptOss},
+    {"qwen2moe", nullptr, MakeQwen2Moe},
+    {"deepseek2", nullptr, MakeDeepSeek2},
 };
 
 // Rotations that the head cannot hold, or that have no meaning.
@@ -44,13 +56,9 @@ Status CheckRope(const RopeShape& rope, int32_t head_dim) {
 // What the arithmetic takes for granted. Every size is bounded by a tensor's dims later; the number of layers is bounded here.
 Status CheckShape(const ModelShape& shape, size_t n_tensors) {
   const std::pair<const char*, int32_t> sizes[] = {
-      {"block_count", shape.n_layers},
-      {"embedding_length", shape.n_embd},
-      {"feed_forward_length", shape.n_ff},
-      {"attention.head_count", shape.n_heads},
-      {"attention.head_count_kv", shape.n_kv_heads},
-      {"attention.key_length", shape.head_dim},
-      {"vocabulary size", shape.n_vocab},
+      {"block_count", shape.n_layers},          {"embedding_length", shape.n_embd},
+      {"attention.head_count", shape.n_heads},  {"attention.head_count_kv", shape.n_kv_heads},
+      {"attention.key_length", shape.head_dim}, {"vocabulary size", shape.n_vocab},
   };
   for (const auto& [what, value] : sizes) {
     if (value <= 0) return CorruptionError("{} is {}: expected a positive number", what, value);
@@ -61,8 +69,18 @@ Status CheckShape(const ModelShape& shape, size_t n_tensors) {
   if (shape.n_heads % shape.n_kv_heads != 0) {
     return CorruptionError("{} query heads cannot share {} key-value heads evenly", shape.n_heads, shape.n_kv_heads);
   }
-  if (shape.n_experts > 0)
-    return UnsupportedError("mixtures of experts ({} here) are not supported yet", shape.n_experts);
+  if (shape.has_experts()) {
+    if (shape.n_experts_used < 1 || shape.n_experts_used > shape.n_experts || shape.n_ff_expert < 1) {
+      return CorruptionError("{} of {} experts of width {} are used: expected at least one and no more than there are",
+                             shape.n_experts_used, shape.n_experts, shape.n_ff_expert);
+    }
+    if (shape.n_experts > static_cast<int64_t>(kMaxExpertTasks)) {
+      return CorruptionError("{} experts: expected at most {}", shape.n_experts, kMaxExpertTasks);
+    }
+  }
+  if (shape.n_ff <= 0 && shape.n_dense_layers >= (shape.has_experts() ? 1 : 0)) {
+    return CorruptionError("feed_forward_length is {}: expected a positive number", shape.n_ff);
+  }
   PANTRY_RETURN_IF_ERROR(CheckRope(shape.rope, shape.head_dim));
   const bool any_sliding =
       std::find(shape.layer_is_sliding.begin(), shape.layer_is_sliding.end(), true) != shape.layer_is_sliding.end();
@@ -74,7 +92,7 @@ Status CheckShape(const ModelShape& shape, size_t n_tensors) {
 }
 
 // The model of a file, not yet bound.
-Result<std::unique_ptr<DenseModel>> MakeModel(const GgufFile& file) {
+Result<std::unique_ptr<TransformerModel>> MakeModel(const GgufFile& file) {
   PANTRY_ASSIGN_OR_RETURN(ModelShape shape, ParseModelShape(file.metadata()));
   if (shape.n_vocab == 0) {
     const TensorInfo* embedding = file.FindTensor("token_embd.weight");
@@ -86,23 +104,28 @@ Result<std::unique_ptr<DenseModel>> MakeModel(const GgufFile& file) {
   }
   PANTRY_RETURN_IF_ERROR(CheckShape(shape, file.tensors().size()));
   for (const Architecture& architecture : kArchitectures) {
-    if (architecture.name == shape.architecture) return architecture.make(std::move(shape));
+    if (architecture.name != shape.architecture) continue;
+    const auto make = shape.has_experts() ? architecture.make_with_experts : architecture.make;
+    if (make != nullptr) return make(std::move(shape));
   }
-  return UnsupportedError("architecture '{}' has no forward pass here", shape.architecture);
+  return UnsupportedError("architecture '{}' {} experts has no forward pass here", shape.architecture,
+                          shape.has_experts() ? "with" : "without");
 }
 
-// The embedding is read row by row; as a whole only where it is the output matrix too.
-ModelCost CostOf(const WeightLoader& loader) {
+// The embedding is read row by row; as a whole only where it is the output matrix too. Of a layer's experts a token reads those it uses.
+ModelCost CostOf(const WeightLoader& loader, const ModelShape& shape) {
   bool has_output = false;
-  loader.ForEachMatrix([&](const std::string& name, const WeightMatrix&) { has_output |= name == "output.weight"; });
+  loader.ForEachMatrix(
+      [&](const std::string& name, const WeightMatrix&, int64_t) { has_output |= name == "output.weight"; });
   ModelCost cost;
-  loader.ForEachMatrix([&](const std::string& name, const WeightMatrix& matrix) {
+  loader.ForEachMatrix([&](const std::string& name, const WeightMatrix& matrix, int64_t n_matrices) {
     const bool is_embedding = name == "token_embd.weight";
     if (is_embedding && has_output) return;
     MatrixCost& part = is_embedding || name == "output.weight" ? cost.output : cost.layers;
-    part.n_bytes += WeightMatrix::PackedBytes(*matrix.kernel, matrix.rows, matrix.cols);
+    const int64_t n_read = name.ends_with("_exps.weight") ? shape.n_experts_used : n_matrices;
+    part.n_bytes += n_read * WeightMatrix::PackedBytes(*matrix.kernel, matrix.rows, matrix.cols);
     (matrix.kernel->activation == ActivationFormat::kQ8 ? part.int8_macs : part.float_macs) +=
-        matrix.rows * matrix.cols;
+        n_read * matrix.rows * matrix.cols;
   });
   return cost;
 }
@@ -110,34 +133,36 @@ ModelCost CostOf(const WeightLoader& loader) {
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                           const LoadProgress& progress) {
-  Result<std::unique_ptr<DenseModel>> model = MakeModel(file);
+                                           const LoadProgress& progress, ExpertPlacer* experts) {
+  Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
-  WeightLoader loader(file, isa);
+  WeightLoader loader(file, isa, experts);
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR((*model)->LoadWeights(loader, isa, pool, log, progress));
   return std::unique_ptr<Model>(std::move(model).value());
 }
 
-Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa) {
-  Result<std::unique_ptr<DenseModel>> model = MakeModel(file);
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, ExpertPlacer* experts, ModelCost* cost) {
+  Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
-  WeightLoader loader(file, isa);
+  WeightLoader loader(file, isa, experts);
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR(loader.status());
+  if (cost != nullptr) *cost = CostOf(loader, (*model)->shape());
   return loader.n_bytes();
 }
 
-Status DenseModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& pool, Logger& log,
-                               const LoadProgress& progress) {
+Status TransformerModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& pool, Logger& log,
+                                     const LoadProgress& progress) {
   isa_ = isa;
   PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
   weight_bytes_ = loader.n_bytes();
-  cost_ = CostOf(loader);
+  needs_expert_source_ = loader.leaves_experts();
+  cost_ = CostOf(loader, shape_);
   return Prepare().WithContext(loader.file().path());
 }
 
-Result<std::unique_ptr<Workspace>> DenseModel::MakeWorkspace(int64_t max_tokens) const {
+Result<std::unique_ptr<Workspace>> TransformerModel::MakeWorkspace(int64_t max_tokens) const {
   if (max_tokens < 1 || max_tokens > kMaxBatch) {
     return InvalidArgumentError("a batch of {} tokens: expected 1 to {}", max_tokens, kMaxBatch);
   }
@@ -145,11 +170,11 @@ Result<std::unique_ptr<Workspace>> DenseModel::MakeWorkspace(int64_t max_tokens)
   return workspace;
 }
 
-int64_t DenseModel::WindowOf(size_t layer) const {
+int64_t TransformerModel::WindowOf(size_t layer) const {
   return layer < shape_.layer_is_sliding.size() && shape_.layer_is_sliding[layer] ? shape_.sliding_window : 0;
 }
 
-Status DenseModel::CheckRopeFactors(std::string_view tensor, const float* factors, int64_t n) {
+Status TransformerModel::CheckRopeFactors(std::string_view tensor, const float* factors, int64_t n) {
   for (int64_t i = 0; factors != nullptr && i < n; ++i) {
     if (!(factors[i] > 0) || !std::isfinite(factors[i])) {
       return CorruptionError("tensor '{}': factor {} is {}; expected a positive number", tensor, i, factors[i]);
@@ -158,11 +183,13 @@ Status DenseModel::CheckRopeFactors(std::string_view tensor, const float* factor
   return OkStatus();
 }
 
-Status DenseModel::CheckRun(const ForwardRun& run, const Workspace& workspace) const {
+Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& workspace) const {
   const auto n_tokens = static_cast<int64_t>(run.tokens.size());
   const auto* buffers = dynamic_cast<const ForwardBuffers*>(&workspace);
   if (buffers == nullptr || buffers->owner() != this)
     return InvalidArgumentError("the workspace belongs to another model");
+  if (needs_expert_source_ && run.experts == nullptr)
+    return InvalidArgumentError("the model's experts are not in memory, and the run has no source of them");
   if (n_tokens < 1 || n_tokens > workspace.max_tokens()) {
     return InvalidArgumentError("a run of {} tokens: expected 1 to {}", n_tokens, workspace.max_tokens());
   }

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compute/expert_matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/status.h"
+
+namespace pantry {
+namespace {
+
+// Outputs of gate and up are computed, activated and quantised in strips of whole units. A unit is a block of activations, and whole
+// tiles of every kernel.
+constexpr int64_t kUnit = kActivationBlock;
+constexpr int64_t kRowGroup = 16;       // rows that kernels take at once
+constexpr int64_t kStripFloats = 2048;  // rows * outputs of a strip: with those of up 16 KiB, so L1 keeps them
+// As in matmul.cc: what a thread claims at a time, and the codes of the rows that pass over it.
+constexpr int64_t kMinChunkBytes = 32 << 10;
+constexpr int64_t kMaxChunkBytes = 256 << 10;
+constexpr int64_t kChunksPerThread = 8;
+constexpr int64_t kActivationBytes = 512 << 10;
+// Bytes that come from memory cost a single row what the arithmetic of some more rows costs.
+constexpr int64_t kRowsPerFetch = 3;
+
+int64_t AlignUp(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
+
+int64_t PartBytes(const WeightMatrix& part) {
+  return AlignUp(WeightMatrix::PackedBytes(*part.kernel, part.rows, part.cols));
+}
+
+// n_rows x n_cols of one form, laid out in `room`: ExpertRun::ScratchFloats(n_cols) floats for each row are enough.
+ActivationRows RowsInRoom(ActivationFormat form, float* room, int64_t n_rows, int64_t n_cols) {
+  auto* const bytes = reinterpret_cast<uint8_t*>(room);
+  if (form == ActivationFormat::kQ8) return ActivationRows::InScratch(nullptr, n_rows, n_cols, bytes);
+  ActivationRows rows = {.n_rows = n_rows, .n_cols = n_cols};
+  if (form == ActivationFormat::kF32) rows.f32 = room;
+  else rows.bf16 = reinterpret_cast<uint16_t*>(bytes);
+  return rows;
+}
+
+// Columns [begin, begin + n) of row `row`, as a row.
+ActivationRows Piece(const ActivationRows& x, int64_t row, int64_t begin, int64_t n) {
+  const int64_t at = row * x.n_cols + begin;
+  ActivationRows piece = {.n_rows = 1, .n_cols = n};
+  if (x.f32) piece.f32 = x.f32 + at;
+  if (x.bf16) piece.bf16 = x.bf16 + at;
+  if (x.q) {
+    piece.q = x.q + at;
+    piece.scales = x.scales + at / kActivationBlock;
+    piece.scaled_sums = x.scaled_sums + at / kActivationBlock;
+    piece.sums = x.sums + at / kActivationSum;
+  }
+  return piece;
+}
+
+ActivationRows Slice(const ActivationRows& x, int64_t begin, int64_t n_rows) {
+  ActivationRows part = Piece(x, begin, 0, x.n_cols);
+  part.n_rows = n_rows;
+  return part;
+}
+
+void CopyRow(ActivationFormat form, const ActivationRows& from, const ActivationRows& to) {
+  const auto n = static_cast<size_t>(from.n_cols);
+  if (form == ActivationFormat::kF32) std::memcpy(const_cast<float*>(to.f32), from.f32, n * sizeof(float));
+  if (form == ActivationFormat::kBf16) std::memcpy(to.bf16, from.bf16, n * sizeof(uint16_t));
+  if (form != ActivationFormat::kQ8) return;
+  std::memcpy(to.q, from.q, n);
+  std::memcpy(to.scales, from.scales, n / kActivationBlock * sizeof(float));
+  std::memcpy(to.scaled_sums, from.scaled_sums, n / kActivationBlock * sizeof(float));
+  std::memcpy(to.sums, from.sums, n / kActivationSum * sizeof(int16_t));
+}
+
+// Brings a row from F32 into another form.
+void Convert(const MatMulKernel& kernel, const ActivationRows& rows, int64_t row) {
+  if (kernel.activation == ActivationFormat::kQ8) VectorOpsFor(kernel.isa).quantize_row(rows, row);
+  if (kernel.activation == ActivationFormat::kBf16) RoundRowToBf16(rows, row);
+}
+
+int64_t StrideOf(const WeightMatrix& outputs) { return ExpertRun::ScratchFloats(outputs.rows); }
+
+// The rows of x that a task's picks are of, as one run of rows: in place where there is one row only.
+ActivationRows InputOf(const ExpertRun& run, const ExpertTask& task) {
+  if (task.n_picks == 1) return Slice(run.x, run.pick_row[task.first_pick], 1);
+  return RowsInRoom(run.layout->shape.gate.kernel->activation,
+                    run.partials + task.first_pick * StrideOf(run.layout->shape.down), task.n_picks, run.x.n_cols);
+}
+
+ActivationRows HiddenOf(const ExpertRun& run, const ExpertTask& task) {
+  return RowsInRoom(run.layout->shape.down.kernel->activation,
+                    run.ff + task.first_pick * StrideOf(run.layout->shape.gate), task.n_picks,
+                    run.layout->shape.down.cols);
+}
+
+// Gathers the rows of tasks that have several.
+void Gather(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> tasks) {
+  if (std::all_of(tasks.begin(), tasks.end(), [](const ExpertTask& task) { return task.n_picks <= 1; })) return;
+  const ActivationFormat form = run.layout->shape.gate.kernel->activation;
+  pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t item, int) {
+    const ExpertTask& task = tasks[static_cast<size_t>(item)];
+    if (task.n_picks == 1) return;
+    const ActivationRows gathered = InputOf(run, task);
+    for (int64_t i = 0; i < task.n_picks; ++i) {
+      CopyRow(form, Slice(run.x, run.pick_row[task.first_pick + i], 1), Slice(gathered, i, 1));
+    }
+  });
+}
+
+// Units of all tasks one after another, each with its cost, cut into equal shares of cost.
+class Shares {
+ public:
+  Shares(const ThreadPool& pool, std::span<const ExpertTask> tasks, int64_t n_units, int64_t unit_bytes)
+      : n_units_(n_units), n_tasks_(tasks.size()) {
+    PANTRY_CHECK(n_tasks_ <= kMaxExpertTasks);
+    int64_t n_rows = 0;
+    for (size_t i = 0; i < n_tasks_; ++i) {
+      first_cost_[i] = total_cost_;
+      total_cost_ += n_units * UnitCost(tasks[i]);
+      n_rows += tasks[i].n_picks;
+    }
+    const int64_t total_bytes = static_cast<int64_t>(n_tasks_) * n_units * unit_bytes;
+    const int64_t mean_rows = std::clamp<int64_t>(n_rows / static_cast<int64_t>(n_tasks_), 1, kRowGroup);
+    const int64_t fair_bytes = total_bytes / (pool.n_threads() * kChunksPerThread);
+    const int64_t round_bytes = std::clamp(fair_bytes, kMinChunkBytes / mean_rows, kMaxChunkBytes) * pool.n_threads();
+    n_shares_ = (total_bytes + round_bytes - 1) / round_bytes * pool.n_threads();
+  }
+  int64_t n_shares() const { return n_shares_; }
+
+  // Calls body(task index, first unit, end unit) for the parts of a share.
+  template <typename Body>
+  void ForEach(int64_t share, std::span<const ExpertTask> tasks, const Body& body) const {
+    const int64_t begin_cost = total_cost_ * share / n_shares_, end_cost = total_cost_ * (share + 1) / n_shares_;
+    for (size_t i = 0; i < n_tasks_ && first_cost_[i] < end_cost; ++i) {
+      const int64_t begin = UnitAt(begin_cost - first_cost_[i], UnitCost(tasks[i]));
+      const int64_t end = UnitAt(end_cost - first_cost_[i], UnitCost(tasks[i]));
+      if (begin < end) body(tasks[i], begin, end);
+    }
+  }
+
+ private:
+  static int64_t UnitCost(const ExpertTask& task) { return task.n_picks + kRowsPerFetch; }
+  // The first unit that begins at `cost` or behind it; n_units if none does.
+  int64_t UnitAt(int64_t cost, int64_t unit_cost) const {
+    return std::clamp<int64_t>((cost + unit_cost - 1) / unit_cost, 0, n_units_);
+  }
+
+  int64_t n_units_;
+  size_t n_tasks_;
+  int64_t total_cost_ = 0;
+  int64_t n_shares_ = 0;
+  std::array<int64_t, kMaxExpertTasks> first_cost_;
+};
+
+// y[row, i] = outputs [begin, begin + n) of a matrix. `begin` is where a tile begins.
+void Multiply(const WeightMatrix& w, int64_t begin, int64_t n, const ActivationRows& x, float* y, int64_t y_stride) {
+  const int64_t tile = w.kernel->row_tile;
+  w.kernel->compute(w.tiles + begin / tile * w.kernel->packed_tile_bytes(w.cols), n, w.cols, 0, (n + tile - 1) / tile,
+                    x, y, y_stride);
+}
+
+// Outputs [begin, end) of gate and up, activated, in the form that down reads.
+void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, int64_t end) {
+  const ExpertBlock block = run.layout->View(task.block);
+  const ActivationRows x = InputOf(run, task), hidden = HiddenOf(run, task);
+  alignas(64) float gate[kStripFloats];
+  alignas(64) float up[kStripFloats];
+  for (int64_t row = 0; row < task.n_picks; row += kRowGroup) {
+    const int64_t n_rows = std::min(kRowGroup, task.n_picks - row);
+    const ActivationRows group = Slice(x, row, n_rows);
+    const int64_t width = kStripFloats / n_rows / kUnit * kUnit;
+    for (int64_t at = begin; at < end; at += width) {
+      const int64_t n = std::min(width, end - at);
+      Multiply(block.gate, at, n, group, gate, n);
+      Multiply(block.up, at, n, group, up, n);
+      for (int64_t i = 0; i < n_rows; ++i) {
+        if (task.bias.gate) run.ops->add(gate + i * n, task.bias.gate + at, n);
+        if (task.bias.up) run.ops->add(up + i * n, task.bias.up + at, n);
+        ActivationRows piece = Piece(hidden, row + i, at, n);
+        float* const out = hidden.f32 ? const_cast<float*>(piece.f32) : gate + i * n;
+        run.activation(gate + i * n, up + i * n, n, out);
+        piece.f32 = out;
+        Convert(*block.down.kernel, piece, 0);
+      }
+    }
+  }
+}
+
+// Tiles [begin, end) of down.
+void ComputePartials(const ExpertRun& run, const ExpertTask& task, int64_t begin, int64_t end) {
+  const ExpertBlock block = run.layout->View(task.block);
+  const ActivationRows hidden = HiddenOf(run, task);
+  const int64_t tile = block.down.kernel->row_tile, stride = StrideOf(block.down);
+  const int64_t first = begin * tile, n = std::min(end * tile, block.down.rows) - first;
+  const int64_t row_bytes = hidden.n_cols * (hidden.q ? 1 : hidden.bf16 ? 2 : 4);
+  const int64_t rows_per_pass = std::max<int64_t>(1, kActivationBytes / row_bytes / kRowGroup) * kRowGroup;
+  for (int64_t row = 0; row < task.n_picks; row += rows_per_pass) {
+    const int64_t n_rows = std::min(rows_per_pass, task.n_picks - row);
+    float* const y = run.partials + (task.first_pick + row) * stride + first;
+    Multiply(block.down, first, n, Slice(hidden, row, n_rows), y, stride);
+    for (int64_t i = 0; task.bias.down && i < n_rows; ++i) run.ops->add(y + i * stride, task.bias.down + first, n);
+  }
+}
+
+}  // namespace
+
+ExpertLayout ExpertLayout::Of(const ExpertBlock& shape) {
+  PANTRY_CHECK(shape.gate.rows == shape.up.rows && shape.gate.cols == shape.up.cols);
+  PANTRY_CHECK(shape.gate.kernel->activation == shape.up.kernel->activation);
+  PANTRY_CHECK(kUnit % shape.gate.kernel->row_tile == 0 && kUnit % shape.up.kernel->row_tile == 0);
+  ExpertLayout layout = {.shape = shape};
+  layout.up_offset = PartBytes(shape.gate);
+  layout.down_offset = layout.up_offset + PartBytes(shape.up);
+  layout.n_bytes = layout.down_offset + PartBytes(shape.down);
+  return layout;
+}
+
+ExpertBlock ExpertLayout::View(const uint8_t* block) const {
+  ExpertBlock view = shape;
+  view.gate.tiles = block;
+  view.up.tiles = block + up_offset;
+  view.down.tiles = block + down_offset;
+  return view;
+}
+
+void PrepareExpertRow(const ExpertLayout& layout, const ActivationRows& x, int64_t row) {
+  Convert(*layout.shape.gate.kernel, x, row);
+}
+
+void ComputeExperts(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> tasks) {
+  if (tasks.empty()) return;
+  const ExpertBlock& shape = run.layout->shape;
+  Gather(pool, run, tasks);
+
+  const int64_t n_ff = shape.gate.rows, n_units = (n_ff + kUnit - 1) / kUnit;
+  const Shares hidden(pool, tasks, n_units, run.layout->down_offset / n_units);
+  pool.ParallelFor(hidden.n_shares(), [&](int64_t share, int) {
+    hidden.ForEach(share, tasks, [&](const ExpertTask& task, int64_t begin, int64_t end) {
+      ComputeHidden(run, task, begin * kUnit, std::min(end * kUnit, n_ff));
+    });
+  });
+
+  const int64_t tile = shape.down.kernel->row_tile, n_tiles = (shape.down.rows + tile - 1) / tile;
+  const Shares partials(pool, tasks, n_tiles, shape.down.kernel->packed_tile_bytes(shape.down.cols));
+  pool.ParallelFor(partials.n_shares(), [&](int64_t share, int) {
+    partials.ForEach(share, tasks, [&](const ExpertTask& task, int64_t begin, int64_t end) {
+      ComputePartials(run, task, begin, end);
+    });
+  });
+}
+
+}  // namespace pantry

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// An ExpertSource finds the experts that a layer's tokens chose: at once where all lie in memory, one after another where they come from
+// a disk.
+//
+// A forward pass hands over what is to be computed; the source puts the blocks' addresses in and calls back as soon as some are there, in
+// whatever order. What a block's rows get does not depend on that order (compute/expert_matmul.h).
+// Threads: one run at a time.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/status.h"
+#include "compute/expert_matmul.h"
+
+namespace pantry {
+
+// The experts of one layer: how a block looks, and where the blocks are if they are all in memory.
+struct ExpertLayer {
+  ExpertLayout layout;
+  int32_t n_experts = 0;
+  ExpertBias biases;                // of expert 0; those of the others follow, always in memory
+  const uint8_t* blocks = nullptr;  // expert i at blocks + i * layout.n_bytes; null: they come from a source
+
+  ExpertBias BiasOf(int64_t expert) const {
+    const auto at = [&](const float* first, int64_t n) { return first != nullptr ? first + expert * n : nullptr; };
+    const ExpertBlock& shape = layout.shape;
+    return {at(biases.gate, shape.gate.rows), at(biases.up, shape.up.rows), at(biases.down, shape.down.rows)};
+  }
+  const uint8_t* Block(int32_t expert) const { return blocks + expert * layout.n_bytes; }
+};
+
+// What computes tasks whose blocks are in memory, borrowed: body(tasks).
+class ExpertSink {
+ public:
+  template <typename Body>
+  explicit ExpertSink(const Body& body)
+      : body_(&body),
+        run_([](const void* at, std::span<const ExpertTask> tasks) { (*static_cast<const Body*>(at))(tasks); }) {}
+  void operator()(std::span<const ExpertTask> tasks) const { run_(body_, tasks); }
+
+ private:
+  const void* body_;
+  void (*run_)(const void* body, std::span<const ExpertTask> tasks);
+};
+
+class ExpertSource {
+ public:
+  virtual ~ExpertSource() = default;
+  // Sets `block` of each task and calls compute() with runs of them until each task was in exactly one. A block must stay where it is
+  // until the call with it returns. `tasks` are of distinct experts of the layer, in ascending order; their order may be changed.
+  virtual Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) = 0;
+  // The layer's Provide() will want `experts`, the likeliest first and some perhaps twice: 1 for certain, less for a guess. Does not wait.
+  virtual void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) = 0;
+};
+
+}  // namespace pantry

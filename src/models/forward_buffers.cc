@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/forward_buffers.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/units.h"
+#include "compute/activations.h"
+#include "compute/kernels/attention/parallel_attention.h"
+
+namespace pantry {
+namespace {
+
+// Hands out the parts of a workspace, 64-byte aligned; with a null base it only counts.
+class Carver {
+ public:
+  explicit Carver(uint8_t* base) : base_(base) {}
+  uint8_t* Take(int64_t n_bytes) {
+    uint8_t* part = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += (n_bytes + 63) / 64 * 64;
+    return part;
+  }
+  template <typename T>
+  T* Array(int64_t n) {
+    return reinterpret_cast<T*>(Take(n * static_cast<int64_t>(sizeof(T))));
+  }
+  float* Floats(int64_t n) { return Array<float>(n); }
+  int64_t used() const { return used_; }
+
+ private:
+  uint8_t* base_;
+  int64_t used_ = 0;
+};
+
+ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
+  const int64_t n_q = int64_t{shape.n_heads} * shape.head_dim;
+  const int64_t n_kv = int64_t{shape.n_kv_heads} * shape.head_dim;
+  const int64_t n_ff = WidestFf(shape), n_picks = m * shape.n_experts_used;
+  const int64_t widest = std::max({int64_t{shape.n_embd}, n_q, n_ff});
+  ForwardParts parts;
+  parts.x = carver.Floats(m * shape.n_embd);
+  parts.h = carver.Floats(m * shape.n_embd);
+  parts.qkv = carver.Floats(m * (n_q + 2 * n_kv));
+  parts.attn = carver.Floats(m * n_q);
+  parts.gate_up = carver.Floats(m * 2 * n_ff);
+  parts.ff = carver.Floats(m * n_ff);
+  parts.rope = carver.Floats(m * shape.head_dim);
+  parts.rope_local = carver.Floats(m * shape.head_dim);
+  parts.attention_scratch = carver.Floats(AttentionScratchFloats(shape.n_heads, shape.head_dim));
+  parts.quantized = carver.Take(
+      ActivationRows::ScratchBytes(m, (widest + kActivationBlock - 1) / kActivationBlock * kActivationBlock));
+  parts.shared = carver.Floats(shape.has_experts() && n_ff > 0 ? m * shape.n_embd : 0);
+  parts.router_logits = carver.Floats(m * shape.n_experts);
+  parts.routing = carver.Floats(m * shape.n_experts);
+  parts.guess = carver.Floats(shape.has_experts() ? shape.n_embd + shape.n_experts + shape.n_experts_used : 0);
+  parts.mix = carver.Floats(n_picks);
+  parts.chosen = carver.Array<int32_t>(n_picks);
+  parts.pick_row = carver.Array<int32_t>(n_picks);
+  parts.pick_at = carver.Array<int32_t>(n_picks);
+  parts.tasks = carver.Array<ExpertTask>(shape.n_experts);
+  parts.expert_ff = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_ff_expert));
+  parts.partials = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_embd));
+  return parts;
+}
+
+}  // namespace
+
+int64_t ForwardBuffers::BytesFor(const ModelShape& shape, int64_t max_tokens) {
+  Carver carver(nullptr);
+  Carve(carver, shape, max_tokens);
+  return carver.used();
+}
+
+Result<std::unique_ptr<ForwardBuffers>> ForwardBuffers::Allocate(const Model& owner, int64_t max_tokens) {
+  const int64_t n_bytes = BytesFor(owner.shape(), max_tokens);
+  Result<AlignedBuffer> memory = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes));
+  if (!memory.ok()) {
+    return memory.status().WithContext(
+        fmt::format("{} of scratch for batches of {} tokens", FormatBytes(n_bytes), max_tokens));
+  }
+  auto buffers = std::make_unique<ForwardBuffers>();
+  buffers->owner_ = &owner;
+  buffers->max_tokens_ = max_tokens;
+  buffers->memory_ = std::move(memory).value();
+  Carver carver(buffers->memory_.data());
+  buffers->parts_ = Carve(carver, owner.shape(), max_tokens);
+  return buffers;
+}
+
+int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens) {
+  return ForwardBuffers::BytesFor(shape, max_tokens);
+}
+
+}  // namespace pantry

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// ForwardBuffers is the scratch memory of forward passes: one allocation, cut into the parts that a pass works in.
+//
+// The planner asks BytesFor() before anything is loaded, so sizes follow from the shape alone; forms of activations that a model's kernels
+// do not use share memory with those that they do.
+// Threads: one pass at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "compute/expert_matmul.h"
+#include "models/model.h"
+#include "sys/aligned_buffer.h"
+
+namespace pantry {
+
+// Width of what every token passes: of dense layers or of a shared expert, whichever is wider.
+inline int64_t WidestFf(const ModelShape& shape) {
+  return shape.n_ff > shape.n_ff_shared ? shape.n_ff : shape.n_ff_shared;
+}
+
+// What the parts are for: forward_pass.h.
+struct ForwardParts {
+  float *x, *h, *qkv, *attn, *gate_up, *ff, *rope, *rope_local, *attention_scratch;
+  uint8_t* quantized;
+  float *shared, *router_logits, *routing, *guess, *mix, *expert_ff, *partials;
+  int32_t *chosen, *pick_row, *pick_at;
+  ExpertTask* tasks;
+};
+
+// The buffers of a forward pass, for up to max_tokens rows, in one allocation.
+class ForwardBuffers final : public Workspace {
+ public:
+  static Result<std::unique_ptr<ForwardBuffers>> Allocate(const Model& owner, int64_t max_tokens);
+  static int64_t BytesFor(const ModelShape& shape, int64_t max_tokens);
+  int64_t max_tokens() const override { return max_tokens_; }
+  const Model* owner() const { return owner_; }
+  const ForwardParts& parts() const { return parts_; }
+
+ private:
+  const Model* owner_ = nullptr;
+  int64_t max_tokens_ = 0;
+  AlignedBuffer memory_;
+  ForwardParts parts_ = {};
+};
+
+}  // namespace pantry
