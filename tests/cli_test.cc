@@ -235,7 +235,7 @@ TEST(Program, UsageErrorsExitWithTwo) {
       {{"run", "-m", Model(), "-p", "x", "-n", "-7"}, "--predict"},
       {{"run", "-m", Model(), "-p", "x", "-t", "-5"}, "--threads"},
       {{"run", "-m", Model(), "-p", "x", "-b", "0"}, "--batch-size"},
-      {{"run", "-m", Model(), "-p", "x", "--memory", "6G"}, "not available in this version"},
+      {{"run", "-m", Model(), "-p", "x", "--cache", "6G"}, "not available in this version"},
       {{"run", Model(), "hello"}, "a prompt goes after -p"},
       {{"tokenize", "-m", Model(), "--temp", "1"}, "not a flag of 'pantry tokenize'"},
       {{"template", "-m", Model()}, "--messages"},
@@ -706,6 +706,181 @@ TEST(Doctor, CtrlCLeavesNoFile) {
   EXPECT_EQ(outcome.exit_code, 130) << outcome.err;
   EXPECT_THAT(outcome.out, IsEmpty());
   EXPECT_FALSE(std::filesystem::exists(folder.path() + "/cache"));
+}
+
+// Without a tokenizer, so it can be planned but not run; and one that can, which may be absent.
+std::string MoeModel() { return TestData("models/tiny-qwen3moe.gguf"); }
+std::string RunnableMoeModel() { return testing::SharedData("data/models/tiny-thinker-Q8_0.gguf"); }
+
+TEST(Plan, WithoutAMeasuredMachineTellsTheMemoryAndWhatIsMissing) {
+  const TemporaryFolder folder;
+  Surroundings setup;
+  setup.variables["XDG_CACHE_HOME"] = folder.path();
+  const Outcome outcome = Execute({"plan", MoeModel(), "--memory", "1G"}, setup);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, ContainsRegex("\nmode +resident"));
+  EXPECT_THAT(outcome.out, ContainsRegex("\ndense weights +[0-9.]+ kB"));
+  EXPECT_THAT(outcome.out, ContainsRegex("\ntogether +[0-9.]+ MB +of 1.1 GB"));
+  EXPECT_THAT(outcome.out,
+              HasSubstr("no speed to expect: this machine was not measured yet. Run: pantry doctor MODEL"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("prompt")));
+}
+
+TEST(Plan, DividesTheBudget) {
+  const Outcome plan = Execute({"plan", MoeModel(), "--stream", "on", "--memory", "200M", "-c", "1024", "--json"});
+  EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  const auto json = nlohmann::json::parse(plan.out);
+  EXPECT_EQ(json["mode"], "streaming");
+  const auto& memory = json["memory"];
+  EXPECT_EQ(memory["budget_bytes"], 200 << 20);
+  EXPECT_EQ(memory["n_ctx"], 1024);
+  int64_t sum = 0;
+  for (const char* part :
+       {"process_bytes", "dense_bytes", "kv_bytes", "scratch_bytes", "reading_bytes", "expert_cache_bytes"}) {
+    EXPECT_GT(memory[part], 0) << part;
+    sum += memory[part].get<int64_t>();
+  }
+  EXPECT_EQ(memory["total_bytes"], sum);
+  EXPECT_LE(sum, 200 << 20);
+  EXPECT_EQ(json["experts"]["n_in_memory"],
+            json["experts"]["n_layers"].get<int>() * json["experts"]["n_experts"].get<int>());
+  EXPECT_EQ(json["hit_rate"]["low"], 1);
+}
+
+TEST(Plan, WhatDoesNotFitExitsWithFourAndTheSum) {
+  for (const std::string& model : {MoeModel(), Model()}) {
+    const Outcome outcome = Execute({"plan", model, "--memory", "1M"});
+    EXPECT_EQ(outcome.exit_code, 4) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("needs at least"));
+    EXPECT_THAT(outcome.err, HasSubstr("--memory "));
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+  const Outcome dense = Execute({"plan", Model(), "--sim-memory", "1K"});
+  EXPECT_EQ(dense.exit_code, 4) << dense.err;
+}
+
+TEST(Plan, SimulatedMemoryStandsForTheMachines) {
+  const auto budget = [](const Args& args) {
+    const Outcome outcome = Execute(args);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out)["memory"]["budget_bytes"].get<int64_t>();
+  };
+  EXPECT_EQ(budget({"plan", Model(), "--memory", "50%", "--sim-memory", "8G", "--json"}), int64_t{4} << 30);
+  // auto: 70 % of what is available, and what the process has already.
+  const int64_t automatic = budget({"plan", MoeModel(), "--sim-memory", "8G", "--json"});
+  EXPECT_GT(automatic, (int64_t{8} << 30) / 10 * 7);
+  EXPECT_LT(automatic, (int64_t{8} << 30) / 10 * 7 + (int64_t{200} << 20));
+}
+
+TEST(Plan, WrongUseIsTold) {
+  const std::vector<std::tuple<Args, int, std::string>> cases = {
+      {{"plan"}, 2, "model"},
+      {{"plan", Model(), "more"}, 2, "unexpected argument 'more'"},
+      {{"plan", Model(), "--sim-memory", "much"}, 2, "--sim-memory"},
+      {{"plan", Model(), "--memory", "0"}, 2, "--memory"},
+      {{"plan", Model(), "-p", "0"}, 2, "--n-prompt"},
+      {{"plan", Model(), "--stream", "perhaps"}, 2, "--stream"},
+      {{"plan", Model(), "--temp", "1"}, 2, "not a flag of 'pantry plan'"},
+      {{"plan", "/nonexistent.gguf"}, 3, "/nonexistent.gguf"},
+  };
+  for (const auto& [args, exit_code, message] : cases) {
+    const Outcome outcome = Execute(args);
+    EXPECT_EQ(outcome.exit_code, exit_code) << message;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+}
+
+TEST(Plan, OfAMeasuredMachineForetellsWhatARunThenCompares) {
+  const TemporaryFolder folder;
+  Surroundings setup;
+  setup.variables["XDG_CACHE_HOME"] = folder.path();
+  ASSERT_EQ(Execute({"doctor", "--no-disk"}, setup).exit_code, 0);
+  const Outcome diskless = Execute({"plan", MoeModel(), "--stream", "on", "--memory", "200M"}, setup);
+  EXPECT_THAT(diskless.out, HasSubstr("the disk was not measured yet. Run: pantry doctor MODEL"));
+  ASSERT_EQ(Execute({"doctor", Model()}, setup).exit_code, 0);
+
+  const Args common = {"--stream", "on", "--memory", "200M", "-c", "1024"};
+  const auto with = [&](Args args) {
+    args.insert(args.end(), common.begin(), common.end());
+    return Execute(args, setup);
+  };
+  const Outcome text = with({"plan", MoeModel()});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, ContainsRegex("\nprompt +first token after +then, tokens/s +set by\n"));
+  EXPECT_THAT(text.out, ContainsRegex("\n128 tokens +(about )?[0-9.]+.* s.* (about )?[0-9.]+.* [a-z]+"));
+  EXPECT_THAT(text.out, ContainsRegex("\n512 tokens +"));
+  const Outcome json_out = with({"plan", MoeModel(), "-p", "7", "--json"});
+  const auto prompts = nlohmann::json::parse(json_out.out)["prompts"];
+  ASSERT_EQ(prompts.size(), 1u);
+  EXPECT_EQ(prompts[0]["n_prompt"], 7);
+  for (const char* figure : {"first_token_s", "tok_per_s"}) {
+    EXPECT_GT(prompts[0][figure]["low"], 0) << figure;
+    EXPECT_GE(prompts[0][figure]["likely"], prompts[0][figure]["low"]) << figure;
+    EXPECT_GE(prompts[0][figure]["high"], prompts[0][figure]["likely"]) << figure;
+  }
+  if (RunnableMoeModel().empty()) GTEST_SKIP() << "the shared models are not there";
+  const Outcome run = with({"run", RunnableMoeModel(), "-p", "x", "-n", "4", "--ignore-eos", "-v"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, ContainsRegex("mode: streaming.* expect [0-9.]+( to [0-9.]+)? tok/s"));
+  EXPECT_THAT(run.err, ContainsRegex("first token: expected after [0-9.]+.* s, measured [0-9.]+ s"));
+  EXPECT_THAT(run.err, ContainsRegex("answer: expected .* tok/s, measured [0-9.]+; hits expected [0-9]+ to [0-9]+ %"));
+}
+
+// Runs the program with --stats and gives what was written.
+std::vector<nlohmann::json> StatsOf(Args args) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/stats";
+  args.insert(args.end(), {"-n", "5", "--ignore-eos", "--stats", path});
+  const Outcome outcome = Execute(args);
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  std::vector<nlohmann::json> lines;
+  std::istringstream text(testing::ReadFile(path));
+  for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+TEST(Stats, AreALineOfJsonForEachRun) {
+  int64_t position = 0;
+  const std::vector<nlohmann::json> lines = StatsOf({"run", Model(), "-p", "hello", "--no-cnv"});
+  ASSERT_EQ(lines.size(), 5u);  // the prompt, and each token but the last
+  for (const nlohmann::json& line : lines) {
+    EXPECT_EQ(line.size(), 3u);
+    EXPECT_EQ(line["position"], position);
+    EXPECT_GE(line["us"], 0);
+    position += line["n_tokens"].get<int64_t>();
+  }
+  EXPECT_EQ(lines[4]["n_tokens"], 1);
+}
+
+TEST(Stats, OfAStreamedRunTellWhatEachLayerFound) {
+  if (RunnableMoeModel().empty()) GTEST_SKIP() << "the shared models are not there";
+  const std::vector<nlohmann::json> lines =
+      StatsOf({"run", RunnableMoeModel(), "-p", "hello", "--no-cnv", "--memory", "200M", "--stream", "on"});
+  ASSERT_EQ(lines.size(), 5u);
+  int64_t n_wanted = 0;
+  const auto wanted = [](const nlohmann::json& line) {
+    return line["hits"].get<int64_t>() + line["late"].get<int64_t>() + line["misses"].get<int64_t>();
+  };
+  for (const nlohmann::json& line : lines) {
+    n_wanted += wanted(line);
+    for (const std::string what : {"hits", "late", "misses"}) {
+      int64_t sum = 0;
+      for (const nlohmann::json& of_layer : line["layer_" + what]) sum += of_layer.get<int64_t>();
+      EXPECT_EQ(line[what], sum);
+    }
+    EXPECT_EQ(line["evictions"], 0);
+  }
+  EXPECT_GT(lines.front()["bytes_read"], 0);
+  EXPECT_GT(wanted(lines.back()), 0);
+  EXPECT_LT(wanted(lines.back()), n_wanted);  // counts begin anew with each line
+}
+
+TEST(Stats, AFileThatCannotBeWrittenIsToldBeforeTheModelIsLoaded) {
+  const Outcome outcome = Execute({"run", Model(), "-p", "x", "-n", "1", "--stats", "/dev/null/stats"});
+  EXPECT_EQ(outcome.exit_code, 5) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("/dev/null/stats"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("mode:")));
 }
 
 TEST(DemoModel, KnowsTheCapitalOfFrance) {

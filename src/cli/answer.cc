@@ -2,10 +2,13 @@
 #include "cli/answer.h"
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <string>
 
+#include "base/units.h"
 #include "cli/interrupt.h"
+#include "cli/known_machine.h"
 #include "cli/open_engine.h"
 #include "engine/stop_texts.h"
 
@@ -39,6 +42,26 @@ Status WithFlagName(const Status& status) {
   return Status(status.code(), fmt::format("--{}{}", name, message.substr(end)));
 }
 
+// " · hit 83% · 61 MB/tok · disk wait 22%" of the tokens since `before`; "" in a resident run.
+std::string StreamFigures(const ExpertStreamStats& before, const ExpertStreamStats& after, int64_t n_tokens,
+                          int64_t us) {
+  const int64_t n_demanded = after.cache.n_demanded - before.cache.n_demanded;
+  if (n_demanded == 0 || n_tokens == 0 || us <= 0) return "";
+  const auto share = [](int64_t part, int64_t whole) {
+    return 100 * static_cast<double>(part) / static_cast<double>(whole);
+  };
+  return fmt::format(" · hit {:.0f}% · {}/tok · disk wait {:.0f}%",
+                     share(after.cache.n_hits - before.cache.n_hits, n_demanded),
+                     FormatBytes((after.reader.bytes_read - before.reader.bytes_read) / n_tokens),
+                     share(after.stream.wait_us - before.stream.wait_us, us));
+}
+
+double HitRate(const ExpertStreamStats& before, const ExpertStreamStats& after) {
+  const int64_t n_demanded = after.cache.n_demanded - before.cache.n_demanded;
+  if (n_demanded == 0) return -1;
+  return static_cast<double>(after.cache.n_hits - before.cache.n_hits) / static_cast<double>(n_demanded);
+}
+
 }  // namespace
 
 Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const GenerateOptions& options) {
@@ -50,7 +73,12 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
     write_status = output_.Write(text);
     return write_status.ok();
   };
-  callbacks.on_token = [](TokenId) { return !Interrupted(); };
+  const ExpertStream* const experts = engine_.experts();
+  std::optional<ExpertStreamStats> after_prompt;
+  callbacks.on_token = [&](TokenId) {
+    if (experts != nullptr && !after_prompt) after_prompt = experts->stats();
+    return !Interrupted();
+  };
   callbacks.on_prefill = [&](int64_t n_done, int64_t n_total) {
     const int64_t us =
         std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
@@ -69,11 +97,32 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
     return too_long ? Status(StatusCode::kOutOfBudget, std::string(result.status().message())) : result.status();
   }
   PANTRY_RETURN_IF_ERROR(output_.EndLine());
-  Account(*result);
+  Account(*result,
+          after_prompt ? StreamFigures(*after_prompt, experts->stats(), result->n_decoded, result->decode_us) : "");
+  if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, experts->stats()) : -1);
   return result;
 }
 
-void Answerer::Account(const GenerateResult& result) {
+void Answerer::Compare(const GenerateResult& result, double hit_rate) {
+  if (totals_.n_answers == 1 && result.n_cached == 0) {  // later ones find experts in memory
+    console_.Debug("first token: expected after {}, measured {} s", SecondsRange(forecast_->Prompt(result.n_prompt)),
+                   TwoDigits(static_cast<double>(result.first_token_us) * 1e-6));
+  }
+  if (result.n_decoded == 0 || result.decode_us == 0) return;
+  const int64_t position = result.n_prompt + result.n_decoded / 2;
+  const double measured = PerSecond(result.n_decoded, result.decode_us);
+  std::string line =
+      fmt::format("answer: expected {} tok/s, measured {:.1f}", SpeedRange(forecast_->Token(position)), measured);
+  if (forecast_->is_streamed && hit_rate >= 0) {
+    const SpeedEstimate at = forecast_->TokenAt(position, hit_rate);
+    line += fmt::format(
+        "; hits expected {:.0f} to {:.0f} %, measured {:.0f} %, at which {} tok/s were to be expected ({})",
+        100 * forecast_->hits.low, 100 * forecast_->hits.high, 100 * hit_rate, SpeedRange(at), ResourceName(at.binds));
+  }
+  console_.Debug("{}", line);
+}
+
+void Answerer::Account(const GenerateResult& result, const std::string& stream_figures) {
   const auto n_written = static_cast<int64_t>(result.tokens.size());
   totals_.n_answers += 1;
   totals_.n_prompt += result.n_prompt - result.n_cached;
@@ -82,9 +131,10 @@ void Answerer::Account(const GenerateResult& result) {
   totals_.n_decoded += result.n_decoded;
   totals_.prefill_us += result.prefill_us;
   totals_.decode_us += result.decode_us;
-  last_footer_ = fmt::format(
-      "{} tok · {:.1f} tok/s · TTFT {:.1f}s · {}{}", n_written, PerSecond(result.n_decoded, result.decode_us),
-      static_cast<double>(result.first_token_us) * 1e-6, MemoryFigure(), WhyStopped(result.stop_reason));
+  last_footer_ =
+      fmt::format("{} tok · {:.1f} tok/s · TTFT {:.1f}s{} · {}{}", n_written,
+                  PerSecond(result.n_decoded, result.decode_us), static_cast<double>(result.first_token_us) * 1e-6,
+                  stream_figures, MemoryFigure(engine_.memory_plan()), WhyStopped(result.stop_reason));
   console_.Note(last_footer_);
   console_.Debug("prompt: {} tokens, {} of them reused, {:.1f} tok/s", result.n_prompt, result.n_cached,
                  PerSecond(result.n_prompt - result.n_cached, result.prefill_us));

@@ -10,6 +10,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "engine/generate.h"
+#include "engine/run_forecast.h"
 
 namespace pantry {
 
@@ -25,9 +26,9 @@ struct AnswerTotals {
 
 class Answerer {
  public:
-  // All borrowed.
-  Answerer(Engine& engine, Session& session, Console& console, Output& output)
-      : engine_(engine), session_(session), console_(console), output_(output) {}
+  // All borrowed; `forecast` may be null, else what it expects stands beside what came (at -v).
+  Answerer(Engine& engine, Session& session, Console& console, Output& output, const RunForecast* forecast = nullptr)
+      : engine_(engine), session_(session), console_(console), output_(output), forecast_(forecast) {}
 
   // Writes the answer to `prompt` and ends its line. Errors as Generate(); kOutOfBudget when the prompt does not fit in the context;
   // kIoError when standard output fails. An answer stopped by Ctrl-C is OK with stop_reason kCancelled.
@@ -37,11 +38,14 @@ class Answerer {
   const std::string& last_footer() const { return last_footer_; }
 
  private:
-  void Account(const GenerateResult& result);
+  void Account(const GenerateResult& result, const std::string& stream_figures);
+  // `hit_rate` of the answer's tokens; -1: a resident run.
+  void Compare(const GenerateResult& result, double hit_rate);
   Engine& engine_;
   Session& session_;
   Console& console_;
   Output& output_;
+  const RunForecast* forecast_;
   AnswerTotals totals_;
   std::string last_footer_;
 };

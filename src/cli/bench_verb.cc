@@ -149,6 +149,19 @@ Result<HardwareProfile> MachineFor(VerbContext& context) {
   return now;
 }
 
+// What the largest test will ask of the engine.
+SessionOptions BenchSession(std::span<const SpeedTest> tests, const SpeedOptions& speed) {
+  SessionOptions session;
+  session.n_batch = 1;
+  for (const SpeedTest& test : tests) {
+    session.n_ctx = std::max(session.n_ctx, test.n_positions());
+    session.n_batch = std::max(session.n_batch, test.n_batch);
+  }
+  session.k_type = speed.k_type;
+  session.v_type = speed.v_type;
+  return session;
+}
+
 }  // namespace
 
 Status BenchVerb(VerbContext& context) {
@@ -162,7 +175,7 @@ Status BenchVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(const std::vector<SpeedTest> tests, CombineTests(lists));
   options.threads = tests.front().n_threads;
   PANTRY_ASSIGN_OR_RETURN(HardwareProfile machine, MachineFor(context));
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, BenchSession(tests, speed)));
   WarnOfLongContexts(context, *engine, tests);
 
   BenchSetup setup;

@@ -20,6 +20,7 @@ constexpr std::pair<Verb, std::string_view> kVerbHelp[] = {
     {kEval, "how well a model predicts a text"},
     {kBench, "how fast a model runs here"},
     {kDoctor, "what this machine can do"},
+    {kPlan, "how a model would run here"},
     {kVersion, "version and instruction sets"},
     {kHelp, "flags of a verb"},
     {kCompletion, "completion script for a shell"},

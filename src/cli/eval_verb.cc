@@ -31,6 +31,16 @@ Result<PerplexityOptions> PerplexityOptionsOf(VerbContext& context) {
   return perplexity;
 }
 
+// What the measurement will ask of the engine.
+SessionOptions EvalSession(const PerplexityOptions& perplexity) {
+  SessionOptions session;
+  session.n_ctx = perplexity.n_ctx;
+  session.n_batch = perplexity.n_batch;
+  session.k_type = session.v_type = perplexity.kv_type;
+  session.all_logits = true;
+  return session;
+}
+
 std::string AsJson(const PerplexityResult& result, int64_t n_ctx) {
   const double tok_per_s = result.seconds > 0 ? static_cast<double>(result.n_chunks * n_ctx) / result.seconds : 0.0;
   const nlohmann::ordered_json json = {{"ppl", result.ppl},         {"ppl_stderr", result.ppl_stderr},
@@ -53,7 +63,7 @@ Status EvalVerb(VerbContext& context) {
   if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
   PANTRY_ASSIGN_OR_RETURN(const PerplexityOptions perplexity, PerplexityOptionsOf(context));
   PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, EvalSession(perplexity)));
   context.console.Note(ModeLine(*engine, nullptr));
 
   std::string so_far;
@@ -70,7 +80,7 @@ Status EvalVerb(VerbContext& context) {
                           MeasurePerplexity(*engine, text, perplexity, on_chunk, keep_going));
   context.console.EndProgress();
   context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}", result.n_chunks, perplexity.n_ctx,
-                                   result.seconds, MemoryFigure()));
+                                   result.seconds, MemoryFigure(engine->memory_plan())));
   if (options.json) return context.output.Write(AsJson(result, perplexity.n_ctx));
   return context.output.Write(
       fmt::format("perplexity {:.4f} ± {:.4f} over {} tokens\n", result.ppl, result.ppl_stderr, result.n_tokens));

@@ -40,9 +40,7 @@ constexpr ForeignFlag kFlags[] = {
     {"--log-disable", kNone, kNoEffect, "messages go to standard error; -lv 0 keeps errors only"},
 
     {"-hf, -hfr, --hf-repo, -hff, --hf-file", kOne, kLater, "download the .gguf file yourself and give its path to -m"},
-    {"--memory, --memory-gb", kOne, kLater,
-     "a model must fit in memory as a whole; use a smaller --ctx-size to save some"},
-    {"--stream, --cache, --io, --io-threads, --dense", kOne, kLater, "a model must fit in memory as a whole"},
+    {"--cache, --io-threads, --dense", kOne, kLater, "--memory divides itself; --stream and --io say the rest"},
     {"--expert-policy, --n-expert-used", kOne, kLater, "models run exactly as they were trained"},
     {"--grammar, --grammar-file, -j, --json-schema, -jf, --json-schema-file", kOne, kLater,
      "ask for the format in the prompt"},
@@ -58,7 +56,7 @@ constexpr ForeignFlag kFlags[] = {
     {"--host, --port, --api-key, --api-key-file, -np, --parallel", kOne, kLater, "there is no server yet"},
 };
 
-constexpr std::string_view kLaterVerbs[] = {"serve",    "pull",    "list",   "rm",        "plan",
+constexpr std::string_view kLaterVerbs[] = {"serve",    "pull",    "list",   "rm",
                                             "quantize", "convert", "repack", "bench-disk"};
 
 }  // namespace

@@ -21,6 +21,7 @@ constexpr std::string_view kOverview =
   pantry template -m MODEL --messages FILE the prompt that a conversation becomes
   pantry eval perplexity -m MODEL -f FILE  how well a model predicts a text
   pantry bench -m MODEL                    how fast it runs here, and how near to what the machine can do
+  pantry plan MODEL --memory 6G            how it would run in so much memory: what fits, how fast; reads no weights
   pantry doctor                            what this machine can do: memory, arithmetic, disk
   pantry version                           version, compiler, instruction sets
   pantry completion bash|zsh|fish          completion script for a shell
@@ -60,7 +61,11 @@ std::string_view Usage(Verb verb) {
              "It only "
              "reads. What it finds is kept in $XDG_CACHE_HOME/pantry/hardware.json,\nelse "
              "~/.cache/pantry/hardware.json, and used "
-             "by `pantry bench`.";
+             "by `pantry bench` and `pantry plan`.";
+    case kPlan:
+      return "pantry plan [-m] MODEL [--memory SIZE] [-c N] [-p 128,512] [--sim-memory SIZE] [--json]\n\nTells how a "
+             "model would run here without reading its weights: how memory is divided, how many experts fit, the\n"
+             "speed to expect, and what sets it. The speed follows from what `pantry doctor MODEL` measured and kept.";
     case kVersion: return "pantry version";
     case kCompletion:
       return "pantry completion bash|zsh|fish\n\nPrints a completion script, e.g. for ~/.bashrc: source <(pantry "
@@ -109,6 +114,7 @@ constexpr VerbText kVerbTexts[] = {
     {kDoctor, "--model", "the file to read from its disk; a name in the models folder will do", ""},
     {kEval, "--file", "read the text from FILE; -: standard input", ""},
     {kEval, "--ctx-size", "tokens in a window; each is scored on its second half", "512"},
+    {kPlan, "--ctx-size", "context in tokens; 0: the model's, cut to what memory allows", ""},
     {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0", ""},
     {kEval, "--cache-type-v", "must be the same as --cache-type-k", ""},
     {kEval, "--threads-batch", "no effect here beside -t", ""},

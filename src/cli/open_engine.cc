@@ -6,22 +6,66 @@
 #include "base/clock.h"
 #include "base/units.h"
 #include "cli/interrupt.h"
+#include "cli/known_machine.h"
+#include "cli/run_stats.h"
 #include "sys/memory_info.h"
 
 namespace pantry {
+namespace {
 
-Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path) {
-  const CliOptions& options = context.options();
+// --memory, --stream, --io, --cache-policy.
+Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, EngineOptions& engine) {
+  if (options.memory != "auto") {
+    PANTRY_ASSIGN_OR_RETURN(engine.memory_bytes, ParseMemoryBudget(options.memory, available_bytes));
+  }
+  if (options.stream == "on") engine.stream = StreamMode::kOn;
+  else if (options.stream == "off") engine.stream = StreamMode::kOff;
+  else if (options.stream != "auto") {
+    return InvalidArgumentError("--stream: expected auto, on or off, found '{}'", options.stream);
+  }
+  PANTRY_ASSIGN_OR_RETURN(engine.disk_access, ParseDiskAccess(options.io));
+  if (!options.cache_policy.empty()) {
+    PANTRY_ASSIGN_OR_RETURN(engine.cache_policy.kind, ParsePolicyName(options.cache_policy));
+  }
+  return OkStatus();
+}
+
+std::string StreamedLine(Engine& engine, const ExpertStream& experts) {
+  const MemoryPlan& plan = *engine.memory_plan();
+  return fmt::format("mode: streaming (needs {} > budget {}) · experts {} of {} in memory · {}",
+                     FormatBytes(plan.total_bytes() - plan.cache_bytes + plan.block_bytes),
+                     FormatBytes(plan.budget_bytes), FormatBytes(experts.cache_bytes()), FormatBytes(plan.block_bytes),
+                     experts.queue_name());
+}
+
+}  // namespace
+
+Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
+                                      int64_t available_bytes) {
   if (options.threads < -1 || options.threads > 1024) {
     return InvalidArgumentError("--threads: expected -1 (physical cores) or 1 to 1024, found {}", options.threads);
   }
+  EngineOptions engine;
+  engine.n_threads = std::max(options.threads, 0);
+  engine.isa = options.isa;
+  engine.session = session;
+  PANTRY_RETURN_IF_ERROR(SetMemoryOptions(options, available_bytes, engine));
+  return engine;
+}
+
+Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,
+                                           const SessionOptions& session) {
+  const CliOptions& options = context.options();
+  PANTRY_ASSIGN_OR_RETURN(const EngineOptions engine_options,
+                          EngineOptionsOf(options, session, AvailableMemoryBytes()));
   if (options.threads_batch >= 0 && options.threads_batch != options.threads) {
     context.console.Warning(
         "--threads-batch: no effect here because one set of threads (--threads) does prompt and answer");
   }
-  EngineOptions engine_options;
-  engine_options.n_threads = std::max(options.threads, 0);
-  engine_options.isa = options.isa;
+  std::shared_ptr<RunStats> stats;
+  if (!options.stats.empty()) {
+    PANTRY_ASSIGN_OR_RETURN(stats, RunStats::Open(options.stats, context.console));
+  }
   const SteadyClock clock;
   const int64_t begin_us = clock.NowUs();
   const auto progress = [&](int64_t n_done, int64_t n_total) {
@@ -30,6 +74,11 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   };
   Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
   context.console.EndProgress();
+  if (engine.ok() && stats != nullptr) {
+    (*engine)->ObserveRuns([stats = std::move(stats), experts = (*engine)->experts()](const RunReport& run) {
+      stats->Write(run, experts);
+    });
+  }
   return engine;
 }
 
@@ -59,19 +108,28 @@ Result<SessionOptions> SessionOptionsOf(const CliOptions& options) {
   return session;
 }
 
-std::string ModeLine(Engine& engine, const Session* session) {
+std::string ModeLine(Engine& engine, const Session* session, const RunForecast* forecast) {
   std::string line = fmt::format("mode: resident (model {} in memory)", FormatBytes(engine.model().weight_bytes()));
+  if (const ExpertStream* experts = engine.experts()) line = StreamedLine(engine, *experts);
   if (session != nullptr)
     line += fmt::format(" · context {} (KV {})", session->n_ctx(), FormatBytes(session->kv_bytes()));
   const int n_threads = engine.pool().n_threads();
-  return line + fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
+  line += fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
+  if (forecast != nullptr && forecast->is_streamed) {
+    line += fmt::format(" · expect {} tok/s", SpeedRange(forecast->Token(kTypicalPosition)));
+  }
+  return line;
 }
 
-std::string MemoryFigure() {
+std::string MemoryFigure(const MemoryPlan* plan) {
   const int64_t now = ResidentSetBytes();
   const int64_t peak = PeakResidentSetBytes();
   const int64_t available = AvailableMemoryBytes();
   if (peak < 0) return "RSS unknown";
+  if (plan != nullptr) {
+    return fmt::format("RSS {:.1f}/{:.1f} GB", static_cast<double>(peak) * 1e-9,
+                       static_cast<double>(plan->budget_bytes) * 1e-9);
+  }
   if (now < 0 || available < 0) return fmt::format("RSS {:.1f} GB", static_cast<double>(peak) * 1e-9);
   return fmt::format("RSS {:.1f}/{:.1f} GB", static_cast<double>(peak) * 1e-9,
                      static_cast<double>(now + available) * 1e-9);

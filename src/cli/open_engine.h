@@ -7,10 +7,17 @@
 
 #include "cli/verbs.h"
 #include "engine/engine.h"
+#include "engine/run_forecast.h"
 
 namespace pantry {
 
-Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path);
+// Checked options of -t, --isa, --memory, --stream, --io, --cache-policy, where `available_bytes` of memory are free (-1: unknown).
+Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
+                                      int64_t available_bytes);
+
+// `session`: what memory is planned for. With --stats, every run is written to that file.
+Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,
+                                           const SessionOptions& session);
 
 // "loading 1.2 GB / 4.1 GB", with rate and time left where all of it takes some seconds. `seconds`: since the start.
 std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds);
@@ -18,10 +25,10 @@ std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds);
 // Checked options of -c, -b, -ub, -ctk, -ctv.
 Result<SessionOptions> SessionOptionsOf(const CliOptions& options);
 
-// The line every run prints: how the model runs here. `session` may be null.
-std::string ModeLine(Engine& engine, const Session* session);
+// The line every run prints: how the model runs here, and where it is streamed the speed to expect. `session` and `forecast` may be null.
+std::string ModeLine(Engine& engine, const Session* session, const RunForecast* forecast = nullptr);
 
-// "RSS 0.2/15.6 GB": what this process holds at most so far, and what it could hold without swapping.
-std::string MemoryFigure();
+// "RSS 0.2/15.6 GB": what this process holds at most so far, and its budget, or what it could hold without swapping.
+std::string MemoryFigure(const MemoryPlan* plan = nullptr);
 
 }  // namespace pantry

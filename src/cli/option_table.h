@@ -24,8 +24,9 @@ enum Verb : uint32_t {
   kCompletion = 128,
   kBench = 256,
   kDoctor = 512,
+  kPlan = 1024,
 };
-inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor;
+inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan;
 inline constexpr uint32_t kEveryVerb = kModelVerbs | kVersion | kHelp | kCompletion;
 
 struct Flag {
@@ -109,25 +110,39 @@ void ForEachField(Options& o, Visit&& visit) {
              "add B to token ID's logit, e.g. 198-2.5 or 198-inf; may be given several times"},
         o.sampling.logit_bias);
 
-  visit(Flag{"-c, --ctx-size", "N", kComputing, "Computing",
+  visit(Flag{"-c, --ctx-size", "N", kComputing | kPlan, "Computing",
              "context in tokens; 0: the model's, cut to what memory allows (eval: 512)"},
         o.ctx_size);
-  visit(Flag{"-t, --threads", "N", kComputing, "Computing", "threads; -1: physical cores"}, o.threads);
+  visit(Flag{"-t, --threads", "N", kComputing | kPlan, "Computing", "threads; -1: physical cores"}, o.threads);
   visit(Flag{"-tb, --threads-batch", "N", kComputing, "Computing", "threads for the prompt; no effect here beside -t"},
         o.threads_batch);
-  visit(Flag{"-b, --batch-size", "N", kComputing, "Computing", "tokens of the prompt handed over at once"},
+  visit(Flag{"-b, --batch-size", "N", kComputing | kPlan, "Computing", "tokens of the prompt handed over at once"},
         o.batch_size);
-  visit(Flag{"-ub, --ubatch-size", "N", kComputing, "Computing",
+  visit(Flag{"-ub, --ubatch-size", "N", kComputing | kPlan, "Computing",
              "tokens of the prompt computed together (never more than -b)"},
         o.ubatch_size);
-  visit(Flag{"-ctk, --cache-type-k", "TYPE", kComputing | kBench, "Computing",
+  visit(Flag{"-ctk, --cache-type-k", "TYPE", kComputing | kBench | kPlan, "Computing",
              "number format of cached keys: f32, f16, q8_0"},
         o.cache_type_k);
-  visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench, "Computing",
+  visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench | kPlan, "Computing",
              "number format of cached values: f32, f16, q8_0"},
         o.cache_type_v);
-  visit(Flag{"--isa", "NAME", kComputing | kBench, "Computing", kIsaHelp}, o.isa);
+  visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan, "Computing", kIsaHelp}, o.isa);
 
+  visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan, "Memory",
+             "for the whole process: 6G, 512M, 60% of what is available, or auto (70%)"},
+        o.memory);
+  visit(Flag{"--stream", "auto|on|off", kComputing | kBench | kPlan, "Memory",
+             "read experts from the file while running: where they do not fit, always, never"},
+        o.stream);
+  visit(Flag{"--io", "WAY", kComputing | kBench, "Memory", "how they are read: auto, io_uring, pread, page-cache"},
+        o.io);
+  visit(Flag{"--cache-policy", "NAME", kComputing | kBench, "Memory",
+             "which experts stay in memory: lru, lfu, lrfu, cycle"},
+        o.cache_policy);
+  visit(Flag{"--sim-memory", "SIZE", kPlan, "Memory", "plan as if so much memory were available"}, o.sim_memory);
+
+  visit(Flag{"-p, --n-prompt", "LIST", kPlan, "Prompts", "tokens of the prompts to plan for"}, o.plan_prompts);
   visit(Flag{"-p, --n-prompt", "LIST", kBench, "Tests", "tokens of a prompt to read; 0: no such test"}, o.n_prompt);
   visit(Flag{"-n, --n-gen", "LIST", kBench, "Tests", "tokens to generate; 0: no such test"}, o.n_gen);
   visit(Flag{"-pg, --prompt-gen", "P,N", kBench, "Tests",
@@ -149,7 +164,7 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--tensors", "", kShow, "Output", "list the tensors too"}, o.tensors);
   visit(Flag{"--effective", "", kShow, "Output", "list every setting, its value and where that came from"},
         o.effective);
-  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor, "Output", "print JSON"}, o.json);
+  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor | kPlan, "Output", "print JSON"}, o.json);
   visit(Flag{"-o, --output", "FORMAT", kBench, "Output", "table, md, csv, json or jsonl"}, o.output);
   visit(Flag{"--no-bos", "", kTokenize, "Output", "do not add the tokens that the model puts around a text"}, o.no_bos);
   visit(Flag{"--pieces", "", kTokenize, "Output", "one token a line, with its text"}, o.pieces);
@@ -169,6 +184,9 @@ void ForEachField(Options& o, Visit&& visit) {
         o.disk);
   visit(Flag{"--no-disk", "", kDoctor, "Disk", "do not measure a disk"}, o.no_disk);
 
+  visit(Flag{"--stats", "FILE", kComputing | kBench, "Messages",
+             "write what each token or part of a prompt cost to FILE, a line of JSON each"},
+        o.stats);
   visit(Flag{"-v, --verbose", "", kModelVerbs, "Messages", "say everything"}, o.verbose);
   visit(Flag{"-lv, --verbosity", "N", kModelVerbs, "Messages",
              "0 errors, 1 warnings, 2 also progress and figures, 3 everything"},

@@ -59,10 +59,21 @@ struct CliOptions {
   KvType cache_type_v = KvType::kF16;
   std::optional<Isa> isa;
 
+  // How much memory it takes, and what happens to the rest.
+  std::string memory = "auto";  // of the whole process: a size, a share of what is available, or auto
+  std::string stream = "auto";  // on, off, auto: experts come from the file where they do not fit
+  std::string io = "auto";      // how they are read: DiskAccessName()
+  std::string cache_policy;     // which experts stay: PolicyName(); "": the best measured
+
+  // plan.
+  std::string sim_memory;  // available memory to plan for, instead of this machine's
+  NumberList plan_prompts{{128, 512}};
+
   // What is said on standard error.
   bool verbose = false;
   int32_t verbosity = 2;  // 0 errors, 1 warnings, 2 also mode, progress and footer, 3 everything
   std::string log_file;
+  std::string stats;  // file for a line of JSON about each run
   bool no_color = false;
 
   // doctor.

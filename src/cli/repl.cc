@@ -276,7 +276,7 @@ void Repl::Stats() {
       "{}/{} · {}\n",
       answerer_.last_footer().empty() ? "none yet" : answerer_.last_footer(), totals.n_answers, totals.n_written,
       rate(totals.n_decoded, totals.decode_us), totals.n_prompt, rate(totals.n_prompt, totals.prefill_us),
-      totals.n_cached, session_.tokens().size(), session_.n_ctx(), MemoryFigure()));
+      totals.n_cached, session_.tokens().size(), session_.n_ctx(), MemoryFigure(engine_.memory_plan())));
 }
 
 Result<std::string> Repl::ChatPath(const std::string& name) const {

@@ -9,6 +9,7 @@
 #include "cli/chat.h"
 #include "cli/flag_value.h"
 #include "cli/interrupt.h"
+#include "cli/known_machine.h"
 #include "cli/model_path.h"
 #include "cli/model_settings.h"
 #include "cli/open_engine.h"
@@ -126,15 +127,17 @@ Status RunVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(const std::string system_prompt, SystemPromptOf(options));
   PANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> prompt, PromptOf(invocation));
 
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, session_options));
   PANTRY_RETURN_IF_ERROR(TakeModelSettings(engine->file().metadata(), invocation));
   PANTRY_RETURN_IF_ERROR(CheckLogitBias(options.sampling, engine->shape().n_vocab));
   PANTRY_ASSIGN_OR_RETURN(const ChatTemplate* chat_template, ChooseTemplate(options, own_template.get(), *engine));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine->NewSession(session_options));
-  context.console.Note(ModeLine(*engine, session.get()));
+  const std::optional<RunForecast> forecast = ForecastOf(*engine, session_options, invocation.environment);
+  const RunForecast* const forecast_or_null = forecast ? &*forecast : nullptr;
+  context.console.Note(ModeLine(*engine, session.get(), forecast_or_null));
   WarnOfUselessFlags(context, chat_template != nullptr);
 
-  Answerer answerer(*engine, *session, context.console, context.output);
+  Answerer answerer(*engine, *session, context.console, context.output, forecast_or_null);
   std::optional<Chat> chat;
   if (chat_template != nullptr) {
     chat.emplace(*engine, *chat_template, std::move(variables));

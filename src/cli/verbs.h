@@ -36,6 +36,7 @@ Status TemplateVerb(VerbContext& context);
 Status EvalVerb(VerbContext& context);
 Status BenchVerb(VerbContext& context);
 Status DoctorVerb(VerbContext& context);
+Status PlanVerb(VerbContext& context);
 Status VersionVerb(VerbContext& context);
 Status HelpVerb(VerbContext& context);
 Status CompletionVerb(VerbContext& context);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "engine/memory_budget.h"
 #include "sys/memory_info.h"
 
 namespace pantry {
@@ -39,6 +40,11 @@ std::unique_ptr<ChatTemplate> ParseTemplate(const GgufFile& file, Logger& log) {
   return std::move(parsed).value();
 }
 
+const Clock& StreamClock() {
+  static const SteadyClock clock;
+  return clock;
+}
+
 std::unique_ptr<ThreadPool> MakePool(int32_t n_threads, Logger& log) {
   const int n_wanted = n_threads > 0 ? n_threads : ThreadPool::DefaultThreadCount();
   auto pool = std::make_unique<ThreadPool>(n_wanted);
@@ -53,7 +59,9 @@ Status EngineOptions::Validate() const {
     return InvalidArgumentError("--threads {}: expected 0 (all physical cores) to {}", n_threads, kMaxThreads);
   }
   if (isa.has_value()) PANTRY_RETURN_IF_ERROR(RequireIsa(*isa));
-  return OkStatus();
+  if (memory_bytes < 0) return InvalidArgumentError("--memory {}: expected a positive number of bytes", memory_bytes);
+  PANTRY_RETURN_IF_ERROR(cache_policy.Validate());
+  return session.Validate();
 }
 
 Status SessionOptions::Validate() const {
@@ -76,15 +84,28 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   PANTRY_RETURN_IF_ERROR(options.Validate());
   EngineParts parts;
   // What is cheap comes first, so that a file that cannot work is refused at once.
-  PANTRY_RETURN_IF_ERROR(ParseModelShape(file->metadata()).status().WithContext(file->path()));
+  const Result<ModelShape> shape = ParseModelShape(file->metadata());
+  if (!shape.ok()) return shape.status().WithContext(file->path());
   Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromMetadata(file->metadata(), log);
   if (!tokenizer.ok()) return tokenizer.status().WithContext(file->path());
   parts.tokenizer = std::move(tokenizer).value();
   parts.chat_template = ParseTemplate(*file, log);
-  PANTRY_RETURN_IF_ERROR(CheckWeightsFit(*file));
+  const Isa isa = options.isa.value_or(BestIsa());
+  PANTRY_ASSIGN_OR_RETURN(parts.memory_plan, PlanBudget(*file, *shape, isa, options, FreeMemory::Now()));
+  if (!parts.memory_plan) PANTRY_RETURN_IF_ERROR(CheckWeightsFit(*file));
 
   parts.pool = MakePool(options.n_threads, log);
-  PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, options.isa.value_or(BestIsa()), *parts.pool, log, progress));
+  const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
+  auto placer = is_streamed ? std::make_unique<ExpertPlacer>() : nullptr;
+  PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get()));
+  if (is_streamed) {
+    ExpertStreamOptions stream;
+    stream.cache_bytes = parts.memory_plan->cache_bytes;
+    stream.first_layer = parts.model->shape().n_dense_layers;
+    stream.policy = options.cache_policy;
+    stream.reader.access = options.disk_access;
+    PANTRY_ASSIGN_OR_RETURN(parts.experts, ExpertStream::Open(*file, std::move(placer), stream, StreamClock(), log));
+  }
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),
                 parts.tokenizer->n_vocab(), parts.model->shape().n_vocab);

@@ -18,7 +18,11 @@
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
+#include "engine/expert_stream.h"
+#include "io/open_block_reader.h"
 #include "models/model.h"
+#include "policy/planner/memory_plan.h"
+#include "residency/cache/eviction_policy.h"
 #include "sys/isa.h"
 #include "sys/thread_pool.h"
 #include "text/chat_template.h"
@@ -27,22 +31,47 @@
 
 namespace pantry {
 
-struct EngineOptions {
-  int32_t n_threads = 0;   // 0: physical cores this process may use
-  std::optional<Isa> isa;  // unset: the best this CPU runs
-  Status Validate() const;
-};
-
 struct SessionOptions {
   int64_t n_ctx = 0;      // positions; 0: the model's, cut to what memory allows (and said so)
   int32_t n_batch = 512;  // tokens computed together in prefill
   KvType k_type = KvType::kF16;
   KvType v_type = KvType::kF16;
+  bool all_logits = false;  // FeedAll() will be called: its memory is planned, too
+  Status Validate() const;
+};
+
+enum class StreamMode : uint8_t {
+  kAuto,  // experts come from the file where they do not fit in the budget
+  kOn,    // always
+  kOff,   // never: a model that does not fit is refused
+};
+
+struct EngineOptions {
+  int32_t n_threads = 0;   // 0: physical cores this process may use
+  std::optional<Isa> isa;  // unset: the best this CPU runs
+  int64_t memory_bytes =
+      0;  // of the whole process; 0: a model with experts gets kAutoMemoryShare of what is available, others all of it
+  StreamMode stream = StreamMode::kAuto;
+  DiskAccess disk_access = DiskAccess::kAuto;  // of a streamed run
+  PolicyOptions cache_policy;                  // likewise
+  SessionOptions session;                      // what memory is planned for
   Status Validate() const;
 };
 
 class Session;
 struct ContextPlan;
+
+// A token, or a part of a prompt, that was computed.
+struct RunReport {
+  int64_t first_position = 0;
+  int64_t n_tokens = 0;
+  int64_t us = 0;
+};
+using RunObserver = std::function<void(const RunReport& run)>;
+
+// What a session of such options takes, known before anything is loaded: for the planner.
+int64_t SessionScratchBytes(const ModelShape& shape, const SessionOptions& options);
+int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions& options);
 
 // What an engine is made of; for tests that bring a model of their own.
 struct EngineParts {
@@ -51,13 +80,15 @@ struct EngineParts {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // may be null
   std::unique_ptr<Model> model;
-  const Clock* clock = nullptr;  // must outlive the engine; null: a SteadyClock
+  std::unique_ptr<ExpertStream> experts;  // null: all weights are in memory
+  std::optional<MemoryPlan> memory_plan;  // where there is a budget
+  const Clock* clock = nullptr;           // must outlive the engine; null: a SteadyClock
 };
 
 class Engine {
  public:
-  // Opens and loads `path`. Errors as GgufFile::Open and Model::Load; kOutOfBudget before anything is read when the weights cannot fit.
-  // `log` must outlive the engine.
+  // Opens and loads `path`. Errors as GgufFile::Open and Model::Load; kOutOfBudget before anything is read when the weights cannot fit
+  // (PlanMemory() where there is a budget). `log` must outlive the engine.
   static Result<std::unique_ptr<Engine>> Open(const std::string& path, const EngineOptions& options, Logger& log,
                                               const LoadProgress& progress);
   // The same from a table of contents that is open already, whatever its bytes come from.
@@ -71,12 +102,19 @@ class Engine {
   // Computes with n_threads from now on (0: physical cores), also in sessions that are open. Results do not change.
   Status SetThreads(int32_t n_threads);
 
+  // `observer` is told of every run of any session from now on, after it succeeded; empty: nobody.
+  void ObserveRuns(RunObserver observer) { run_observer_ = std::move(observer); }
+  const RunObserver& run_observer() const { return run_observer_; }
+
   const GgufFile& file() const { return *parts_.file; }
   const ModelShape& shape() const { return parts_.model->shape(); }
   const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
   // Null: the model has none, or it does not parse (a warning said so).
   const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
   const Model& model() const { return *parts_.model; }
+  ExpertStream* experts() { return parts_.experts.get(); }  // null in a resident run
+  // How the budget is divided; null where there is none.
+  const MemoryPlan* memory_plan() const { return parts_.memory_plan ? &*parts_.memory_plan : nullptr; }
   ThreadPool& pool() { return *parts_.pool; }
   const Clock& clock() const { return parts_.clock != nullptr ? *parts_.clock : steady_clock_; }
   Logger& log() { return log_; }
@@ -86,6 +124,7 @@ class Engine {
   Logger& log_;
   SteadyClock steady_clock_;
   EngineParts parts_;
+  RunObserver run_observer_;
 };
 
 // A Session holds the tokens of one conversation and their KV cache.

@@ -47,22 +47,50 @@ int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_ty
   return KvBytesPerPosition(shape, KvRowBytes(k_type, shape.head_dim), KvRowBytes(v_type, shape.head_dim));
 }
 
-Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_batch) {
+int64_t LogitsBytes(const ModelShape& shape) { return int64_t{shape.n_vocab} * int64_t{sizeof(float)}; }
+
+// Rows of FeedAll()'s runs.
+int64_t AllLogitsRows(const ModelShape& shape, int64_t n_batch) {
+  return std::clamp<int64_t>(kAllLogitsBytes / std::max<int64_t>(LogitsBytes(shape), 1), 1, n_batch);
+}
+
+Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_batch, const MemoryPlan* budget) {
   const ModelShape& shape = model.shape();
   ContextRequest request;
   request.n_ctx = options.n_ctx;
   request.n_ctx_train = shape.n_ctx_train;
   request.weight_bytes = model.weight_bytes();
-  request.scratch_bytes = model.WorkspaceBytes(n_batch) + int64_t{shape.n_vocab} * int64_t{sizeof(float)};
+  request.scratch_bytes = model.WorkspaceBytes(n_batch) + LogitsBytes(shape);
   request.kv_bytes_per_position = KvBytesPerPositionOf(shape, options.k_type, options.v_type);
   if (KvCache::CheckType(shape, KvType::kQ8_0).ok()) {
     request.kv_bytes_per_position_q8 = KvBytesPerPositionOf(shape, KvType::kQ8_0, KvType::kQ8_0);
   }
   request.free_bytes = AvailableMemoryBytes();
+  if (budget != nullptr) {  // what was set aside for a session
+    const int64_t planned = budget->kv_bytes + budget->scratch_bytes;
+    request.free_bytes = request.free_bytes < 0 ? planned : std::min(request.free_bytes, planned);
+    if (request.n_ctx == 0) request.n_ctx = budget->n_ctx;
+  }
   return PlanContext(request);
 }
 
+// A batch larger than the context is never used.
+int64_t BatchOf(const ModelShape& shape, const SessionOptions& options) {
+  const int64_t most = options.n_ctx > 0 ? options.n_ctx : std::max(shape.n_ctx_train, 1);
+  return std::min<int64_t>(options.n_batch, most);
+}
+
 }  // namespace
+
+int64_t SessionScratchBytes(const ModelShape& shape, const SessionOptions& options) {
+  const int64_t n_batch = BatchOf(shape, options), logits = LogitsBytes(shape);
+  return ForwardWorkspaceBytes(shape, n_batch) + logits +
+         (options.all_logits ? AllLogitsRows(shape, n_batch) * logits : 0);
+}
+
+int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions& options) {
+  return KvBytesPerPositionOf(shape, options.k_type, options.v_type);
+}
 
 struct Session::Impl {
   Engine& engine;
@@ -105,9 +133,18 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
   forward.kv = kv.layers();
   forward.logit_rows = rows;
   forward.logits = out;
+  if (ExpertStream* const experts = engine.experts()) {
+    forward.experts = experts;
+    experts->BeginRun(engine.pool(), static_cast<int64_t>(run.size()));
+  }
   has_logits = false;
+  const RunObserver& observer = engine.run_observer();
+  const int64_t begin_us = observer ? engine.clock().NowUs() : 0;
   PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
   tokens.insert(tokens.end(), run.begin(), run.end());
+  if (observer) {
+    observer({forward.first_position, static_cast<int64_t>(run.size()), engine.clock().NowUs() - begin_us});
+  }
   return OkStatus();
 }
 
@@ -115,10 +152,8 @@ Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& option
   PANTRY_RETURN_IF_ERROR(options.Validate());
   PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.k_type));
   PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.v_type));
-  // A batch larger than the context is never used.
-  const int64_t most = options.n_ctx > 0 ? options.n_ctx : std::max(shape().n_ctx_train, 1);
-  const int64_t n_batch = std::min<int64_t>(options.n_batch, most);
-  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_batch));
+  const int64_t n_batch = BatchOf(shape(), options);
+  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_batch, memory_plan()));
   if (plan.is_cut || plan.n_ctx > shape().n_ctx_train) log_.Info("context: {}", plan.reason);
 
   PANTRY_ASSIGN_OR_RETURN(KvCache kv, KvCache::Allocate(shape(), options.k_type, options.v_type, plan.n_ctx));
@@ -193,8 +228,7 @@ Status Session::FeedAll(std::span<const TokenId> tokens,
   PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
   const size_t n_vocab = s.logits.size();
   if (s.all_logits.empty()) {
-    const int64_t fitting = kAllLogitsBytes / static_cast<int64_t>(n_vocab * sizeof(float));
-    s.all_logits.resize(static_cast<size_t>(std::clamp<int64_t>(fitting, 1, s.n_batch)) * n_vocab);
+    s.all_logits.resize(static_cast<size_t>(AllLogitsRows(s.engine.shape(), s.n_batch)) * n_vocab);
   }
   RunLength length(s.engine.clock(), static_cast<int64_t>(s.all_logits.size() / n_vocab),
                    static_cast<bool>(keep_going));

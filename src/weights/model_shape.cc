@@ -130,9 +130,9 @@ class ShapeParser : ModelKeys {
     }
     if (Is("deepseek2")) PANTRY_RETURN_IF_ERROR(ReadDeepSeekExperts());
     if (Is("qwen2moe")) {  // a file that does not say has the width of a dense layer there
-      constexpr std::string_view key = "expert_shared_feed_forward_length";
+      constexpr std::string_view kKey = "expert_shared_feed_forward_length";
       PANTRY_RETURN_IF_ERROR(
-          ReadPerLayer(metadata_.Has(Key(key)) ? key : "feed_forward_length", kMaxFf, &shape_.n_ff_shared));
+          ReadPerLayer(metadata_.Has(Key(kKey)) ? kKey : "feed_forward_length", kMaxFf, &shape_.n_ff_shared));
     }
     return ReadMixing();
   }
@@ -244,9 +244,9 @@ class ShapeParser : ModelKeys {
   }
 
   Status ReadNorm() {
-    constexpr std::string_view suffix = "attention.layer_norm_rms_epsilon";
-    if (!metadata_.Has(Key(suffix))) return NotFoundError("metadata key '{}' is missing", Key(suffix));
-    return ReadOptionalFloat(suffix, 0.0, 1.0, &shape_.norm_eps);
+    constexpr std::string_view kSuffix = "attention.layer_norm_rms_epsilon";
+    if (!metadata_.Has(Key(kSuffix))) return NotFoundError("metadata key '{}' is missing", Key(kSuffix));
+    return ReadOptionalFloat(kSuffix, 0.0, 1.0, &shape_.norm_eps);
   }
 
   Status ReadRope() {

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/plan_report.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/units.h"
+#include "cli/known_machine.h"
+
+namespace pantry {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double PerSecond(double seconds) { return seconds > 0 ? 1 / seconds : 0; }
+
+std::string Row(std::string_view name, std::string_view text) { return fmt::format("{:<20}{}\n", name, text); }
+
+std::string Percent(double share) {
+  const double percent = 100 * share;
+  return fmt::format("{:.{}f}", percent, percent > 99 && percent < 100 ? 1 : 0);
+}
+
+std::string HitText(const HitRange& hits) {
+  if (hits.low == hits.high) return fmt::format("{} % of a token's experts expected in memory", Percent(hits.low));
+  return fmt::format("{} to {} % of a token's experts expected in memory", Percent(hits.low), Percent(hits.high));
+}
+
+std::string ModelLine(const PlanReport& plan) {
+  std::string line = plan.model;
+  const ModelNeeds& needs = *plan.needs;
+  if (!plan.has_experts()) return line + fmt::format(", {} of weights", FormatBytes(needs.dense_bytes));
+  const ExpertPlacer& experts = needs.experts;
+  return line + fmt::format(", {} of every token and {} layers of {} experts, {} used; an expert is {}",
+                            FormatBytes(needs.dense_bytes), experts.n_layers(), plan.shape.n_experts,
+                            plan.shape.n_experts_used, FormatBytes(experts.block_bytes(0)));
+}
+
+std::string ModeText(const PlanReport& plan) {
+  if (!plan.memory.is_streamed) return "resident: all weights in memory";
+  return fmt::format("streaming: {} of {} experts in memory, {:.1f} of {} a layer on average",
+                     plan.n_blocks_in_memory(), plan.needs->experts.n_blocks(),
+                     static_cast<double>(plan.n_blocks_in_memory()) / plan.needs->experts.n_layers(),
+                     plan.shape.n_experts);
+}
+
+// "about 41 (22 to 78)", "about 6.4 s (5.5 to 8.9)".
+std::string About(double likely, std::string range, std::string_view unit) {
+  if (range.ends_with(unit)) range.resize(range.size() - unit.size());
+  const std::string about = TwoDigits(likely);
+  return range == about ? about + std::string(unit) : fmt::format("about {}{} ({})", about, unit, range);
+}
+
+std::string PromptTable(const PlanReport& plan) {
+  std::string out = fmt::format("{:<20}{:<29} {:<27} {}\n", "prompt", "first token after", "then, tokens/s", "set by");
+  for (const PromptPlan& prompt : plan.prompts) {
+    std::string set_by(ResourceName(prompt.first_token.binds));
+    if (prompt.token.binds != prompt.first_token.binds) {
+      set_by += fmt::format(", then {}", ResourceName(prompt.token.binds));
+    }
+    out += fmt::format("{:<20}{:<29} {:<27} {}\n", fmt::format("{} tokens", prompt.n_tokens),
+                       About(prompt.first_token.likely_s, SecondsRange(prompt.first_token), " s"),
+                       About(PerSecond(prompt.token.likely_s), SpeedRange(prompt.token), ""), set_by);
+  }
+  return out;
+}
+
+Json Range(double low, double likely, double high) { return {{"low", low}, {"likely", likely}, {"high", high}}; }
+
+Json EstimateJson(const SpeedEstimate& run) {
+  return {{"memory_s", run.memory_s},
+          {"arithmetic_s", run.arithmetic_s},
+          {"disk_s", run.disk_s},
+          {"binds", ResourceName(run.binds)}};
+}
+
+Json PromptJson(const PromptPlan& prompt) {
+  Json json = {{"n_prompt", prompt.n_tokens}};
+  const SpeedEstimate &first = prompt.first_token, &token = prompt.token;
+  json["first_token_s"] = Range(first.low_s, first.likely_s, first.high_s);
+  json["first_token_resources"] = EstimateJson(first);
+  json["tok_per_s"] = Range(PerSecond(token.high_s), PerSecond(token.likely_s), PerSecond(token.low_s));
+  json["token_resources"] = EstimateJson(token);
+  return json;
+}
+
+Json MemoryJson(const MemoryPlan& memory) {
+  return {{"budget_bytes", memory.budget_bytes},
+          {"process_bytes", memory.process_bytes},
+          {"dense_bytes", memory.dense_bytes},
+          {"kv_bytes", memory.kv_bytes},
+          {"n_ctx", memory.n_ctx},
+          {"scratch_bytes", memory.scratch_bytes},
+          {"reading_bytes", memory.reading_bytes},
+          {"expert_cache_bytes", memory.cache_bytes},
+          {"all_experts_bytes", memory.block_bytes},
+          {"total_bytes", memory.total_bytes()}};
+}
+
+}  // namespace
+
+int64_t PlanReport::n_blocks_in_memory() const {
+  if (!has_experts() || memory.block_bytes == 0) return 0;
+  const double share = static_cast<double>(memory.cache_bytes) / static_cast<double>(memory.block_bytes);
+  return static_cast<int64_t>(share * static_cast<double>(needs->experts.n_blocks()));
+}
+
+std::string PlanText(const PlanReport& plan) {
+  std::string out = Row("model", ModelLine(plan)) + Row("mode", ModeText(plan));
+  out += "\n" + plan.memory.Table() + "\n\n";
+  if (plan.memory.is_streamed) out += Row("hit rate", HitText(plan.hits));
+  if (plan.load_s > 0) out += Row("loading", TwoDigits(plan.load_s) + " s");
+  if (!plan.prompts.empty()) out += PromptTable(plan);
+  for (const std::string& note : plan.notes) out += note + "\n";
+  return out;
+}
+
+std::string PlanJson(const PlanReport& plan) {
+  Json json = {{"model", plan.model},
+               {"architecture", plan.shape.architecture},
+               {"mode", plan.memory.is_streamed ? "streaming" : "resident"},
+               {"memory", MemoryJson(plan.memory)}};
+  if (plan.has_experts()) {
+    const ExpertPlacer& experts = plan.needs->experts;
+    json["experts"] = {{"n_layers", experts.n_layers()},
+                       {"n_experts", plan.shape.n_experts},
+                       {"n_experts_used", plan.shape.n_experts_used},
+                       {"expert_bytes", experts.block_bytes(0)},
+                       {"n_in_memory", plan.n_blocks_in_memory()}};
+    json["hit_rate"] = Range(plan.hits.low, plan.hits.likely, plan.hits.high);
+  }
+  json["load_s"] = plan.load_s > 0 ? Json(plan.load_s) : Json();
+  json["prompts"] = Json::array();
+  for (const PromptPlan& prompt : plan.prompts) json["prompts"].push_back(PromptJson(prompt));
+  json["notes"] = plan.notes;
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace pantry

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/run_stats.h"
+
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+#include <string_view>
+#include <utility>
+
+#include "sys/posix_error.h"
+
+namespace pantry {
+
+Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger& log) {
+  std::FILE* const file = std::fopen(path.c_str(), "we");
+  if (file == nullptr) {
+    return IoError("{}", PosixError(fmt::format("cannot write --stats file '{}'", path), errno).message());
+  }
+  return std::unique_ptr<RunStats>(new RunStats(path, file, log));
+}
+
+void RunStats::Write(const RunReport& run, const ExpertStream* experts) {
+  if (file_ == nullptr) return;
+  line_.clear();
+  fmt::format_to(std::back_inserter(line_), R"({{"position":{},"n_tokens":{},"us":{})", run.first_position,
+                 run.n_tokens, run.us);
+  if (experts != nullptr) AppendExperts(*experts);
+  line_.push_back('}');
+  line_.push_back('\n');
+  if (std::fwrite(line_.data(), 1, line_.size(), file_.get()) == line_.size() && std::fflush(file_.get()) == 0) return;
+  log_.Warning("--stats {}: {}; no more lines are written", path_, std::strerror(errno));
+  file_.reset();
+}
+
+void RunStats::AppendExperts(const ExpertStream& experts) {
+  const ExpertStreamStats now = experts.stats();
+  const std::span<const CacheStats> layers = experts.layer_stats();
+  layers_before_.resize(layers.size());
+  const auto out = std::back_inserter(line_);
+  fmt::format_to(out, R"(,"hits":{},"late":{},"misses":{},"bytes_read":{},"wait_us":{},"place_us":{},"evictions":{})",
+                 now.cache.n_hits - before_.cache.n_hits, now.cache.n_late - before_.cache.n_late,
+                 now.cache.n_misses - before_.cache.n_misses, now.reader.bytes_read - before_.reader.bytes_read,
+                 now.stream.wait_us - before_.stream.wait_us, now.stream.place_us - before_.stream.place_us,
+                 now.cache.n_evicted - before_.cache.n_evicted);
+  fmt::format_to(out, R"(,"first_layer":{})", experts.first_layer());
+  const std::pair<std::string_view, int64_t CacheStats::*> columns[] = {{"layer_hits", &CacheStats::n_hits},
+                                                                        {"layer_late", &CacheStats::n_late},
+                                                                        {"layer_misses", &CacheStats::n_misses}};
+  for (const auto& [name, count] : columns) {
+    fmt::format_to(out, R"(,"{}":[)", name);
+    for (size_t i = 0; i < layers.size(); ++i) {
+      fmt::format_to(out, "{}{}", i == 0 ? "" : ",", layers[i].*count - layers_before_[i].*count);
+    }
+    line_.push_back(']');
+  }
+  before_ = now;
+  layers_before_.assign(layers.begin(), layers.end());
+}
+
+}  // namespace pantry

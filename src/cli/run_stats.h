@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// RunStats is the file of --stats: what each token, or part of a prompt, cost, as a line of JSON.
+//
+//   {"position":512,"n_tokens":1,"us":98211,"hits":341,"late":0,"misses":43,"bytes_read":...,"wait_us":...,"place_us":...,"evictions":43,
+//    "first_layer":0,"layer_hits":[8,7,...],"layer_late":[0,0,...],"layer_misses":[0,1,...]}
+//
+// A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way, "misses" neither.
+// Threads: one at a time. A line is written when its run is over, in some microseconds, and in the file at once.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/logger.h"
+#include "base/status.h"
+#include "engine/engine.h"
+
+namespace pantry {
+
+class RunStats {
+ public:
+  // Begins the file anew. `log` must outlive the stats: it is told once if a line cannot be written. kIoError.
+  static Result<std::unique_ptr<RunStats>> Open(const std::string& path, Logger& log);
+  // `experts` is null in a resident run.
+  void Write(const RunReport& run, const ExpertStream* experts);
+
+ private:
+  struct CloseFile {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  RunStats(std::string path, std::FILE* file, Logger& log) : path_(std::move(path)), log_(log), file_(file) {}
+  void AppendExperts(const ExpertStream& experts);
+
+  std::string path_;
+  Logger& log_;
+  std::unique_ptr<std::FILE, CloseFile> file_;  // null after an error
+  fmt::memory_buffer line_;
+  ExpertStreamStats before_;
+  std::vector<CacheStats> layers_before_;
+};
+
+}  // namespace pantry

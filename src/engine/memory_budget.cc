@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/memory_budget.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/units.h"
+#include "policy/planner/context_plan.h"
+#include "sys/memory_info.h"
+
+namespace pantry {
+namespace {
+
+// What the process takes later on, besides what is planned: conversations, the line editor, threads' stacks, buffers of output.
+constexpr int64_t kProcessMargin = 24 * kMiB;
+
+bool HasBudget(const ModelShape& shape, const EngineOptions& options, const FreeMemory& memory) {
+  if (options.memory_bytes > 0) return true;
+  return shape.has_experts() && (memory.available_bytes >= 0 || options.stream == StreamMode::kOn);
+}
+
+Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape, const EngineOptions& options,
+                                const FreeMemory& memory) {
+  MemoryRequest request;
+  request.budget_bytes = options.memory_bytes;
+  if (request.budget_bytes == 0) {
+    if (memory.available_bytes < 0)
+      return InvalidArgumentError("the system does not say how much memory is free: give --memory SIZE");
+    const double share = shape.has_experts() ? kAutoMemoryShare : 1;
+    request.budget_bytes =
+        memory.resident_bytes + static_cast<int64_t>(share * static_cast<double>(memory.available_bytes));
+  }
+  request.dense_bytes = needs.dense_bytes;
+  const bool has_blocks = needs.experts.n_blocks() > 0;
+  if (has_blocks) {
+    request.block_bytes = ExpertStream::AllBlocksBytes(needs.experts);
+    request.least_block_bytes = ExpertStream::LeastCacheBytes(needs.experts);
+    request.reading_bytes = ExpertStream::ReadingBytes(needs.experts);
+  }
+  request.may_stream = options.stream != StreamMode::kOff;
+  request.must_stream = options.stream == StreamMode::kOn && has_blocks;
+  request.process_bytes = memory.resident_bytes + kProcessMargin;
+  request.scratch_bytes = SessionScratchBytes(shape, options.session);
+  request.kv_bytes_per_position = SessionKvBytesPerPosition(shape, options.session);
+  request.n_ctx = options.session.n_ctx;
+  request.n_ctx_train = shape.n_ctx_train;
+  return request;
+}
+
+// Positions that Engine::NewSession() would choose beside weights of that size; 0 where they leave too little.
+int64_t UnbudgetedContext(const MemoryRequest& request, int64_t available_bytes) {
+  ContextRequest context;
+  context.n_ctx_train = request.n_ctx_train;
+  context.scratch_bytes = request.scratch_bytes;
+  context.kv_bytes_per_position = request.kv_bytes_per_position;
+  context.free_bytes = std::max<int64_t>(available_bytes - request.dense_bytes - request.block_bytes, 0);
+  const Result<ContextPlan> plan = PlanContext(context);
+  return plan.ok() ? plan->n_ctx : 0;
+}
+
+}  // namespace
+
+FreeMemory FreeMemory::Now() { return {AvailableMemoryBytes(), std::max<int64_t>(ResidentSetBytes(), 0)}; }
+
+int64_t ModelNeeds::block_bytes() const { return experts.n_blocks() > 0 ? ExpertStream::AllBlocksBytes(experts) : 0; }
+
+Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) {
+  ModelNeeds needs;
+  PANTRY_ASSIGN_OR_RETURN(needs.dense_bytes, PackedWeightBytes(file, isa, &needs.experts, &needs.cost));
+  return needs;
+}
+
+Result<std::optional<MemoryPlan>> PlanBudget(const GgufFile& file, const ModelShape& shape, Isa isa,
+                                             const EngineOptions& options, const FreeMemory& memory) {
+  if (!HasBudget(shape, options, memory)) return std::optional<MemoryPlan>();
+  PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa));
+  PANTRY_ASSIGN_OR_RETURN(const MemoryRequest request, RequestOf(needs, shape, options, memory));
+  Result<MemoryPlan> plan = PlanMemory(request);
+  if (!plan.ok()) return plan.status().WithContext(file.path());
+  return std::optional<MemoryPlan>(*std::move(plan));
+}
+
+Result<MemoryPlan> PlanRun(const ModelNeeds& needs, const ModelShape& shape, const EngineOptions& options,
+                           const FreeMemory& memory) {
+  PANTRY_ASSIGN_OR_RETURN(MemoryRequest request, RequestOf(needs, shape, options, memory));
+  if (!HasBudget(shape, options, memory) && request.n_ctx == 0) {
+    request.n_ctx = UnbudgetedContext(request, memory.available_bytes);
+  }
+  return PlanMemory(request);
+}
+
+}  // namespace pantry

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A RunForecast joins a model's cost, a division of memory and a machine's rates into the speed to expect.
+//
+// What it says is policy/planner/speed_estimate.h's; it only fills in the numbers. No weights are needed: `pantry plan` has none.
+// Threads: a value.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/engine.h"
+#include "engine/memory_budget.h"
+#include "models/expert_placer.h"
+#include "models/model.h"
+#include "policy/planner/memory_plan.h"
+#include "policy/planner/speed_estimate.h"
+#include "sys/hardware_profile.h"
+#include "weights/model_shape.h"
+
+namespace pantry {
+
+// `experts` may be null, or have no blocks: then all weights count as read by every token, which is right for one token at a time.
+ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const ExpertPlacer* experts,
+                 const SessionOptions& session);
+// What one read of the pipeline brings, on average; 0 without experts.
+int64_t PieceBytes(const ModelWork& work);
+
+struct RunForecast {
+  ModelWork work;
+  MachineRates rates;
+  int64_t n_batch = 512;
+  bool is_streamed = false;
+  double cache_share = 1;  // of all experts' bytes
+  HitRange hits;
+
+  SpeedEstimate Token(int64_t position) const { return EstimateToken(rates, work, position, hits); }
+  // At a hit rate that was measured.
+  SpeedEstimate TokenAt(int64_t position, double hit_rate) const {
+    return EstimateToken(rates, work, position, {hit_rate, hit_rate, hit_rate});
+  }
+  SpeedEstimate Prompt(int64_t n_tokens) const {
+    return EstimatePrompt(rates, work, n_tokens, n_batch, is_streamed, cache_share);
+  }
+};
+
+RunForecast Forecast(const ModelWork& work, const MemoryPlan& plan, const HardwareProfile& machine, int32_t n_threads,
+                     const SessionOptions& session);
+
+}  // namespace pantry

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "policy/planner/memory_plan.h"
+
+#include <algorithm>
+#include <charconv>
+#include <vector>
+
+#include "base/units.h"
+#include "policy/planner/context_plan.h"
+
+namespace pantry {
+namespace {
+
+// What is needed whatever the context.
+int64_t FixedBytes(const MemoryRequest& request, bool is_streamed) {
+  return request.process_bytes + request.dense_bytes + request.scratch_bytes +
+         (is_streamed ? request.reading_bytes : 0);
+}
+
+int64_t KvBytes(const MemoryRequest& request, int64_t n_ctx) {
+  return n_ctx * std::max<int64_t>(request.kv_bytes_per_position, 1);
+}
+
+// Positions of a run whose blocks take `block_bytes`: those asked for, or the model's own as far as `kv_bytes` reach.
+int64_t ContextFor(const MemoryRequest& request, int64_t most, int64_t kv_bytes) {
+  if (request.n_ctx > 0) return request.n_ctx;
+  const int64_t fitting = kv_bytes / std::max<int64_t>(request.kv_bytes_per_position, 1) / kContextStep * kContextStep;
+  return std::max(std::min(most, fitting), std::min(most, kMinDefaultContext));
+}
+
+MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
+  MemoryPlan plan;
+  plan.is_streamed = is_streamed;
+  plan.budget_bytes = request.budget_bytes;
+  plan.process_bytes = request.process_bytes;
+  plan.dense_bytes = request.dense_bytes;
+  plan.scratch_bytes = request.scratch_bytes;
+  plan.reading_bytes = is_streamed ? request.reading_bytes : 0;
+  plan.n_ctx = n_ctx;
+  plan.kv_bytes = KvBytes(request, n_ctx);
+  plan.block_bytes = request.block_bytes;
+  plan.cache_bytes = request.block_bytes;
+  if (is_streamed) {
+    plan.cache_bytes = request.budget_bytes - FixedBytes(request, true) - plan.kv_bytes;
+    plan.cache_bytes = std::min(plan.cache_bytes, request.block_bytes);
+  }
+  return plan;
+}
+
+Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
+  const int64_t blocks = is_streamed ? request.least_block_bytes : request.block_bytes;
+  const int64_t kv_bytes = KvBytes(request, n_ctx);
+  const int64_t needed = FixedBytes(request, is_streamed) + kv_bytes + blocks;
+  std::string sum = fmt::format("program and tables {} + weights of every token {} + KV {} + scratch {}",
+                                FormatBytes(request.process_bytes), FormatBytes(request.dense_bytes),
+                                FormatBytes(kv_bytes), FormatBytes(request.scratch_bytes));
+  if (is_streamed) sum += fmt::format(" + reading {}", FormatBytes(request.reading_bytes));
+  if (request.block_bytes > 0) {
+    sum += fmt::format(" + {} {}", is_streamed ? "the experts of one layer" : "experts", FormatBytes(blocks));
+  }
+  std::vector<std::string> options = {fmt::format("--memory {}M", (needed + kMiB - 1) / kMiB)};
+  if (n_ctx > kMinDefaultContext) {
+    options.push_back(fmt::format("--ctx-size {} (saves {})", kMinDefaultContext,
+                                  FormatBytes(kv_bytes - KvBytes(request, kMinDefaultContext))));
+  }
+  if (!is_streamed && request.block_bytes > 0) options.emplace_back("--stream auto");
+  options.emplace_back("a smaller --ubatch-size, model or quantisation");
+  std::string joined;
+  for (const std::string& option : options) joined += (joined.empty() ? "" : ", ") + option;
+  return OutOfBudgetError("needs at least {} ({}), the budget is {}. Options: {}", FormatBytes(needed), sum,
+                          FormatBytes(request.budget_bytes), joined);
+}
+
+}  // namespace
+
+Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
+  if (request.n_ctx > kMaxContext) {
+    return OutOfBudgetError("--ctx-size {}: more than the {} positions that are supported", request.n_ctx, kMaxContext);
+  }
+  const int64_t own = request.n_ctx_train > 0 ? request.n_ctx_train : 4 * kMinDefaultContext;
+  const int64_t left = request.budget_bytes - FixedBytes(request, false) - request.block_bytes;
+  const int64_t n_ctx = ContextFor(request, own, left);
+  const bool fits = left >= 0 && n_ctx <= left / std::max<int64_t>(request.kv_bytes_per_position, 1);
+  if (fits && !request.must_stream) return Fill(request, false, n_ctx);
+  if (!request.may_stream || request.block_bytes == 0) return DoesNotFit(request, false, n_ctx);
+
+  const int64_t shared = request.budget_bytes - FixedBytes(request, true);
+  const int64_t streamed_ctx =
+      ContextFor(request, std::min(own, kStreamedContext),
+                 static_cast<int64_t>(kStreamedContextShare * static_cast<double>(std::max<int64_t>(shared, 0))));
+  const int64_t room = shared - request.least_block_bytes;
+  if (room < 0 || streamed_ctx > room / std::max<int64_t>(request.kv_bytes_per_position, 1)) {
+    return DoesNotFit(request, true, streamed_ctx);
+  }
+  return Fill(request, true, streamed_ctx);
+}
+
+std::string MemoryPlan::Table() const {
+  std::string table = fmt::format("program and tables  {:>10}\n", FormatBytes(process_bytes));
+  table += fmt::format("dense weights       {:>10}   of every token\n", FormatBytes(dense_bytes));
+  table += fmt::format("KV cache            {:>10}   {} positions\n", FormatBytes(kv_bytes), n_ctx);
+  table += fmt::format("scratch             {:>10}\n", FormatBytes(scratch_bytes));
+  if (is_streamed) table += fmt::format("reading             {:>10}\n", FormatBytes(reading_bytes));
+  if (block_bytes > 0) {
+    table += fmt::format("experts             {:>10}   {:.0f} % of {}\n", FormatBytes(cache_bytes),
+                         100.0 * static_cast<double>(cache_bytes) / static_cast<double>(block_bytes),
+                         FormatBytes(block_bytes));
+  }
+  return table +
+         fmt::format("together            {:>10}   of {}", FormatBytes(total_bytes()), FormatBytes(budget_bytes));
+}
+
+Result<int64_t> ParseMemoryBudget(std::string_view text, int64_t available_bytes) {
+  const auto share_of = [&](double share) {
+    return static_cast<int64_t>(share * static_cast<double>(std::max<int64_t>(available_bytes, 0)));
+  };
+  if (text.empty() || text == "auto") return share_of(kAutoMemoryShare);
+  if (!text.ends_with('%')) {
+    Result<int64_t> bytes = ParseBytes(text);
+    if (bytes.ok() && *bytes > 0) return bytes;
+    return InvalidArgumentError("--memory {}: expected a size (6G, 512M), a share (60%) or auto", text);
+  }
+  double percent = 0;
+  const char* end = text.data() + text.size() - 1;
+  const auto [at, error] = std::from_chars(text.data(), end, percent);
+  if (error != std::errc() || at != end || !(percent > 0) || percent > 100) {
+    return InvalidArgumentError("--memory {}: expected a share above 0% and up to 100%", text);
+  }
+  if (available_bytes < 0) {
+    return InvalidArgumentError("--memory {}: the system does not say how much memory there is; give a size", text);
+  }
+  return share_of(percent / 100);
+}
+
+}  // namespace pantry

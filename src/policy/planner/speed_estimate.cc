@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "policy/planner/speed_estimate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace pantry {
+namespace {
+
+// Shares of a measured rate that runs have reached (docs/performance.md): one row of a matrix at a time reads 75 to 100 % of what memory
+// gives, many rows compute at 40 to 65 % of the peak, and a queue of mixed reads gets 75 to 100 % of a disk.
+struct Shares {
+  double memory, arithmetic, disk;
+};
+constexpr Shares kWorst = {0.75, 0.40, 0.75};
+constexpr Shares kLikely = {0.90, 0.55, 0.90};
+constexpr Shares kBest = {1.00, 0.65, 1.00};
+
+// How much of the disk's time hides behind work.
+enum class Overlap : uint8_t { kNothing, kOfLayer, kAll };
+
+struct HitPoint {
+  double share, low, high;
+};
+// LRU on Qwen3.6-35B-A3B (256 experts, 8 used), as published with the engines that stream it; the ends are certain.
+constexpr HitPoint kHits[] = {{0, 0, 0},          {0.06, 0.45, 0.58}, {0.12, 0.61, 0.73}, {0.25, 0.76, 0.87},
+                              {0.38, 0.88, 0.94}, {0.50, 0.94, 0.96}, {0.75, 0.98, 0.99}, {1, 1, 1}};
+
+// What one run costs each resource.
+struct Cost {
+  double dense_s = 0;    // memory: weights and KV of every token
+  double experts_s = 0;  // memory: experts
+  double arithmetic_s = 0;
+  double disk_s = 0;
+  double memory_s() const { return dense_s + experts_s; }
+};
+
+double Per(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
+
+// n_tokens computed together after `position` others, of which each layer uses `n_distinct` experts and misses a share.
+Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t position, double n_distinct,
+            double missing) {
+  const auto n = static_cast<double>(n_tokens), layers = static_cast<double>(work.n_expert_layers);
+  const double n_positions = static_cast<double>(position) + (n + 1) / 2;  // that a token sees, on average
+  const double n_missing = n_distinct * missing;                           // of a layer
+  Cost cost;
+  const double kv_bytes = (static_cast<double>(position) + n) * static_cast<double>(work.kv_bytes_per_position);
+  cost.dense_s = Per(static_cast<double>(work.dense_bytes) + kv_bytes, rates.memory_bytes_per_s);
+  // What is missing is written to its place, and read from where it arrived.
+  cost.experts_s = Per(layers * work.expert_bytes * (n_distinct + 2 * n_missing), rates.memory_bytes_per_s);
+  const auto float_macs =
+      n * (static_cast<double>(work.float_macs) + n_positions * static_cast<double>(work.attention_macs_per_position)) +
+      static_cast<double>(work.output_float_macs);
+  const auto int8_macs = n * static_cast<double>(work.int8_macs) + static_cast<double>(work.output_int8_macs);
+  cost.arithmetic_s = Per(2 * int8_macs, rates.int8_ops_per_s) + Per(2 * float_macs, rates.f32_flops);
+  if (work.expert_pieces > 0) {
+    cost.disk_s =
+        layers * DiskSeconds(rates, n_missing * work.expert_pieces, work.expert_file_bytes / work.expert_pieces);
+  }
+  return cost;
+}
+
+double Seconds(const Cost& cost, const Shares& shares, Overlap overlap) {
+  const double memory_s = cost.memory_s() / shares.memory, arithmetic_s = cost.arithmetic_s / shares.arithmetic;
+  const double work_s = std::max(memory_s, arithmetic_s), disk_s = cost.disk_s / shares.disk;
+  if (overlap == Overlap::kNothing) return work_s + disk_s;
+  if (overlap == Overlap::kAll) return std::max(work_s, disk_s);
+  const double of_experts = cost.memory_s() > 0 ? cost.experts_s / cost.memory_s() : 0;
+  return work_s * (1 - of_experts) + std::max(work_s * of_experts, disk_s);
+}
+
+void Add(SpeedEstimate& sum, const Cost& best, const Cost& likely, const Cost& worst) {
+  sum.low_s += Seconds(best, kBest, Overlap::kAll);
+  sum.likely_s += Seconds(likely, kLikely, Overlap::kOfLayer);
+  sum.high_s += Seconds(worst, kWorst, Overlap::kNothing);
+  sum.memory_s += likely.memory_s() / kLikely.memory;
+  sum.arithmetic_s += likely.arithmetic_s / kLikely.arithmetic;
+  sum.disk_s += likely.disk_s / kLikely.disk;
+}
+
+void Judge(SpeedEstimate& estimate) {
+  estimate.binds = estimate.arithmetic_s > estimate.memory_s ? Resource::kArithmetic : Resource::kMemory;
+  if (estimate.disk_s > std::max(estimate.memory_s, estimate.arithmetic_s)) estimate.binds = Resource::kDisk;
+}
+
+// Of a disk's table, the rates of one depth as (block, rate); between two blocks on a logarithmic scale.
+double RateOfBlock(const std::vector<std::pair<double, double>>& points, double block) {
+  if (block <= points.front().first) return points.front().second * block / points.front().first;  // latency counts
+  for (size_t i = 1; i < points.size(); ++i) {
+    const auto [b0, r0] = points[i - 1];
+    const auto [b1, r1] = points[i];
+    if (block <= b1) return r0 + (r1 - r0) * std::log(block / b0) / std::log(b1 / b0);
+  }
+  return points.back().second;
+}
+
+}  // namespace
+
+MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t piece_bytes) {
+  MachineRates rates;
+  rates.memory_bytes_per_s = RateFor(profile.dram_read_bytes_per_s, n_threads);
+  rates.int8_ops_per_s = RateFor(profile.int8_ops_per_s, n_threads);
+  rates.f32_flops = RateFor(profile.f32_flops, n_threads);
+  if (!profile.disk || piece_bytes <= 0) return rates;
+  std::vector<int32_t> depths;
+  for (const DiskRate& cell : profile.disk->random) depths.push_back(cell.queue_depth);
+  std::sort(depths.begin(), depths.end());
+  depths.erase(std::unique(depths.begin(), depths.end()), depths.end());
+  for (const int32_t depth : depths) {
+    std::vector<std::pair<double, double>> points;
+    for (const DiskRate& cell : profile.disk->random) {
+      if (cell.queue_depth != depth || cell.block_bytes <= 0 || cell.bytes_per_s <= 0) continue;
+      points.emplace_back(static_cast<double>(cell.block_bytes), cell.bytes_per_s);
+    }
+    std::sort(points.begin(), points.end());
+    if (depth > 0 && !points.empty()) {
+      rates.disk.push_back({depth, RateOfBlock(points, static_cast<double>(piece_bytes))});
+    }
+  }
+  return rates;
+}
+
+double DiskSeconds(const MachineRates& rates, double n, double piece_bytes) {
+  if (rates.disk.empty() || n <= 0) return 0;
+  // Of q reads together; between two depths linear in the number of reads. So many seconds are the least for more reads, too.
+  double before_n = 0, before_s = 0;
+  for (const DepthRate& rate : rates.disk) {
+    const auto depth = static_cast<double>(rate.queue_depth);
+    const double seconds = std::max(before_s, Per(depth * piece_bytes, rate.bytes_per_s));
+    if (n <= depth) return before_s + (seconds - before_s) * (n - before_n) / (depth - before_n);
+    before_n = depth;
+    before_s = seconds;
+  }
+  return before_s * n / before_n;
+}
+
+HitRange ExpectedHits(double cache_share) {
+  const double share = std::clamp(cache_share, 0.0, 1.0);
+  const HitPoint* after = kHits + 1;
+  while (after->share < share) ++after;
+  const HitPoint& before = after[-1];
+  const double at = (share - before.share) / (after->share - before.share);
+  HitRange hits;
+  hits.low = before.low + at * (after->low - before.low);
+  hits.high = before.high + at * (after->high - before.high);
+  hits.likely = (hits.low + hits.high) / 2;
+  return hits;
+}
+
+std::string_view ResourceName(Resource resource) {
+  switch (resource) {
+    case Resource::kMemory: return "memory bandwidth";
+    case Resource::kArithmetic: return "arithmetic";
+    case Resource::kDisk: return "disk";
+  }
+  return "";
+}
+
+SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, int64_t position, const HitRange& hits) {
+  const auto cost = [&](double hit) {
+    return CostOf(rates, work, 1, position, static_cast<double>(work.n_experts_used), 1 - hit);
+  };
+  SpeedEstimate estimate;
+  Add(estimate, cost(hits.high), cost(hits.likely), cost(hits.low));
+  Judge(estimate);
+  return estimate;
+}
+
+SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t n_batch,
+                             bool is_streamed, double cache_share) {
+  SpeedEstimate estimate;
+  for (int64_t done = 0; done < n_tokens; done += n_batch) {
+    const int64_t n = std::min(n_batch, n_tokens - done);
+    // If tokens chose their experts independently of each other; real ones share some.
+    const double unused =
+        work.n_experts > 0 ? 1 - static_cast<double>(work.n_experts_used) / static_cast<double>(work.n_experts) : 1;
+    const double n_distinct = static_cast<double>(work.n_experts) * (1 - std::pow(unused, static_cast<double>(n)));
+    const double missing = !is_streamed ? 0 : done == 0 ? 1 : 1 - std::clamp(cache_share, 0.0, 1.0);
+    const Cost cost = CostOf(rates, work, n, done, n_distinct, missing);
+    Add(estimate, cost, cost, cost);
+  }
+  Judge(estimate);
+  return estimate;
+}
+
+}  // namespace pantry

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// A SpeedEstimate says how long a run of tokens should take and which resource it waits for, from measured rates and counted bytes.
+//
+// Pure: numbers in, numbers out. A run costs each resource some seconds:
+//
+//   memory      (dense weights + experts that are used + keys and values + blocks brought in, written and read once more) / memory rate
+//   arithmetic  multiply-adds of matrices and attention / arithmetic rate
+//   disk        a layer's missing pieces, read together, at the rate of so many reads under way
+//
+// Work is the longer of the first two. What of the disk hides behind work is not known before: nothing (the sum), all of it (the longer of
+// the two), or, as the pipeline does it, as much as a layer's experts take. The three give the range, together with the shares of a rate
+// that runs have reached and the spread of hit rates. It is a forecast for planning, no measurement.
+// Threads: free functions and values.
+// Source: formulas 1 to 5 and 9 of the analytic limits in flash streaming: T_m = bytes / B_m, T_c = P / C, T_f = misses / B_f(b, q).
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "sys/hardware_profile.h"
+
+namespace pantry {
+
+struct DepthRate {
+  int32_t queue_depth = 0;  // reads under way
+  double bytes_per_s = 0;
+};
+
+// 0, or an empty list: not measured, and what depends on it counts as free.
+struct MachineRates {
+  double memory_bytes_per_s = 0;
+  double int8_ops_per_s = 0;  // a multiply and an add are 2
+  double f32_flops = 0;
+  std::vector<DepthRate> disk;  // of reads of the model's piece size, ascending
+};
+
+// Rates of a machine for n_threads, and for reads of `piece_bytes` (between the block sizes that were measured).
+MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t piece_bytes);
+
+// Until `n` reads that are given out together are done. Never falls with n, whatever the noise of a measurement; less than one read of a
+// layer on average takes its share of a single read's time.
+double DiskSeconds(const MachineRates& rates, double n, double piece_bytes);
+
+// What a model costs; all layers together unless said otherwise.
+struct ModelWork {
+  int64_t dense_bytes = 0;  // weights that every run reads
+  int64_t int8_macs = 0;    // of a token, with the experts that it uses
+  int64_t float_macs = 0;
+  int64_t output_int8_macs = 0;  // of a token whose logits are wanted
+  int64_t output_float_macs = 0;
+  int64_t kv_bytes_per_position = 0;
+  int64_t attention_macs_per_position = 0;  // of a token, for each position it looks at
+  int32_t n_expert_layers = 0;              // 0: no experts
+  int32_t n_experts = 0;                    // of a layer
+  int32_t n_experts_used = 0;
+  double expert_bytes = 0;       // one, in memory
+  double expert_file_bytes = 0;  // one, in the file
+  double expert_pieces = 0;      // reads that bring one in
+};
+
+struct HitRange {
+  double low = 1, likely = 1, high = 1;
+};
+// Hit rate of one token's experts when `cache_share` of all blocks lie in memory. Rises with it from 0 to 1.
+// Measured for LRU on a trained model of 256 experts with 8 used; linear between the measured shares. Coarser experts hit less.
+HitRange ExpectedHits(double cache_share);
+
+enum class Resource : uint8_t { kMemory, kArithmetic, kDisk };
+std::string_view ResourceName(Resource resource);  // "memory bandwidth", "arithmetic", "disk"
+
+struct SpeedEstimate {
+  double memory_s = 0, arithmetic_s = 0, disk_s = 0;  // each, if there were nothing else; at likely hits
+  double low_s = 0, likely_s = 0, high_s = 0;         // of the run: at best, likely, at worst
+  Resource binds = Resource::kMemory;                 // the longest of the first three
+};
+
+// One token after `position` others, with blocks hit as `hits` says.
+SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, int64_t position, const HitRange& hits);
+
+// A prompt of n_tokens, n_batch together, from an empty cache: the first batch reads every expert that it uses, later ones those that
+// `cache_share` does not hold.
+SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t n_batch,
+                             bool is_streamed, double cache_share);
+
+}  // namespace pantry
