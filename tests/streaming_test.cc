@@ -183,6 +183,32 @@ TEST_P(StreamingTest, AnUnreadableExpertIsAnErrorAndNoMore) {
   }
 }
 
+// Who waits for a prompt may stop at any layer; what was computed before stays, and the session goes on as if nothing had been.
+TEST_P(StreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
+  const std::vector<float> expected = Resident();
+  StreamSetup setup = {.cache_share = 0.3};
+  const auto engine = OpenEngine(GetParam(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  SessionOptions options;
+  options.n_ctx = kContext;
+  options.n_batch = 40;
+  auto session = engine->NewSession(options);
+  ASSERT_TRUE(session.ok());
+  const std::vector<TokenId> tokens = RandomTokens(*engine);
+  const int64_t n_layers = engine->shape().n_layers;
+  ASSERT_GT(n_layers, 1);
+  int64_t n_calls = 0;
+  // The first batch passes all its layers and is done; the second stops in its second layer.
+  const Status status = (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < n_layers + 1 + 2; });
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_EQ((*session)->tokens().size(), 40u);
+  ASSERT_TRUE((*session)->Feed(std::span(tokens).subspan(40)).ok());
+  const std::span<const float> logits = (*session)->logits();
+  ASSERT_GE(expected.size(), logits.size());
+  EXPECT_EQ(
+      std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, StreamingTest, ::testing::ValuesIn(kModels), [](const auto& param) {
   std::string name = param.param;
   std::replace(name.begin(), name.end(), '-', '_');

@@ -71,12 +71,14 @@ Result<std::unique_ptr<ExpertStream>> ExpertStream::Open(const GgufFile& file, s
   return stream;
 }
 
-void ExpertStream::BeginRun(ThreadPool& pool, int64_t n_tokens) {
+void ExpertStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::function<bool()>* keep_going) {
   pool_ = &pool;
+  keep_going_ = keep_going;
   cache_->BeginStep(n_tokens);
 }
 
 Status ExpertStream::Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) {
+  if (keep_going_ != nullptr && !(*keep_going_)()) return CancelledError("stopped in layer {}", layer);
   const int32_t expert_layer = layer - first_layer_;
   wanted_.clear();
   for (size_t i = 0; i < tasks.size(); ++i) {

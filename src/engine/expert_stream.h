@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -52,8 +53,9 @@ class ExpertStream final : public ExpertSource {
   // Of all blocks in a cache's slots.
   static int64_t AllBlocksBytes(const ExpertPlacer& placer);
 
-  // A run of `n_tokens` begins; what it computes, it computes with `pool`.
-  void BeginRun(ThreadPool& pool, int64_t n_tokens);
+  // A run of `n_tokens` begins; what it computes, it computes with `pool`. `keep_going`, if given, is asked at each layer and must live until
+  // the run has ended: where it says no, Provide() is kCancelled.
+  void BeginRun(ThreadPool& pool, int64_t n_tokens, const std::function<bool()>* keep_going = nullptr);
   Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) override;
   void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) override;
 
@@ -74,6 +76,7 @@ class ExpertStream final : public ExpertSource {
   std::unique_ptr<BlockCache> cache_;
   std::unique_ptr<BlockStream> stream_;  // dies first
   ThreadPool* pool_ = nullptr;
+  const std::function<bool()>* keep_going_ = nullptr;
   std::vector<BlockId> wanted_;   // of the layer at hand
   std::vector<BlockId> guesses_;  // of a later layer, to be read behind what the next event demands
   double guess_likelihood_ = 0;

@@ -18,6 +18,7 @@ constexpr int64_t kAllLogitsBytes = int64_t{64} << 20;
 // begin short, and grow only while they are quick.
 class RunLength {
  public:
+  // A streamed run reads experts anew for each of them, so there they are as long as can be; it looks up at each layer instead.
   RunLength(const Clock& clock, int64_t most, bool is_watched)
       : clock_(clock), most_(most), n_(is_watched ? std::min(most, kFirst) : most), is_watched_(is_watched) {}
   size_t Next(size_t n_left) {
@@ -92,6 +93,8 @@ int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions&
   return KvBytesPerPositionOf(shape, options.k_type, options.v_type);
 }
 
+using KeepGoing = std::function<bool(int64_t n_done, int64_t n_total)>;
+
 struct Session::Impl {
   Engine& engine;
   ContextPlan plan;
@@ -107,7 +110,8 @@ struct Session::Impl {
 
   Status CheckFits(std::span<const TokenId> more) const;
   // Computes one run; logits of its rows `rows` go to `out`. Nothing changes when it fails.
-  Status Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out);
+  Status Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out,
+                 const KeepGoing& keep_going, size_t n_done, size_t n_total);
 };
 
 Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
@@ -126,16 +130,21 @@ Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
   return OkStatus();
 }
 
-Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out) {
+Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out,
+                              const KeepGoing& keep_going, size_t n_done, size_t n_total) {
   ForwardRun forward;
   forward.tokens = run;
   forward.first_position = static_cast<int64_t>(tokens.size());
   forward.kv = kv.layers();
   forward.logit_rows = rows;
   forward.logits = out;
+  std::function<bool()> at_layer;
   if (ExpertStream* const experts = engine.experts()) {
     forward.experts = experts;
-    experts->BeginRun(engine.pool(), static_cast<int64_t>(run.size()));
+    if (keep_going) {
+      at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };
+    }
+    experts->BeginRun(engine.pool(), static_cast<int64_t>(run.size()), at_layer ? &at_layer : nullptr);
   }
   has_logits = false;
   const RunObserver& observer = engine.run_observer();
@@ -204,13 +213,14 @@ Status Session::Feed(std::span<const TokenId> tokens,
                      const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
   Impl& s = *impl_;
   PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
-  RunLength length(s.engine.clock(), s.n_batch, static_cast<bool>(keep_going));
+  RunLength length(s.engine.clock(), s.n_batch, keep_going && s.engine.experts() == nullptr);
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = length.Next(tokens.size() - done);
     const bool is_last = done + n == tokens.size();
     const std::span<const int32_t> rows(s.row_numbers.data() + n - 1, is_last ? 1 : 0);
-    PANTRY_RETURN_IF_ERROR(
-        s.Forward(tokens.subspan(done, n), rows, std::span<float>(s.logits.data(), is_last ? s.logits.size() : 0)));
+    PANTRY_RETURN_IF_ERROR(s.Forward(tokens.subspan(done, n), rows,
+                                     std::span<float>(s.logits.data(), is_last ? s.logits.size() : 0), keep_going, done,
+                                     tokens.size()));
     s.has_logits = is_last;
     done += n;
     length.Done();
@@ -231,11 +241,12 @@ Status Session::FeedAll(std::span<const TokenId> tokens,
     s.all_logits.resize(static_cast<size_t>(AllLogitsRows(s.engine.shape(), s.n_batch)) * n_vocab);
   }
   RunLength length(s.engine.clock(), static_cast<int64_t>(s.all_logits.size() / n_vocab),
-                   static_cast<bool>(keep_going));
+                   keep_going && s.engine.experts() == nullptr);
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = length.Next(tokens.size() - done);
     const std::span<float> out(s.all_logits.data(), n * n_vocab);
-    PANTRY_RETURN_IF_ERROR(s.Forward(tokens.subspan(done, n), std::span(s.row_numbers).first(n), out));
+    PANTRY_RETURN_IF_ERROR(
+        s.Forward(tokens.subspan(done, n), std::span(s.row_numbers).first(n), out, keep_going, done, tokens.size()));
     for (size_t i = 0; i < n; ++i) visit(static_cast<int64_t>(done + i), out.subspan(i * n_vocab, n_vocab));
     done += n;
     if (done == tokens.size()) std::copy_n(out.data() + (n - 1) * n_vocab, n_vocab, s.logits.data());
