@@ -32,8 +32,13 @@ void Use(const GgufFile& file, size_t n_file_bytes) {
   }
   const Result<ModelShape> shape = ParseModelShape(file.metadata());
   if (!shape.ok()) return;
-  PANTRY_CHECK(shape->n_layers > 0 && shape->n_embd > 0 && shape->n_ff > 0 && shape->n_ctx_train > 0 &&
-               shape->n_vocab >= 0);
+  PANTRY_CHECK(shape->n_layers > 0 && shape->n_embd > 0 && shape->n_ctx_train > 0 && shape->n_vocab >= 0);
+  if (shape->has_experts()) {
+    PANTRY_CHECK(shape->n_ff_expert > 0 && shape->n_ff_shared >= 0);
+    PANTRY_CHECK(shape->n_experts_used > 0 && shape->n_experts_used <= shape->n_experts);
+  }
+  const bool has_dense_layers = !shape->has_experts() || shape->n_dense_layers > 0;
+  PANTRY_CHECK(shape->n_ff > 0 || !has_dense_layers);
   PANTRY_CHECK(shape->n_kv_heads > 0 && shape->n_heads % shape->n_kv_heads == 0);
   PANTRY_CHECK(shape->head_dim > 0 && shape->rope.n_dims > 0 && shape->rope.n_dims <= shape->head_dim);
   PANTRY_CHECK(shape->layer_is_sliding.size() == static_cast<size_t>(shape->n_layers));
