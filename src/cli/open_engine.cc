@@ -32,10 +32,11 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
 
 std::string StreamedLine(Engine& engine, const ExpertStream& experts) {
   const MemoryPlan& plan = *engine.memory_plan();
-  return fmt::format("mode: streaming (needs {} > budget {}) · experts {} of {} in memory · {}",
-                     FormatBytes(plan.total_bytes() - plan.cache_bytes + plan.block_bytes),
-                     FormatBytes(plan.budget_bytes), FormatBytes(experts.cache_bytes()), FormatBytes(plan.block_bytes),
-                     experts.queue_name());
+  const int64_t needed = plan.total_bytes() - plan.cache_bytes + plan.block_bytes;
+  const bool fits = needed <= plan.budget_bytes;
+  return fmt::format("mode: streaming (needs {} {} budget {}{}) · experts {} of {} in memory · {}", FormatBytes(needed),
+                     fits ? "of" : ">", FormatBytes(plan.budget_bytes), fits ? ", but --stream on" : "",
+                     FormatBytes(experts.cache_bytes()), FormatBytes(plan.block_bytes), experts.queue_name());
 }
 
 }  // namespace

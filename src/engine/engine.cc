@@ -92,6 +92,10 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   parts.chat_template = ParseTemplate(*file, log);
   const Isa isa = options.isa.value_or(BestIsa());
   PANTRY_ASSIGN_OR_RETURN(parts.memory_plan, PlanBudget(*file, *shape, isa, options, FreeMemory::Now()));
+  if (parts.memory_plan && parts.memory_plan->budget_bytes < options.memory_bytes) {
+    log.Warning("--memory {}: the system has only {} for this process, so that is the budget",
+                FormatBytes(options.memory_bytes), FormatBytes(parts.memory_plan->budget_bytes));
+  }
   if (!parts.memory_plan) PANTRY_RETURN_IF_ERROR(CheckWeightsFit(*file));
 
   parts.pool = MakePool(options.n_threads, log);

@@ -14,6 +14,9 @@ namespace {
 // What the process takes later on, besides what is planned: conversations, the line editor, threads' stacks, buffers of output.
 constexpr int64_t kProcessMargin = 24 * kMiB;
 
+// A budget equal to a control group's limit is meant as it is, though a little of that is taken already.
+constexpr double kBudgetSlack = 1.03;
+
 bool HasBudget(const ModelShape& shape, const EngineOptions& options, const FreeMemory& memory) {
   if (options.memory_bytes > 0) return true;
   return shape.has_experts() && (memory.available_bytes >= 0 || options.stream == StreamMode::kOn);
@@ -29,6 +32,12 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
     const double share = shape.has_experts() ? kAutoMemoryShare : 1;
     request.budget_bytes =
         memory.resident_bytes + static_cast<int64_t>(share * static_cast<double>(memory.available_bytes));
+  }
+  // No budget makes memory: what the system does not have would end the process, long after the start where experts come one by one.
+  if (memory.available_bytes >= 0) {
+    const int64_t most = memory.resident_bytes + memory.available_bytes;
+    if (static_cast<double>(request.budget_bytes) > kBudgetSlack * static_cast<double>(most))
+      request.budget_bytes = most;
   }
   request.dense_bytes = needs.dense_bytes;
   const bool has_blocks = needs.experts.n_blocks() > 0;

@@ -67,8 +67,8 @@ Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int6
     request.kv_bytes_per_position_q8 = KvBytesPerPositionOf(shape, KvType::kQ8_0, KvType::kQ8_0);
   }
   request.free_bytes = AvailableMemoryBytes();
-  if (budget != nullptr) {  // what was set aside for a session
-    const int64_t planned = budget->kv_bytes + budget->scratch_bytes;
+  if (budget != nullptr) {  // what the rest leaves to a session
+    const int64_t planned = budget->budget_bytes - (budget->total_bytes() - budget->kv_bytes - budget->scratch_bytes);
     request.free_bytes = request.free_bytes < 0 ? planned : std::min(request.free_bytes, planned);
     if (request.n_ctx == 0) request.n_ctx = budget->n_ctx;
   }

@@ -15,7 +15,8 @@ namespace {
 constexpr size_t kLargestTransfer = size_t{1} << 30;  // Linux takes a little less than 2 GiB
 
 bool MayPass(int error_number) {
-  return error_number == EIO || error_number == EAGAIN || error_number == EINTR || error_number == ETIMEDOUT;
+  return error_number == EIO || error_number == EAGAIN || error_number == EINTR || error_number == ETIMEDOUT ||
+         error_number == ECANCELED;  // the thread that began it has ended
 }
 
 uint64_t Down(uint64_t n, uint64_t to) { return n / to * to; }

@@ -17,8 +17,9 @@ int64_t FixedBytes(const MemoryRequest& request, bool is_streamed) {
          (is_streamed ? request.reading_bytes : 0);
 }
 
+// The cache holds whole tiles of positions, as many as kContextStep.
 int64_t KvBytes(const MemoryRequest& request, int64_t n_ctx) {
-  return n_ctx * std::max<int64_t>(request.kv_bytes_per_position, 1);
+  return (n_ctx + kContextStep - 1) / kContextStep * kContextStep * std::max<int64_t>(request.kv_bytes_per_position, 1);
 }
 
 // Positions of a run whose blocks take `block_bytes`: those asked for, or the model's own as far as `kv_bytes` reach.
@@ -80,7 +81,7 @@ Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
   const int64_t own = request.n_ctx_train > 0 ? request.n_ctx_train : 4 * kMinDefaultContext;
   const int64_t left = request.budget_bytes - FixedBytes(request, false) - request.block_bytes;
   const int64_t n_ctx = ContextFor(request, own, left);
-  const bool fits = left >= 0 && n_ctx <= left / std::max<int64_t>(request.kv_bytes_per_position, 1);
+  const bool fits = KvBytes(request, n_ctx) <= left;
   if (fits && !request.must_stream) return Fill(request, false, n_ctx);
   if (!request.may_stream || request.block_bytes == 0) return DoesNotFit(request, false, n_ctx);
 
@@ -89,7 +90,7 @@ Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
       ContextFor(request, std::min(own, kStreamedContext),
                  static_cast<int64_t>(kStreamedContextShare * static_cast<double>(std::max<int64_t>(shared, 0))));
   const int64_t room = shared - request.least_block_bytes;
-  if (room < 0 || streamed_ctx > room / std::max<int64_t>(request.kv_bytes_per_position, 1)) {
+  if (KvBytes(request, streamed_ctx) > room) {
     return DoesNotFit(request, true, streamed_ctx);
   }
   return Fill(request, true, streamed_ctx);

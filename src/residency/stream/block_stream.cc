@@ -77,7 +77,18 @@ void BlockStream::Begin(int layer, std::span<const BlockId> wanted) {
       }
     }
   }
+  DropStaleGuesses();
   Pump();
+}
+
+// Guesses are made for the next event, which has come: those of which nothing was read yet were wrong, and give their room back.
+void BlockStream::DropStaleGuesses() {
+  for (size_t left = guesses_.n; left > 0; --left) {
+    const Reading reading = guesses_.front();
+    guesses_.Pop();
+    if (reading.next_piece == 0) cache_.Failed(reading.block);
+    else guesses_.Push(reading);
+  }
 }
 
 // Finds room for one more wanted block. False: there is none, or nothing is left to admit.
@@ -164,6 +175,10 @@ Result<size_t> BlockStream::Next(ThreadPool& pool, std::span<BlockId> out) {
       n_to_hand_out_ -= n;
       n_handed_out_ += n;
       return n;
+    }
+    if (reader_.n_pending() == 0 &&
+        guesses_.n > 0) {  // half-read ones hold the room: read on, then they can be evicted
+      SubmitPieces(guesses_, ReadUrgency::kGuess, 0);
     }
     if (reader_.n_pending() == 0) {
       status = OutOfBudgetError("the cache of {} bytes has no room for one more block", cache_.budget_bytes());

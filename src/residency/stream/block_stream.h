@@ -59,8 +59,8 @@ class BlockStream {
   const uint8_t* memory(BlockId block) const { return cache_.memory(block); }  // REQUIRES: handed out
   // They were computed.
   void Release(std::span<const BlockId> blocks);
-  // Will be wanted soon, the likeliest first: with a likelihood of 1 for certain, so that they are read like those that are demanded. Into
-  // room that the cache can spare; costs little for blocks that are there.
+  // Will be wanted by the next event, the likeliest first: with a likelihood of 1 for certain, so that they are read like those that are
+  // demanded. Into room that the cache can spare; costs little for blocks that are there. What the next event does not want is dropped.
   void Expect(std::span<const BlockId> blocks, double likelihood);
 
   const BlockStreamStats& stats() const { return stats_; }
@@ -89,6 +89,7 @@ class BlockStream {
 
   BlockStream(BlockCache& cache, BlockReader& reader, const BlockPlacer& placer, const Clock& clock);
   void Pump();
+  void DropStaleGuesses();
   bool AdmitNextAbsent();
   void SubmitPieces(Line& line, ReadUrgency urgency, size_t slots_left);
   Status Collect(ThreadPool& pool, int64_t timeout_us);

@@ -26,23 +26,37 @@ constexpr size_t kPieceBytes = 3'000;
 // placed shows.
 class TestPlacer final : public BlockPlacer {
  public:
-  size_t max_piece_bytes() const override { return kPieceBytes; }
-  int n_pieces(BlockId) const override { return static_cast<int>((kBlockBytes + kPieceBytes - 1) / kPieceBytes); }
+  // `is_mixed`: blocks of every other layer are half as large.
+  TestPlacer(size_t piece_bytes, bool is_mixed) : piece_bytes_(piece_bytes), is_mixed_(is_mixed) {}
+  size_t BytesOf(BlockId block) const {
+    return is_mixed_ && block.value() / kBlocksPerLayer % 2 == 1 ? kBlockBytes / 2 : kBlockBytes;
+  }
+  size_t max_piece_bytes() const override { return piece_bytes_; }
+  int n_pieces(BlockId block) const override {
+    return static_cast<int>((BytesOf(block) + piece_bytes_ - 1) / piece_bytes_);
+  }
   BlockPiece Piece(BlockId block, int piece) const override {
-    const size_t begin = static_cast<size_t>(piece) * kPieceBytes;
-    return {0, block.value() * kBlockBytes + begin, std::min(kPieceBytes, kBlockBytes - begin)};
+    const size_t begin = static_cast<size_t>(piece) * piece_bytes_;
+    return {0, block.value() * kBlockBytes + begin, std::min(piece_bytes_, BytesOf(block) - begin)};
   }
   void Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override {
     const BlockPiece where = Piece(block, piece);
     uint8_t* to = memory + where.offset - block.value() * kBlockBytes;
     for (size_t i = 0; i < where.n_bytes; ++i) to[i] = static_cast<uint8_t>(~bytes[i]);
   }
+
+ private:
+  size_t piece_bytes_;
+  bool is_mixed_;
 };
 
 uint8_t ByteAt(size_t offset) { return static_cast<uint8_t>(offset * 2654435761u >> 13); }
 
 struct Bench {
-  explicit Bench(int64_t n_blocks_of_budget, size_t n_file_bytes = kBlocks * kBlockBytes) : bytes(n_file_bytes) {
+  explicit Bench(int64_t n_blocks_of_budget, size_t n_file_bytes = kBlocks * kBlockBytes)
+      : Bench(n_blocks_of_budget * 12288, n_file_bytes, TestPlacer(kPieceBytes, false)) {}  // whole pages
+  Bench(int64_t budget_bytes, size_t n_file_bytes, const TestPlacer& test_placer)
+      : placer(test_placer), bytes(n_file_bytes) {
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = ByteAt(i);
     file = MakeMemoryReader("test.bin", bytes);
     const Reader* files[] = {file.get()};
@@ -50,9 +64,11 @@ struct Bench {
     PANTRY_CHECK(queue.ok());
     reader = std::make_unique<BlockReader>(files, std::move(queue).value(), BlockReaderOptions(), clock);
     std::vector<BlockInfo> infos;
-    for (int i = 0; i < kBlocks; ++i) infos.push_back({i / kBlocksPerLayer, kBlockBytes});
+    for (int i = 0; i < kBlocks; ++i) {
+      infos.push_back({i / kBlocksPerLayer, static_cast<int64_t>(placer.BytesOf(BlockId(static_cast<uint32_t>(i))))});
+    }
     BlockCacheOptions options;
-    options.budget_bytes = n_blocks_of_budget * 12288;  // whole pages
+    options.budget_bytes = budget_bytes;
     auto made = BlockCache::Create(infos, options);
     PANTRY_CHECK(made.ok());
     cache = std::move(made).value();
@@ -72,7 +88,7 @@ struct Bench {
       for (size_t i = 0; i < n; ++i) {
         ++seen[out[i]];
         const uint8_t* memory = stream->memory(out[i]);
-        for (size_t k = 0; k < kBlockBytes; ++k) {
+        for (size_t k = 0; k < placer.BytesOf(out[i]); ++k) {
           const auto expected = static_cast<uint8_t>(~ByteAt(out[i].value() * kBlockBytes + k));
           if (memory[k] != expected) return CorruptionError("block {} differs at {}", out[i].value(), k);
         }
@@ -115,6 +131,31 @@ TEST(BlockStream, EveryWantedBlockComesOnceWithItsBytesAtAnyBudget) {
       ASSERT_TRUE(status.ok()) << status.ToString();
       if (event % 3 == 0) bench.stream->Expect(RandomBlocks(rng, (layer + 1) % kLayers, 6), event % 2 == 0 ? 0.9 : 1.0);
       ASSERT_LE(bench.cache->committed_bytes(), budget * 12288);
+    }
+  }
+}
+
+// Blocks of many pieces and two sizes, in a cache of little more than two: guesses that were wrong must not hold the room for ever.
+TEST(BlockStream, WrongGuessesNeverKeepOutWhatIsWanted) {
+  for (const int64_t budget : {24576, 32768, 45056, 49152}) {  // slots take 12288 or 8192
+    SCOPED_TRACE(budget);
+    Bench bench(budget, kBlocks * kBlockBytes, TestPlacer(100, true));
+    Rng rng(static_cast<uint64_t>(budget));
+    std::vector<BlockId> out(2);
+    for (int event = 0; event < 400; ++event) {
+      const int layer = event % kLayers;
+      if (layer == 0) bench.cache->BeginStep();
+      const std::vector<BlockId> wanted = RandomBlocks(rng, layer, 1 + rng.NextU64() % 4);
+      bench.stream->Begin(layer, wanted);
+      bench.stream->Expect(RandomBlocks(rng, (layer + 1) % kLayers, 3), 0.9);
+      for (size_t n_done = 0; n_done < wanted.size();) {
+        const Result<size_t> n = bench.stream->Next(bench.pool, out);
+        ASSERT_TRUE(n.ok()) << n.status().ToString();
+        ASSERT_GT(*n, 0u);
+        bench.stream->Release({out.data(), *n});
+        n_done += *n;
+      }
+      ASSERT_EQ(*bench.stream->Next(bench.pool, out), 0u);
     }
   }
 }
