@@ -209,7 +209,7 @@ Status BenchVerb(VerbContext& context) {
     context.console.Progress(line);
     return !Interrupted();
   };
-  const Status status = MeasureSpeed(*engine, tests, speed, callbacks);
+  Status status = MeasureSpeed(*engine, tests, speed, callbacks);
   context.console.EndProgress();
   if (status.ok() || status.code() == StatusCode::kCancelled)
     PANTRY_RETURN_IF_ERROR(context.output.Write(report.End()));

@@ -104,7 +104,7 @@ struct Layer {
     const VectorOps& ops = VectorOpsFor(isa_of_ops);
     const auto at = x->f32.begin() + row * kEmbd;
     OwnedActivations one(std::vector<float>(at, at + kEmbd), 1, kEmbd);
-    const auto part = static_cast<size_t>(3 * expert);
+    const auto part = size_t{3} * static_cast<size_t>(expert);
     std::vector<float> gate(kFf), up(kFf), out(kEmbd);
     parts[part].Compute(one.rows, gate.data(), kFf);
     parts[part + 1].Compute(one.rows, up.data(), kFf);

@@ -2,6 +2,7 @@
 // Hit rates of the policies and of Belady's bound on made-up traces, by cache size: the table of residency/README.md.
 // The counter "hit" is what matters; the time is that of replaying one event.
 #include <benchmark/benchmark.h>
+#include <cmath>
 
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@ void HitRate(benchmark::State& state, const TraceShape& shape, PolicyOptions pol
   const RoutingTrace trace = MakeTrace(shape, {.n_tokens = kTokens});
   const auto blocks = MakeBlocks(shape, 4096);
   BlockCacheOptions options;
-  options.budget_bytes = static_cast<int64_t>(share * static_cast<double>(blocks.size()) + 0.5) * 4096;
+  options.budget_bytes = std::llround(share * static_cast<double>(blocks.size())) * 4096;
   options.huge_pages = false;
   options.policy = policy;
   CacheStats stats;
@@ -49,7 +50,7 @@ int Register() {
   }
   return 0;
 }
-const int registered = Register();
+const int kRegistered = Register();
 
 }  // namespace
 }  // namespace pantry
