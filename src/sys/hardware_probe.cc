@@ -149,8 +149,8 @@ Result<AlignedBuffer> FilledBuffer(const ProbeOptions& options, const HardwarePr
 }
 
 constexpr int kHandoffBursts = 9;
-constexpr int kHandoffRounds = 500;  // of a burst: a tenth of a millisecond where cores are near each other
-constexpr double kMostSecondsOfHandoffs = 0.005;  // of a burst: threads that share a CPU take milliseconds a round
+constexpr int kHandoffRounds = 500;              // of a burst: a tenth of a millisecond where cores are near each other
+constexpr double kMostSecondsOfHandoffs = 0.02;  // of a burst: threads that share a CPU take milliseconds a round
 
 // Two threads answer each other; the median burst, since where the system puts threads changes in the meantime. 0: no second thread.
 double MeasureHandoff() {

