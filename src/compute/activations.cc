@@ -34,6 +34,33 @@ ActivationRows ActivationRows::InScratch(const float* f32, int64_t n_rows, int64
           .bf16 = reinterpret_cast<uint16_t*>(bf16)};
 }
 
+ActivationRows ActivationRows::From(int64_t row, int64_t col) const {
+  const int64_t at = row * n_cols + col;
+  ActivationRows part = *this;
+  if (f32) part.f32 = f32 + at;
+  if (bf16) part.bf16 = bf16 + at;
+  if (q) {
+    part.q = q + at;
+    part.scales = scales + at / kActivationBlock;
+    part.scaled_sums = scaled_sums + at / kActivationBlock;
+    part.sums = sums + at / kActivationSum;
+  }
+  return part;
+}
+
+ActivationRows ActivationRows::Rows(int64_t first, int64_t n) const {
+  ActivationRows part = From(first, 0);
+  part.n_rows = n;
+  return part;
+}
+
+ActivationRows ActivationRows::Piece(int64_t row, int64_t first, int64_t n) const {
+  ActivationRows part = From(row, first);
+  part.n_rows = 1;
+  part.n_cols = n;
+  return part;
+}
+
 void RoundRowToBf16(const ActivationRows& rows, int64_t row) {
   const float* from = rows.f32 + row * rows.n_cols;
   uint16_t* to = rows.bf16 + row * rows.n_cols;

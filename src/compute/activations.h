@@ -41,6 +41,14 @@ struct ActivationRows {
   static int64_t ScratchBytes(int64_t n_rows, int64_t n_cols);
   // Lays them out in `scratch` (64-byte aligned, ScratchBytes long).
   static ActivationRows InScratch(const float* f32, int64_t n_rows, int64_t n_cols, uint8_t* scratch);
+
+  // Rows [first, first + n), in every form that is there.
+  ActivationRows Rows(int64_t first, int64_t n) const;
+  // Columns [first, first + n) of one row, as a row. REQUIRES: first is a multiple of kActivationBlock where q is used.
+  ActivationRows Piece(int64_t row, int64_t first, int64_t n) const;
+
+ private:
+  ActivationRows From(int64_t row, int64_t col) const;
 };
 
 // rows.bf16 of one row from rows.f32, to nearest even; subnormal results become zero, as BF16 products take them, and NaN stays NaN.

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/status.h"
+#include "compute/product_chunks.h"
 
 namespace pantry {
 namespace {
@@ -13,13 +14,7 @@ namespace {
 // Outputs of gate and up are computed, activated and quantised in strips of whole units. A unit is a block of activations, and whole
 // tiles of every kernel.
 constexpr int64_t kUnit = kActivationBlock;
-constexpr int64_t kRowGroup = 16;       // rows that kernels take at once
 constexpr int64_t kStripFloats = 2048;  // rows * outputs of a strip: with those of up 16 KiB, so L1 keeps them
-// As in matmul.cc: what a thread claims at a time, and the codes of the rows that pass over it.
-constexpr int64_t kMinChunkBytes = 32 << 10;
-constexpr int64_t kMaxChunkBytes = 256 << 10;
-constexpr int64_t kChunksPerThread = 8;
-constexpr int64_t kActivationBytes = 512 << 10;
 // Bytes that come from memory cost a single row what the arithmetic of some more rows costs.
 constexpr int64_t kRowsPerFetch = 3;
 
@@ -37,27 +32,6 @@ ActivationRows RowsInRoom(ActivationFormat form, float* room, int64_t n_rows, in
   if (form == ActivationFormat::kF32) rows.f32 = room;
   else rows.bf16 = reinterpret_cast<uint16_t*>(bytes);
   return rows;
-}
-
-// Columns [begin, begin + n) of row `row`, as a row.
-ActivationRows Piece(const ActivationRows& x, int64_t row, int64_t begin, int64_t n) {
-  const int64_t at = row * x.n_cols + begin;
-  ActivationRows piece = {.n_rows = 1, .n_cols = n};
-  if (x.f32) piece.f32 = x.f32 + at;
-  if (x.bf16) piece.bf16 = x.bf16 + at;
-  if (x.q) {
-    piece.q = x.q + at;
-    piece.scales = x.scales + at / kActivationBlock;
-    piece.scaled_sums = x.scaled_sums + at / kActivationBlock;
-    piece.sums = x.sums + at / kActivationSum;
-  }
-  return piece;
-}
-
-ActivationRows Slice(const ActivationRows& x, int64_t begin, int64_t n_rows) {
-  ActivationRows part = Piece(x, begin, 0, x.n_cols);
-  part.n_rows = n_rows;
-  return part;
 }
 
 void CopyRow(ActivationFormat form, const ActivationRows& from, const ActivationRows& to) {
@@ -81,7 +55,7 @@ int64_t StrideOf(const WeightMatrix& outputs) { return ExpertRun::ScratchFloats(
 
 // The rows of x that a task's picks are of, as one run of rows: in place where there is one row only.
 ActivationRows InputOf(const ExpertRun& run, const ExpertTask& task) {
-  if (task.n_picks == 1) return Slice(run.x, run.pick_row[task.first_pick], 1);
+  if (task.n_picks == 1) return run.x.Rows(run.pick_row[task.first_pick], 1);
   return RowsInRoom(run.layout->shape.gate.kernel->activation,
                     run.partials + task.first_pick * StrideOf(run.layout->shape.down), task.n_picks, run.x.n_cols);
 }
@@ -101,7 +75,7 @@ void Gather(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> 
     if (task.n_picks == 1) return;
     const ActivationRows gathered = InputOf(run, task);
     for (int64_t i = 0; i < task.n_picks; ++i) {
-      CopyRow(form, Slice(run.x, run.pick_row[task.first_pick + i], 1), Slice(gathered, i, 1));
+      CopyRow(form, run.x.Rows(run.pick_row[task.first_pick + i], 1), gathered.Rows(i, 1));
     }
   });
 }
@@ -119,9 +93,8 @@ class Shares {
       n_rows += tasks[i].n_picks;
     }
     const int64_t total_bytes = static_cast<int64_t>(n_tasks_) * n_units * unit_bytes;
-    const int64_t mean_rows = std::clamp<int64_t>(n_rows / static_cast<int64_t>(n_tasks_), 1, kRowGroup);
-    const int64_t fair_bytes = total_bytes / (pool.n_threads() * kChunksPerThread);
-    const int64_t round_bytes = std::clamp(fair_bytes, kMinChunkBytes / mean_rows, kMaxChunkBytes) * pool.n_threads();
+    const int64_t mean_rows = n_rows / static_cast<int64_t>(n_tasks_);
+    const int64_t round_bytes = ChunkBytes(total_bytes, mean_rows, pool.n_threads()) * pool.n_threads();
     n_shares_ = (total_bytes + round_bytes - 1) / round_bytes * pool.n_threads();
   }
   int64_t n_shares() const { return n_shares_; }
@@ -166,7 +139,7 @@ void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, 
   alignas(64) float up[kStripFloats];
   for (int64_t row = 0; row < task.n_picks; row += kRowGroup) {
     const int64_t n_rows = std::min(kRowGroup, task.n_picks - row);
-    const ActivationRows group = Slice(x, row, n_rows);
+    const ActivationRows group = x.Rows(row, n_rows);
     const int64_t width = kStripFloats / n_rows / kUnit * kUnit;
     for (int64_t at = begin; at < end; at += width) {
       const int64_t n = std::min(width, end - at);
@@ -175,7 +148,7 @@ void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, 
       for (int64_t i = 0; i < n_rows; ++i) {
         if (task.bias.gate) run.ops->add(gate + i * n, task.bias.gate + at, n);
         if (task.bias.up) run.ops->add(up + i * n, task.bias.up + at, n);
-        ActivationRows piece = Piece(hidden, row + i, at, n);
+        ActivationRows piece = hidden.Piece(row + i, at, n);
         float* const out = hidden.f32 ? const_cast<float*>(piece.f32) : gate + i * n;
         run.activation(gate + i * n, up + i * n, n, out);
         piece.f32 = out;
@@ -192,11 +165,11 @@ void ComputePartials(const ExpertRun& run, const ExpertTask& task, int64_t begin
   const int64_t tile = block.down.kernel->row_tile, stride = StrideOf(block.down);
   const int64_t first = begin * tile, n = std::min(end * tile, block.down.rows) - first;
   const int64_t row_bytes = hidden.n_cols * (hidden.q ? 1 : hidden.bf16 ? 2 : 4);
-  const int64_t rows_per_pass = std::max<int64_t>(1, kActivationBytes / row_bytes / kRowGroup) * kRowGroup;
+  const int64_t rows_per_pass = RowsPerPass(row_bytes);
   for (int64_t row = 0; row < task.n_picks; row += rows_per_pass) {
     const int64_t n_rows = std::min(rows_per_pass, task.n_picks - row);
     float* const y = run.partials + (task.first_pick + row) * stride + first;
-    Multiply(block.down, first, n, Slice(hidden, row, n_rows), y, stride);
+    Multiply(block.down, first, n, hidden.Rows(row, n_rows), y, stride);
     for (int64_t i = 0; task.bias.down && i < n_rows; ++i) run.ops->add(y + i * stride, task.bias.down + first, n);
   }
 }

@@ -6,37 +6,12 @@
 
 #include "base/status.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
+#include "compute/product_chunks.h"
 
 namespace pantry {
 namespace {
 
-// A chunk of tiles is the unit that threads claim: large enough that claiming costs nothing (32 KiB are 3 us at 10 GB/s), small
-// enough that the last chunks do not leave threads waiting, and that its tiles stay in L2 while groups of activation rows pass.
-constexpr int64_t kMinChunkBytes = 32 << 10;
-constexpr int64_t kMaxChunkBytes = 256 << 10;
-constexpr int64_t kChunksPerThread = 8;
-// Codes of the activation rows of one pass over a chunk: a megabyte of L2 holds them and the chunk. All passes over a chunk follow each
-// other, so that weights come from DRAM once; the rows, fewer bytes, come from L3 again (a 4096 x 11008 matrix, 512 rows: 1.33 times as
-// fast as the other way round with half as many rows a pass).
-constexpr int64_t kActivationBytes = 512 << 10;
-constexpr int64_t kRowGroup = 16;  // rows per pass are a multiple, so that kernels run in full groups
-
 int64_t TileCount(const WeightMatrix& w) { return (w.rows + w.kernel->row_tile - 1) / w.kernel->row_tile; }
-
-// The same rows from `begin` on, `n_rows` of them.
-ActivationRows Slice(const ActivationRows& x, int64_t begin, int64_t n_rows) {
-  ActivationRows part = x;
-  part.n_rows = n_rows;
-  part.f32 = x.f32 ? x.f32 + begin * x.n_cols : nullptr;
-  part.bf16 = x.bf16 ? x.bf16 + begin * x.n_cols : nullptr;
-  if (x.q) {
-    part.q = x.q + begin * x.n_cols;
-    part.scales = x.scales + begin * (x.n_cols / kActivationBlock);
-    part.scaled_sums = x.scaled_sums + begin * (x.n_cols / kActivationBlock);
-    part.sums = x.sums + begin * (x.n_cols / kActivationSum);
-  }
-  return part;
-}
 
 // The forms of the rows that some task wants, besides F32.
 struct WantedForms {
@@ -101,20 +76,18 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
   const WantedForms wanted = FormsOf(tasks);
   PrepareRows(pool, wanted, x, prepare);
 
-  const int64_t fair_bytes = total_bytes / (pool.n_threads() * kChunksPerThread);
-  const int64_t min_bytes = kMinChunkBytes / std::min<int64_t>(x.n_rows, 16);  // more rows, more work per byte
-  const int64_t chunk_bytes = std::clamp(fair_bytes, min_bytes, kMaxChunkBytes);
+  const int64_t chunk_bytes = ChunkBytes(total_bytes, x.n_rows, pool.n_threads());
   // Equal shares for the threads, whatever tasks they are of.
   const int64_t n_rounds =
       std::max<int64_t>(1, (total_bytes + chunk_bytes * pool.n_threads() - 1) / (chunk_bytes * pool.n_threads()));
   const int64_t n_chunks = n_rounds * pool.n_threads();
   const int64_t row_bytes = x.n_cols * (wanted.quantizer ? 1 : wanted.bf16 ? 2 : 4);
-  const int64_t rows_per_pass = std::max<int64_t>(1, kActivationBytes / row_bytes / kRowGroup) * kRowGroup;
+  const int64_t rows_per_pass = RowsPerPass(row_bytes);
   const int64_t n_passes = (x.n_rows + rows_per_pass - 1) / rows_per_pass;
 
   pool.ParallelFor(n_passes * n_chunks, [&](int64_t item, int) {
     const int64_t first_row = item % n_passes * rows_per_pass;
-    const ActivationRows part = Slice(x, first_row, std::min(rows_per_pass, x.n_rows - first_row));
+    const ActivationRows part = x.Rows(first_row, std::min(rows_per_pass, x.n_rows - first_row));
     const int64_t chunk = item / n_passes;
     const int64_t begin_byte = total_bytes * chunk / n_chunks, end_byte = total_bytes * (chunk + 1) / n_chunks;
     for (size_t i = 0; i < tasks.size(); ++i) {

@@ -4,6 +4,7 @@
 // Threads: MatMul() from the pool's owner. A WeightMatrix is a view; the bytes live in the model's weight memory.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -29,6 +30,14 @@ struct WeightMatrix {
                        out);
   }
 };
+
+// Packs n_rows GGUF rows of `row_bytes` each, contiguous at `rows`, into the tiles from `tiles` on.
+inline void PackRows(const MatMulKernel& kernel, const uint8_t* rows, int64_t row_bytes, int64_t n_rows, int64_t cols,
+                     uint8_t* tiles) {
+  for (int64_t row = 0; row < n_rows; row += kernel.row_tile, tiles += kernel.packed_tile_bytes(cols)) {
+    kernel.pack_tile(rows + row * row_bytes, std::min<int64_t>(kernel.row_tile, n_rows - row), cols, tiles);
+  }
+}
 
 struct MatMulTask {
   const WeightMatrix* weights;

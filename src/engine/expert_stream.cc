@@ -10,12 +10,9 @@ namespace {
 
 // Blocks that are computed together at most; between two such calls the disk gets new work.
 constexpr size_t kBlocksAtOnce = 8;
-constexpr int64_t kPageBytes = 4096;
 // Of cache, stream and reader, for each block and in all; what they report at run time is less.
 constexpr int64_t kBookkeepingPerBlock = 160;
 constexpr int64_t kBookkeeping = 1 << 20;
-
-int64_t SlotBytes(int64_t n_bytes) { return (n_bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
 
 }  // namespace
 
@@ -26,13 +23,13 @@ int64_t ExpertStream::ReadingBytes(const ExpertPlacer& placer) {
 int64_t ExpertStream::LeastCacheBytes(const ExpertPlacer& placer) {
   int64_t largest = 0;
   for (int32_t layer = 0; layer < placer.n_layers(); ++layer) largest = std::max(largest, placer.block_bytes(layer));
-  return 2 * SlotBytes(largest);  // one is computed while another is read
+  return 2 * BlockCache::SlotBytes(largest);  // one is computed while another is read
 }
 
 int64_t ExpertStream::AllBlocksBytes(const ExpertPlacer& placer) {
   int64_t n_bytes = 0;
   for (int32_t layer = 0; layer < placer.n_layers(); ++layer) {
-    n_bytes += placer.n_experts(layer) * SlotBytes(placer.block_bytes(layer));
+    n_bytes += placer.n_experts(layer) * BlockCache::SlotBytes(placer.block_bytes(layer));
   }
   return n_bytes;
 }

@@ -50,12 +50,6 @@ void ExpertPlacer::AddLayer(int32_t n_experts, const ExpertLayout& layout, const
   n_blocks_ += n_experts;
 }
 
-int64_t ExpertPlacer::total_bytes() const {
-  int64_t n_bytes = 0;
-  for (const Layer& layer : layers_) n_bytes += layer.n_experts * layer.block_bytes;
-  return n_bytes;
-}
-
 ExpertPlacer::Rows ExpertPlacer::RowsOf(const Layer& layer, int piece) const {
   const Part* part = layer.parts;
   for (; piece >= part->n_pieces; ++part) piece -= part->n_pieces;
@@ -74,11 +68,9 @@ BlockPiece ExpertPlacer::Piece(BlockId block, int piece) const {
 void ExpertPlacer::Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const {
   const Rows rows = RowsOf(LayerOf(block), piece);
   const Part& part = *rows.part;
-  const int64_t tile = part.kernel->row_tile, tile_bytes = part.kernel->packed_tile_bytes(part.cols);
-  uint8_t* to = memory + part.to + rows.first / tile * tile_bytes;
-  for (int64_t row = 0; row < rows.n; row += tile, to += tile_bytes) {
-    part.kernel->pack_tile(bytes + row * part.row_bytes, std::min(tile, rows.n - row), part.cols, to);
-  }
+  const MatMulKernel& kernel = *part.kernel;
+  PackRows(kernel, bytes, part.row_bytes, rows.n, part.cols,
+           memory + part.to + rows.first / kernel.row_tile * kernel.packed_tile_bytes(part.cols));
 }
 
 }  // namespace pantry

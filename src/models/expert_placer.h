@@ -26,7 +26,6 @@ class ExpertPlacer final : public BlockPlacer {
   int64_t n_blocks() const { return n_blocks_; }
   int32_t n_experts(int32_t layer) const { return layers_[static_cast<size_t>(layer)].n_experts; }
   int64_t block_bytes(int32_t layer) const { return layers_[static_cast<size_t>(layer)].block_bytes; }  // in memory
-  int64_t total_bytes() const;  // of all blocks, in memory
   BlockId Block(int32_t layer, int32_t expert) const {
     return BlockId(layers_[static_cast<size_t>(layer)].first_block + static_cast<uint32_t>(expert));
   }

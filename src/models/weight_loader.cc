@@ -237,10 +237,11 @@ void WeightLoader::Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena)
   }
   const MatMulKernel& kernel = *binding.kernel;
   const int64_t row_bytes = RowBytesOf(binding), tile_bytes = kernel.packed_tile_bytes(binding.cols);
-  for (int64_t done = 0; done < chunk.n_rows; done += kernel.row_tile) {
+  for (int64_t done = 0, n = 0; done < chunk.n_rows; done += n) {  // of one matrix after another
     const int64_t matrix = (chunk.first_row + done) / binding.rows, row = (chunk.first_row + done) % binding.rows;
-    kernel.pack_tile(rows + done * row_bytes, std::min<int64_t>(kernel.row_tile, chunk.n_rows - done), binding.cols,
-                     to + matrix * binding.stride + row / kernel.row_tile * tile_bytes);
+    n = std::min(binding.rows - row, chunk.n_rows - done);
+    PackRows(kernel, rows + done * row_bytes, row_bytes, n, binding.cols,
+             to + matrix * binding.stride + row / kernel.row_tile * tile_bytes);
   }
 }
 

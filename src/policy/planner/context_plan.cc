@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "policy/planner/context_plan.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -8,18 +10,6 @@
 
 namespace pantry {
 namespace {
-
-// The largest context, a multiple of kContextStep, whose KV cache takes at most `kv_budget` bytes.
-int64_t LargestContext(int64_t kv_budget, int64_t kv_bytes_per_position) {
-  if (kv_budget <= 0) return 0;
-  return kv_budget / std::max<int64_t>(kv_bytes_per_position, 1) / kContextStep * kContextStep;
-}
-
-std::string JoinOptions(const std::vector<std::string>& options) {
-  std::string joined;
-  for (const std::string& option : options) joined += (joined.empty() ? "" : ", ") + option;
-  return joined;
-}
 
 // What would help, largest first: fewer positions, smaller KV numbers, less else in memory.
 std::string AdviseToFit(const ContextRequest& request, int64_t n_ctx) {
@@ -38,7 +28,7 @@ std::string AdviseToFit(const ContextRequest& request, int64_t n_ctx) {
   }
   if (fitting < kContextStep) options.emplace_back("a smaller --batch-size");
   options.emplace_back("a smaller model or quantisation");
-  return JoinOptions(options);
+  return fmt::format("{}", fmt::join(options, ", "));
 }
 
 Status DoesNotFit(const ContextRequest& request, int64_t n_ctx) {
@@ -83,6 +73,11 @@ Result<ContextPlan> PlanRequested(const ContextRequest& request) {
 }
 
 }  // namespace
+
+int64_t LargestContext(int64_t kv_budget, int64_t kv_bytes_per_position) {
+  if (kv_budget <= 0) return 0;
+  return kv_budget / std::max<int64_t>(kv_bytes_per_position, 1) / kContextStep * kContextStep;
+}
 
 std::string ContextPlan::Table() const {
   std::string table = fmt::format(

@@ -48,6 +48,9 @@ struct ContextPlan {
 // Bytes of one position in all layers, from the bytes of one head's key row and value row.
 int64_t KvBytesPerPosition(const ModelShape& shape, int64_t k_row_bytes, int64_t v_row_bytes);
 
+// The largest context, a multiple of kContextStep, whose KV cache takes at most `kv_budget` bytes.
+int64_t LargestContext(int64_t kv_budget, int64_t kv_bytes_per_position);
+
 // kOutOfBudget: says what is needed part by part, what there is, and which options would help and by how much.
 Result<ContextPlan> PlanContext(const ContextRequest& request);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "policy/planner/memory_plan.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <vector>
@@ -25,7 +27,7 @@ int64_t KvBytes(const MemoryRequest& request, int64_t n_ctx) {
 // Positions of a run whose blocks take `block_bytes`: those asked for, or the model's own as far as `kv_bytes` reach.
 int64_t ContextFor(const MemoryRequest& request, int64_t most, int64_t kv_bytes) {
   if (request.n_ctx > 0) return request.n_ctx;
-  const int64_t fitting = kv_bytes / std::max<int64_t>(request.kv_bytes_per_position, 1) / kContextStep * kContextStep;
+  const int64_t fitting = LargestContext(kv_bytes, request.kv_bytes_per_position);
   return std::max(std::min(most, fitting), std::min(most, kMinDefaultContext));
 }
 
@@ -66,10 +68,8 @@ Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx)
   }
   if (!is_streamed && request.block_bytes > 0) options.emplace_back("--stream auto");
   options.emplace_back("a smaller --ubatch-size, model or quantisation");
-  std::string joined;
-  for (const std::string& option : options) joined += (joined.empty() ? "" : ", ") + option;
   return OutOfBudgetError("needs at least {} ({}), the budget is {}. Options: {}", FormatBytes(needed), sum,
-                          FormatBytes(request.budget_bytes), joined);
+                          FormatBytes(request.budget_bytes), fmt::join(options, ", "));
 }
 
 }  // namespace

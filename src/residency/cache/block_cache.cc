@@ -11,11 +11,6 @@ namespace {
 
 constexpr size_t kMaxSizeClasses = 64;  // a model has 1 to 4; each costs a search when memory moves between them
 
-int64_t RoundUpToPages(int64_t n_bytes) {
-  const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
-  return (n_bytes + page - 1) / page * page;
-}
-
 }  // namespace
 
 Status BlockCacheOptions::Validate() const {
@@ -42,6 +37,11 @@ Result<std::unique_ptr<BlockCache>> BlockCache::Create(std::span<const BlockInfo
   return cache;
 }
 
+int64_t BlockCache::SlotBytes(int64_t n_bytes) {
+  const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
+  return (n_bytes + page - 1) / page * page;
+}
+
 Status BlockCache::Lay(std::span<const BlockInfo> blocks, const BlockCacheOptions& options) {
   if (blocks.empty() || blocks.size() >= kNoBlock.value()) {
     return InvalidArgumentError("block cache: {} blocks; there must be 1 to {}", blocks.size(), kNoBlock.value() - 1);
@@ -66,7 +66,7 @@ Status BlockCache::Lay(std::span<const BlockInfo> blocks, const BlockCacheOption
           "block cache: block {} of layer {} has {} bytes; layers are 0 to 65535, bytes 1 to 2^32 - 1", i, layer,
           n_bytes);
     }
-    const int64_t slot_bytes = RoundUpToPages(n_bytes);
+    const int64_t slot_bytes = SlotBytes(n_bytes);
     auto it =
         std::find_if(classes.begin(), classes.end(), [&](const SizeClass& c) { return c.slot_bytes == slot_bytes; });
     if (it == classes.end()) {

@@ -54,6 +54,7 @@ class BlockCache {
   static Result<std::unique_ptr<BlockCache>> Create(std::span<const BlockInfo> blocks, const BlockCacheOptions& options,
                                                     std::unique_ptr<EvictionPolicy> policy = nullptr);
 
+  static int64_t SlotBytes(int64_t n_bytes);  // what a block takes of the budget: whole pages
   // ---- an event --------------------------------------------------------------------------------------------------------------------
   // A token begins, or a chunk of `n_tokens`: steps are the clock of heat and of "demanded in this step".
   void BeginStep(int64_t n_tokens = 1);
