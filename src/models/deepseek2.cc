@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/forward_pass.h"
+#include "models/layer_weights.h"
 #include "models/transformer_model.h"
 
 namespace pantry {
@@ -20,7 +21,8 @@ class DeepSeek2 final : public TransformerModel {
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
 
  private:
-  struct Layer {
+  // The GLU is a dense layer's, n_ff wide, or the shared expert's, n_ff_shared.
+  struct Layer : GluWeights {
     const float* attn_norm = nullptr;    // [n_embd]
     WeightMatrix q;                      // n_embd -> n_heads * (plain_dim + rotated)
     WeightMatrix latent;                 // n_embd -> n_latent + rotated
@@ -29,23 +31,18 @@ class DeepSeek2 final : public TransformerModel {
     WeightStack v;                       // of a head: n_latent -> value_dim
     WeightMatrix o;                      // n_heads * value_dim -> n_embd
     const float* ffn_norm = nullptr;
-    WeightMatrix gate, up, down;  // of dense layers: n_embd -> n_ff -> n_embd; else of the shared expert: n_ff_shared
-    WeightMatrix router;          // n_embd -> n_experts; none in dense layers
+    WeightMatrix router;  // n_embd -> n_experts; none in dense layers
   };
 
-  WeightMatrix embedding_;  // [n_vocab, n_embd]
+  ModelEnds ends_;
   std::vector<Layer> layers_;
-  const float* output_norm_ = nullptr;
-  WeightMatrix output_;  // [n_vocab, n_embd]; none: the embedding is used for both
   RopeTable rope_;
 };
 
 void DeepSeek2::Bind(WeightLoader& loader) {
   const LatentShape& latent = shape_.latent;
   const int64_t n_embd = shape_.n_embd, n_heads = shape_.n_heads, n_rotated = shape_.rope.n_dims;
-  loader.Matrix("token_embd.weight", shape_.n_vocab, n_embd, &embedding_);
-  loader.Vector("output_norm.weight", n_embd, &output_norm_);
-  loader.OptionalMatrix("output.weight", shape_.n_vocab, n_embd, &output_);
+  BindEnds(loader, shape_, &ends_);
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     const std::string block = fmt::format("blk.{}.", i);
@@ -58,13 +55,8 @@ void DeepSeek2::Bind(WeightLoader& loader) {
     loader.Matrix(block + "attn_output.weight", n_embd, n_heads * latent.value_dim, &layer.o);
     loader.Vector(block + "ffn_norm.weight", n_embd, &layer.ffn_norm);
     const bool is_dense = i < static_cast<size_t>(shape_.n_dense_layers);
-    const char* suffix = is_dense ? ".weight" : "_shexp.weight";
     const int64_t width = is_dense ? shape_.n_ff : shape_.n_ff_shared;
-    if (width > 0) {
-      loader.Matrix(block + "ffn_gate" + suffix, width, n_embd, &layer.gate);
-      loader.Matrix(block + "ffn_up" + suffix, width, n_embd, &layer.up);
-      loader.Matrix(block + "ffn_down" + suffix, n_embd, width, &layer.down);
-    }
+    if (width > 0) BindGlu(loader, block, is_dense ? "" : "_shexp", n_embd, width, &layer);
     if (is_dense) continue;
     loader.Matrix(block + "ffn_gate_inp.weight", shape_.n_experts, n_embd, &layer.router);
     loader.Experts(block, shape_.n_experts, n_embd, shape_.n_ff_expert, &experts_[i]);
@@ -83,7 +75,7 @@ Status DeepSeek2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wo
   const int64_t n_embd = shape_.n_embd, n_rotated = shape_.rope.n_dims, head_dim = shape_.head_dim;
   const int64_t query_dim = latent.plain_dim + n_rotated, n_result = int64_t{shape_.n_heads} * latent.value_dim;
 
-  p.Embed(embedding_);           // x [m, n_embd]
+  p.Embed(ends_.embedding);      // x [m, n_embd]
   p.PrepareRope(rope_, p.rope);  // rope [m, n_rotated]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
@@ -114,7 +106,7 @@ Status DeepSeek2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wo
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);
   }
-  p.Logits(output_norm_, output_ ? output_ : embedding_);  // logits [rows, n_vocab]
+  p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
   return OkStatus();
 }
 

@@ -119,6 +119,12 @@ void ForwardPass::AddBias(float* y, const float* bias, int64_t n, int64_t y_stri
   ByRow([=, this](int64_t row) { ops_.add(y + row * y_stride, bias, n); });
 }
 
+void ForwardPass::AddQkvBias(const float* q_bias, const float* k_bias, const float* v_bias) {
+  AddBias(q, q_bias, n_q, n_qkv);
+  AddBias(k, k_bias, n_kv, n_qkv);
+  AddBias(v, v_bias, n_kv, n_qkv);
+}
+
 void ForwardPass::NormHeads(const float* q_norm, const float* k_norm) {
   ByRow([this, q_norm, k_norm](int64_t row) {
     const int64_t d = shape_.head_dim;

@@ -73,6 +73,8 @@ class ForwardPass {
   void Add(float* to, const float* delta);
   // Adds a bias row to each row's `n` columns from y on. Null: nothing.
   void AddBias(float* y, const float* bias, int64_t n, int64_t y_stride);
+  // The same to q, k and v.
+  void AddQkvBias(const float* q_bias, const float* k_bias, const float* v_bias);
 
   // qkv's heads: q = norm(q) * q_norm, k = norm(k) * k_norm, by head; weights [head_dim].
   void NormHeads(const float* q_norm, const float* k_norm);

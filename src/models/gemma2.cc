@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/forward_pass.h"
+#include "models/layer_weights.h"
 #include "models/transformer_model.h"
 
 namespace pantry {
@@ -20,44 +21,25 @@ class Gemma2 final : public TransformerModel {
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
 
  private:
-  struct Layer {
-    const float* attn_norm = nullptr;  // [n_embd]
-    WeightMatrix q, k, v;              // n_embd -> n_q, n_kv, n_kv
-    WeightMatrix o;                    // n_q -> n_embd
-    const float* attn_post_norm = nullptr;
-    const float* ffn_norm = nullptr;
-    WeightMatrix gate, up;  // n_embd -> n_ff
-    WeightMatrix down;      // n_ff -> n_embd
-    const float* ffn_post_norm = nullptr;
-    int64_t window = 0;  // 0: attends to everything
+  struct Layer : AttentionWeights, DenseWeights {
+    const float *attn_post_norm = nullptr, *ffn_post_norm = nullptr;  // [n_embd]
+    int64_t window = 0;                                               // 0: attends to everything
   };
 
-  WeightMatrix embedding_;  // [n_vocab, n_embd]
+  ModelEnds ends_;
   std::vector<Layer> layers_;
-  const float* output_norm_ = nullptr;
-  WeightMatrix output_;  // [n_vocab, n_embd]; none: the embedding is used for both
   RopeTable rope_;
 };
 
 void Gemma2::Bind(WeightLoader& loader) {
-  const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff, n_vocab = shape_.n_vocab;
-  const int64_t n_q = int64_t{shape_.n_heads} * shape_.head_dim, n_kv = int64_t{shape_.n_kv_heads} * shape_.head_dim;
-  loader.Matrix("token_embd.weight", n_vocab, n_embd, &embedding_);
-  loader.Vector("output_norm.weight", n_embd, &output_norm_);
-  loader.OptionalMatrix("output.weight", n_vocab, n_embd, &output_);
+  const int64_t n_embd = shape_.n_embd;
+  BindEnds(loader, shape_, &ends_);
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     const std::string block = fmt::format("blk.{}.", i);
-    loader.Vector(block + "attn_norm.weight", n_embd, &layer.attn_norm);
-    loader.Matrix(block + "attn_q.weight", n_q, n_embd, &layer.q);
-    loader.Matrix(block + "attn_k.weight", n_kv, n_embd, &layer.k);
-    loader.Matrix(block + "attn_v.weight", n_kv, n_embd, &layer.v);
-    loader.Matrix(block + "attn_output.weight", n_embd, n_q, &layer.o);
+    BindAttention(loader, block, shape_, {}, &layer);
     loader.Vector(block + "post_attention_norm.weight", n_embd, &layer.attn_post_norm);
-    loader.Vector(block + "ffn_norm.weight", n_embd, &layer.ffn_norm);
-    loader.Matrix(block + "ffn_gate.weight", n_ff, n_embd, &layer.gate);
-    loader.Matrix(block + "ffn_up.weight", n_ff, n_embd, &layer.up);
-    loader.Matrix(block + "ffn_down.weight", n_embd, n_ff, &layer.down);
+    BindDense(loader, block, shape_, &layer);
     loader.Vector(block + "post_ffw_norm.weight", n_embd, &layer.ffn_post_norm);
     layer.window = WindowOf(i);
   }
@@ -73,7 +55,7 @@ Status Gemma2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
 
-  p.Embed(embedding_);           // x [m, n_embd]
+  p.Embed(ends_.embedding);      // x [m, n_embd]
   p.PrepareRope(rope_, p.rope);  // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
@@ -94,7 +76,7 @@ Status Gemma2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
     p.RmsNorm(p.h, w.ffn_post_norm, p.h);
     p.Add(p.x, p.h);
   }
-  p.Logits(output_norm_, output_ ? output_ : embedding_);  // logits [rows, n_vocab]
+  p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
   return OkStatus();
 }
 

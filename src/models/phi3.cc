@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/forward_pass.h"
+#include "models/layer_weights.h"
 #include "models/transformer_model.h"
 
 namespace pantry {
@@ -31,20 +32,16 @@ class Phi3 final : public TransformerModel {
     int64_t window = 0;    // 0: attends to everything
   };
 
-  WeightMatrix embedding_;  // [n_vocab, n_embd]
+  ModelEnds ends_;
   std::vector<Layer> layers_;
-  const float* output_norm_ = nullptr;
-  WeightMatrix output_;  // [n_vocab, n_embd]; none: the embedding is used for both
   const float *short_factors_ = nullptr, *long_factors_ = nullptr;  // [rope.n_dims / 2]
   RopeTable rope_short_, rope_long_;
 };
 
 void Phi3::Bind(WeightLoader& loader) {
-  const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff, n_vocab = shape_.n_vocab;
+  const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
   const int64_t n_q = int64_t{shape_.n_heads} * shape_.head_dim, n_kv = int64_t{shape_.n_kv_heads} * shape_.head_dim;
-  loader.Matrix("token_embd.weight", n_vocab, n_embd, &embedding_);
-  loader.Vector("output_norm.weight", n_embd, &output_norm_);
-  loader.OptionalMatrix("output.weight", n_vocab, n_embd, &output_);
+  BindEnds(loader, shape_, &ends_);
   if (shape_.rope.scaling == RopeScaling::kLongRope) {
     loader.Vector("rope_factors_short.weight", shape_.rope.n_dims / 2, &short_factors_);
     loader.Vector("rope_factors_long.weight", shape_.rope.n_dims / 2, &long_factors_);
@@ -75,7 +72,7 @@ Status Phi3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspa
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
 
-  p.Embed(embedding_);  // x [m, n_embd]
+  p.Embed(ends_.embedding);  // x [m, n_embd]
   const bool is_long = run.kv[0].n_positions > shape_.rope.original_context;
   p.PrepareRope(is_long ? rope_long_ : rope_short_, p.rope);  // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
@@ -95,7 +92,7 @@ Status Phi3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspa
     p.Project(p.ff, {{w.down, p.h}}, n_embd);            // h [m, n_embd]
     p.Add(p.x, p.h);
   }
-  p.Logits(output_norm_, output_ ? output_ : embedding_);  // logits [rows, n_vocab]
+  p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
   return OkStatus();
 }
 

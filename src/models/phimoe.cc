@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/forward_pass.h"
+#include "models/layer_weights.h"
 #include "models/transformer_model.h"
 
 namespace pantry {
@@ -20,14 +21,8 @@ class PhiMoe final : public TransformerModel {
   Status Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const override;
 
  private:
-  struct Layer {
-    const float *attn_norm = nullptr, *attn_norm_bias = nullptr;  // [n_embd]
-    WeightMatrix q, k, v;                                         // n_embd -> n_q, n_kv, n_kv
-    const float *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr;
-    WeightMatrix o;  // n_q -> n_embd
-    const float* o_bias = nullptr;
-    const float *ffn_norm = nullptr, *ffn_norm_bias = nullptr;
-    WeightMatrix router;  // n_embd -> n_experts
+  struct Layer : AttentionWeights, RoutedWeights {
+    const float *attn_norm_bias = nullptr, *ffn_norm_bias = nullptr;  // [n_embd]
   };
 
   WeightMatrix embedding_;  // [n_vocab, n_embd]
@@ -41,7 +36,6 @@ class PhiMoe final : public TransformerModel {
 
 void PhiMoe::Bind(WeightLoader& loader) {
   const int64_t n_embd = shape_.n_embd, n_vocab = shape_.n_vocab;
-  const int64_t n_q = int64_t{shape_.n_heads} * shape_.head_dim, n_kv = int64_t{shape_.n_kv_heads} * shape_.head_dim;
   loader.Matrix("token_embd.weight", n_vocab, n_embd, &embedding_);
   loader.Vector("output_norm.weight", n_embd, &output_norm_);
   loader.Vector("output_norm.bias", n_embd, &output_norm_bias_);
@@ -54,20 +48,10 @@ void PhiMoe::Bind(WeightLoader& loader) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     const std::string block = fmt::format("blk.{}.", i);
-    loader.Vector(block + "attn_norm.weight", n_embd, &layer.attn_norm);
     loader.Vector(block + "attn_norm.bias", n_embd, &layer.attn_norm_bias);
-    loader.Matrix(block + "attn_q.weight", n_q, n_embd, &layer.q);
-    loader.Matrix(block + "attn_k.weight", n_kv, n_embd, &layer.k);
-    loader.Matrix(block + "attn_v.weight", n_kv, n_embd, &layer.v);
-    loader.Vector(block + "attn_q.bias", n_q, &layer.q_bias);
-    loader.Vector(block + "attn_k.bias", n_kv, &layer.k_bias);
-    loader.Vector(block + "attn_v.bias", n_kv, &layer.v_bias);
-    loader.Matrix(block + "attn_output.weight", n_embd, n_q, &layer.o);
-    loader.Vector(block + "attn_output.bias", n_embd, &layer.o_bias);
-    loader.Vector(block + "ffn_norm.weight", n_embd, &layer.ffn_norm);
+    BindAttention(loader, block, shape_, {.qkv_biases = Biases::kRequired, .o_bias = Biases::kRequired}, &layer);
     loader.Vector(block + "ffn_norm.bias", n_embd, &layer.ffn_norm_bias);
-    loader.Matrix(block + "ffn_gate_inp.weight", shape_.n_experts, n_embd, &layer.router);
-    loader.Experts(block, shape_.n_experts, n_embd, shape_.n_ff_expert, &experts_[i]);
+    BindRouted(loader, block, shape_, &layer, &experts_[i]);
   }
 }
 
@@ -92,9 +76,7 @@ Status PhiMoe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
 
     p.LayerNorm(p.x, w.attn_norm, w.attn_norm_bias, p.h);           // h [m, n_embd]
     p.Project(p.h, {{w.q, p.q}, {w.k, p.k}, {w.v, p.v}}, p.n_qkv);  // qkv [m, n_qkv]
-    p.AddBias(p.q, w.q_bias, p.n_q, p.n_qkv);
-    p.AddBias(p.k, w.k_bias, p.n_kv, p.n_qkv);
-    p.AddBias(p.v, w.v_bias, p.n_kv, p.n_qkv);
+    p.AddQkvBias(w.q_bias, w.k_bias, w.v_bias);
     p.Rotate(shape_.rope, p.rope);
     p.StoreKv(i);
     p.Attend(i, 0);                           // attn [m, n_q]
