@@ -736,7 +736,7 @@ TEST(Plan, DividesTheBudget) {
   EXPECT_EQ(memory["n_ctx"], 1024);
   int64_t sum = 0;
   for (const char* part :
-       {"process_bytes", "dense_bytes", "kv_bytes", "scratch_bytes", "reading_bytes", "expert_cache_bytes"}) {
+       {"process_bytes", "dense_bytes", "kv_bytes", "scratch_bytes", "reading_bytes", "cache_bytes"}) {
     EXPECT_GT(memory[part], 0) << part;
     sum += memory[part].get<int64_t>();
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole models with experts: a run that streams them from the file gives the bits of a run that has them in memory, whatever reads them,
-// whichever stay in the cache, and however small it is.
+// Whole models: a run that streams experts, or the matrices of layers, from the file gives the bits of a run that has them in memory,
+// whatever reads them, whichever stay in the cache, and however small it is.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,8 +12,9 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "base/units.h"
 #include "engine/engine.h"
-#include "engine/expert_stream.h"
+#include "engine/weight_stream.h"
 #include "engine/scripted_engine.h"
 #include "io/faulty_queue.h"
 #include "support/test_paths.h"
@@ -26,7 +27,12 @@ constexpr size_t kTokens = 100;
 const SteadyClock kClock;
 
 const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe",  "tiny-mixtral",
-                                          "tiny-qwen2moe", "tiny-smallthinker",       "tiny-phimoe", "tiny-gpt-oss"};
+                                          "tiny-qwen2moe", "tiny-smallthinker",       "tiny-phimoe", "tiny-gpt-oss",
+                                          // without experts
+                                          "tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3",
+                                          "tiny-gemma2", "tiny-gemma3"};
+// Small enough that matrices of tiny models are cut.
+constexpr int64_t kMatrixBlockBytes = 2 * kKiB;
 
 std::unique_ptr<GgufFile> OpenTiny(const std::string& name) {
   auto file = GgufFile::Open(testing::TestData("models/" + name + ".gguf"));
@@ -36,7 +42,7 @@ std::unique_ptr<GgufFile> OpenTiny(const std::string& name) {
 
 // What varies between two runs.
 struct StreamSetup {
-  double cache_share = 1;  // of all experts; the floor at least
+  double cache_share = 1;  // of all blocks; the floor at least
   PolicyKind policy = PolicyKind::kLru;
   DiskAccess access = DiskAccess::kAuto;
   int n_threads = 2;
@@ -48,21 +54,20 @@ std::unique_ptr<Engine> OpenEngine(const std::string& name, StreamSetup* setup, 
   EngineParts parts;
   parts.pool = std::make_unique<ThreadPool>(setup != nullptr ? setup->n_threads : 1);
   parts.file = OpenTiny(name);
-  auto placer = setup != nullptr ? std::make_unique<ExpertPlacer>() : nullptr;
+  auto placer = setup != nullptr ? std::make_unique<WeightPlacer>(kMatrixBlockBytes) : nullptr;
   auto model = Model::Load(*parts.file, BestIsa(), *parts.pool, log, {}, placer.get());
   PANTRY_CHECK(model.ok());
   parts.model = std::move(model).value();
   if (setup != nullptr) {
-    ExpertStreamOptions options;
-    const auto all = static_cast<double>(ExpertStream::AllBlocksBytes(*placer));
+    WeightStreamOptions options;
+    const auto all = static_cast<double>(WeightStream::AllBlocksBytes(*placer));
     options.cache_bytes =
-        std::max(ExpertStream::LeastCacheBytes(*placer), static_cast<int64_t>(setup->cache_share * all));
-    options.first_layer = parts.model->shape().n_dense_layers;
-    options.policy.kind = setup->policy;
+        std::max(WeightStream::LeastCacheBytes(*placer), static_cast<int64_t>(setup->cache_share * all));
+    options.policy = PolicyOptions{.kind = setup->policy};
     options.reader.access = setup->access;
-    auto stream = ExpertStream::Open(*parts.file, std::move(placer), options, kClock, log, std::move(setup->reader));
+    auto stream = WeightStream::Open(*parts.file, std::move(placer), options, kClock, log, std::move(setup->reader));
     if (!stream.ok()) return nullptr;  // this system has no such reader
-    parts.experts = std::move(stream).value();
+    parts.stream = std::move(stream).value();
   }
   const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);
   parts.tokenizer = std::make_unique<testing::WordTokenizer>(std::vector<std::string>(n_vocab, "word"));
@@ -110,7 +115,7 @@ class StreamingTest : public ::testing::TestWithParam<std::string> {
     EXPECT_EQ(all.size(), expected.size());
     EXPECT_TRUE(all.size() == expected.size() &&
                 std::memcmp(all.data(), expected.data(), all.size() * sizeof(float)) == 0);
-    EXPECT_GT(engine->experts()->stats().reader.bytes_wanted, 0);
+    EXPECT_GT(engine->stream()->stats().reader.bytes_wanted, 0);
     return true;
   }
   NullLogger log_;
@@ -161,12 +166,12 @@ TEST_P(StreamingTest, ABadDiskGivesTheSameBits) {
   }
 }
 
-// An expert of the last layer cannot be read: an error that names the file, no wrong logits, and what can be read still can.
-TEST_P(StreamingTest, AnUnreadableExpertIsAnErrorAndNoMore) {
+// A block of the last layer cannot be read: an error that names the file, no wrong logits, and what can be read still can.
+TEST_P(StreamingTest, AnUnreadableBlockIsAnErrorAndNoMore) {
   const auto file = OpenTiny(GetParam());
   const TensorInfo* broken = nullptr;
   for (const TensorInfo& tensor : file->tensors()) {
-    if (tensor.name.ends_with("ffn_up_exps.weight")) broken = &tensor;
+    if (tensor.name.ends_with("ffn_up_exps.weight") || tensor.name.ends_with("ffn_up.weight")) broken = &tensor;
   }
   ASSERT_NE(broken, nullptr);
   DiskFaults faults;

@@ -43,7 +43,7 @@ Status WithFlagName(const Status& status) {
 }
 
 // " · hit 83% · 61 MB/tok · disk wait 22%" of the tokens since `before`; "" in a resident run.
-std::string StreamFigures(const ExpertStreamStats& before, const ExpertStreamStats& after, int64_t n_tokens,
+std::string StreamFigures(const WeightStreamStats& before, const WeightStreamStats& after, int64_t n_tokens,
                           int64_t us) {
   const int64_t n_demanded = after.cache.n_demanded - before.cache.n_demanded;
   if (n_demanded == 0 || n_tokens == 0 || us <= 0) return "";
@@ -56,7 +56,7 @@ std::string StreamFigures(const ExpertStreamStats& before, const ExpertStreamSta
                      share(after.stream.wait_us - before.stream.wait_us, us));
 }
 
-double HitRate(const ExpertStreamStats& before, const ExpertStreamStats& after) {
+double HitRate(const WeightStreamStats& before, const WeightStreamStats& after) {
   const int64_t n_demanded = after.cache.n_demanded - before.cache.n_demanded;
   if (n_demanded == 0) return -1;
   return static_cast<double>(after.cache.n_hits - before.cache.n_hits) / static_cast<double>(n_demanded);
@@ -73,10 +73,10 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
     write_status = output_.Write(text);
     return write_status.ok();
   };
-  const ExpertStream* const experts = engine_.experts();
-  std::optional<ExpertStreamStats> after_prompt;
+  const WeightStream* const stream = engine_.stream();
+  std::optional<WeightStreamStats> after_prompt;
   callbacks.on_token = [&](TokenId) {
-    if (experts != nullptr && !after_prompt) after_prompt = experts->stats();
+    if (stream != nullptr && !after_prompt) after_prompt = stream->stats();
     return !Interrupted();
   };
   callbacks.on_prefill = [&](int64_t n_done, int64_t n_total) {
@@ -98,8 +98,8 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   }
   PANTRY_RETURN_IF_ERROR(output_.EndLine());
   Account(*result,
-          after_prompt ? StreamFigures(*after_prompt, experts->stats(), result->n_decoded, result->decode_us) : "");
-  if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, experts->stats()) : -1);
+          after_prompt ? StreamFigures(*after_prompt, stream->stats(), result->n_decoded, result->decode_us) : "");
+  if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, stream->stats()) : -1);
   return result;
 }
 

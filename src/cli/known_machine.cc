@@ -20,12 +20,13 @@ Result<HardwareProfile> KnownMachine(const Environment& environment) {
 }
 
 std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& session, const Environment& environment) {
-  const ExpertStream* const experts = engine.experts();
+  const WeightStream* const stream = engine.stream();
   const Result<HardwareProfile> machine = KnownMachine(environment);
-  if (!machine.ok() || (experts != nullptr && !machine->disk)) return std::nullopt;
+  if (!machine.ok() || (stream != nullptr && !machine->disk)) return std::nullopt;
+  const WeightPlacer nothing;
   const ModelWork work =
-      WorkOf(engine.shape(), engine.model().cost(), experts != nullptr ? &experts->placer() : nullptr, session);
-  const MemoryPlan resident, *plan = experts != nullptr ? engine.memory_plan() : &resident;
+      WorkOf(engine.shape(), engine.model().cost(), stream != nullptr ? stream->placer() : nothing, session);
+  const MemoryPlan resident, *plan = stream != nullptr ? engine.memory_plan() : &resident;
   return Forecast(work, *plan, *machine, engine.pool().n_threads(), session);
 }
 

@@ -25,18 +25,19 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
   }
   PANTRY_ASSIGN_OR_RETURN(engine.disk_access, ParseDiskAccess(options.io));
   if (!options.cache_policy.empty()) {
-    PANTRY_ASSIGN_OR_RETURN(engine.cache_policy.kind, ParsePolicyName(options.cache_policy));
+    engine.cache_policy.emplace();
+    PANTRY_ASSIGN_OR_RETURN(engine.cache_policy->kind, ParsePolicyName(options.cache_policy));
   }
   return OkStatus();
 }
 
-std::string StreamedLine(Engine& engine, const ExpertStream& experts) {
+std::string StreamedLine(Engine& engine, const WeightStream& stream) {
   const MemoryPlan& plan = *engine.memory_plan();
   const int64_t needed = plan.total_bytes() - plan.cache_bytes + plan.block_bytes;
   const bool fits = needed <= plan.budget_bytes;
-  return fmt::format("mode: streaming (needs {} {} budget {}{}) · experts {} of {} in memory · {}", FormatBytes(needed),
-                     fits ? "of" : ">", FormatBytes(plan.budget_bytes), fits ? ", but --stream on" : "",
-                     FormatBytes(experts.cache_bytes()), FormatBytes(plan.block_bytes), experts.queue_name());
+  return fmt::format("mode: streaming (needs {} {} budget {}{}) · {} {} of {} in memory · {}", FormatBytes(needed),
+                     fits ? "of" : ">", FormatBytes(plan.budget_bytes), fits ? ", but --stream on" : "", plan.blocks,
+                     FormatBytes(stream.cache_bytes()), FormatBytes(plan.block_bytes), stream.queue_name());
 }
 
 }  // namespace
@@ -76,8 +77,8 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
   context.console.EndProgress();
   if (engine.ok() && stats != nullptr) {
-    (*engine)->ObserveRuns([stats = std::move(stats), experts = (*engine)->experts()](const RunReport& run) {
-      stats->Write(run, experts);
+    (*engine)->ObserveRuns([stats = std::move(stats), stream = (*engine)->stream()](const RunReport& run) {
+      stats->Write(run, stream);
     });
   }
   return engine;
@@ -111,7 +112,7 @@ Result<SessionOptions> SessionOptionsOf(const CliOptions& options) {
 
 std::string ModeLine(Engine& engine, const Session* session, const RunForecast* forecast) {
   std::string line = fmt::format("mode: resident (model {} in memory)", FormatBytes(engine.model().weight_bytes()));
-  if (const ExpertStream* experts = engine.experts()) line = StreamedLine(engine, *experts);
+  if (const WeightStream* stream = engine.stream()) line = StreamedLine(engine, *stream);
   if (session != nullptr)
     line += fmt::format(" · context {} (KV {})", session->n_ctx(), FormatBytes(session->kv_bytes()));
   const int n_threads = engine.pool().n_threads();

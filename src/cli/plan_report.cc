@@ -21,26 +21,31 @@ std::string Percent(double share) {
   return fmt::format("{:.{}f}", percent, percent > 99 && percent < 100 ? 1 : 0);
 }
 
-std::string HitText(const HitRange& hits) {
-  if (hits.low == hits.high) return fmt::format("{} % of a token's experts expected in memory", Percent(hits.low));
-  return fmt::format("{} to {} % of a token's experts expected in memory", Percent(hits.low), Percent(hits.high));
+std::string HitText(const HitRange& hits, std::string_view blocks) {
+  if (hits.low == hits.high) return fmt::format("{} % of a token's {} expected in memory", Percent(hits.low), blocks);
+  return fmt::format("{} to {} % of a token's {} expected in memory", Percent(hits.low), Percent(hits.high), blocks);
 }
 
 std::string ModelLine(const PlanReport& plan) {
   std::string line = plan.model;
   const ModelNeeds& needs = *plan.needs;
-  if (!plan.has_experts()) return line + fmt::format(", {} of weights", FormatBytes(needs.dense_bytes));
-  const ExpertPlacer& experts = needs.experts;
+  if (!plan.has_experts())
+    return line + fmt::format(", {} of weights", FormatBytes(needs.dense_bytes + needs.block_bytes()));
+  const WeightPlacer& experts = needs.blocks;
   return line + fmt::format(", {} of every token and {} layers of {} experts, {} used; an expert is {}",
                             FormatBytes(needs.dense_bytes), experts.n_layers(), plan.shape.n_experts,
-                            plan.shape.n_experts_used, FormatBytes(experts.block_bytes(0)));
+                            plan.shape.n_experts_used, FormatBytes(experts.block_bytes(experts.Block(0, 0))));
 }
 
 std::string ModeText(const PlanReport& plan) {
   if (!plan.memory.is_streamed) return "resident: all weights in memory";
+  if (!plan.has_experts()) {
+    return fmt::format("streaming: {:.1f} of {} layers in memory, the others read for each token",
+                       plan.share_in_memory() * plan.needs->blocks.n_layers(), plan.needs->blocks.n_layers());
+  }
   return fmt::format("streaming: {} of {} experts in memory, {:.1f} of {} a layer on average",
-                     plan.n_blocks_in_memory(), plan.needs->experts.n_blocks(),
-                     static_cast<double>(plan.n_blocks_in_memory()) / plan.needs->experts.n_layers(),
+                     plan.n_blocks_in_memory(), plan.needs->blocks.n_blocks(),
+                     static_cast<double>(plan.n_blocks_in_memory()) / plan.needs->blocks.n_layers(),
                      plan.shape.n_experts);
 }
 
@@ -92,23 +97,27 @@ Json MemoryJson(const MemoryPlan& memory) {
           {"n_ctx", memory.n_ctx},
           {"scratch_bytes", memory.scratch_bytes},
           {"reading_bytes", memory.reading_bytes},
-          {"expert_cache_bytes", memory.cache_bytes},
-          {"all_experts_bytes", memory.block_bytes},
+          {"cached", memory.blocks},
+          {"cache_bytes", memory.cache_bytes},
+          {"all_bytes", memory.block_bytes},
           {"total_bytes", memory.total_bytes()}};
 }
 
 }  // namespace
 
+double PlanReport::share_in_memory() const {
+  if (memory.block_bytes == 0) return 0;
+  return static_cast<double>(memory.cache_bytes) / static_cast<double>(memory.block_bytes);
+}
+
 int64_t PlanReport::n_blocks_in_memory() const {
-  if (!has_experts() || memory.block_bytes == 0) return 0;
-  const double share = static_cast<double>(memory.cache_bytes) / static_cast<double>(memory.block_bytes);
-  return static_cast<int64_t>(share * static_cast<double>(needs->experts.n_blocks()));
+  return static_cast<int64_t>(share_in_memory() * static_cast<double>(needs->blocks.n_blocks()));
 }
 
 std::string PlanText(const PlanReport& plan) {
   std::string out = Row("model", ModelLine(plan)) + Row("mode", ModeText(plan));
   out += "\n" + plan.memory.Table() + "\n\n";
-  if (plan.memory.is_streamed) out += Row("hit rate", HitText(plan.hits));
+  if (plan.memory.is_streamed) out += Row("hit rate", HitText(plan.hits, plan.memory.blocks));
   if (plan.load_s > 0) out += Row("loading", TwoDigits(plan.load_s) + " s");
   if (!plan.prompts.empty()) out += PromptTable(plan);
   for (const std::string& note : plan.notes) out += note + "\n";
@@ -121,14 +130,14 @@ std::string PlanJson(const PlanReport& plan) {
                {"mode", plan.memory.is_streamed ? "streaming" : "resident"},
                {"memory", MemoryJson(plan.memory)}};
   if (plan.has_experts()) {
-    const ExpertPlacer& experts = plan.needs->experts;
+    const WeightPlacer& experts = plan.needs->blocks;
     json["experts"] = {{"n_layers", experts.n_layers()},
                        {"n_experts", plan.shape.n_experts},
                        {"n_experts_used", plan.shape.n_experts_used},
-                       {"expert_bytes", experts.block_bytes(0)},
+                       {"expert_bytes", experts.block_bytes(experts.Block(0, 0))},
                        {"n_in_memory", plan.n_blocks_in_memory()}};
-    json["hit_rate"] = Range(plan.hits.low, plan.hits.likely, plan.hits.high);
   }
+  json["hit_rate"] = Range(plan.hits.low, plan.hits.likely, plan.hits.high);
   json["load_s"] = plan.load_s > 0 ? Json(plan.load_s) : Json();
   json["prompts"] = Json::array();
   for (const PromptPlan& prompt : plan.prompts) json["prompts"].push_back(PromptJson(prompt));

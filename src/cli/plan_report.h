@@ -30,8 +30,9 @@ struct PlanReport {
   std::vector<PromptPlan> prompts;  // none: the machine is not known
   std::vector<std::string> notes;   // what is missing or uncertain
 
-  bool has_experts() const { return needs->experts.n_blocks() > 0; }
-  // Of all experts, how many memory holds.
+  bool has_experts() const { return needs->blocks.has_experts(); }
+  // Of all experts, or layers, how much memory holds.
+  double share_in_memory() const;
   int64_t n_blocks_in_memory() const;
 };
 

@@ -66,7 +66,7 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
   }
   const int32_t wanted = context.options().threads;
   const int32_t n_threads = wanted > 0 ? wanted : ThreadPool::DefaultThreadCount();
-  const ModelWork work = WorkOf(plan.shape, plan.needs->cost, &plan.needs->experts, session);
+  const ModelWork work = WorkOf(plan.shape, plan.needs->cost, plan.needs->blocks, session);
   const RunForecast forecast = Forecast(work, plan.memory, *machine, n_threads, session);
   for (const int64_t n_tokens : prompts) {
     if (n_tokens >= plan.memory.n_ctx) {
@@ -109,10 +109,7 @@ Status PlanVerb(VerbContext& context) {
   plan.needs = &*needs;
   plan.model = Printable(plan.shape.name.empty() ? std::filesystem::path(path).filename().string() : plan.shape.name,
                          kNameChars);
-  if (plan.memory.is_streamed) {
-    plan.hits =
-        ExpectedHits(static_cast<double>(plan.memory.cache_bytes) / static_cast<double>(plan.memory.block_bytes));
-  }
+  plan.hits = HitsOf(plan.memory, plan.has_experts());
   AddSpeeds(context, path, session, prompts, plan);
   return context.output.Write(options.json ? PlanJson(plan) : PlanText(plan));
 }

@@ -19,12 +19,12 @@ Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger
   return std::unique_ptr<RunStats>(new RunStats(path, file, log));
 }
 
-void RunStats::Write(const RunReport& run, const ExpertStream* experts) {
+void RunStats::Write(const RunReport& run, const WeightStream* stream) {
   if (file_ == nullptr) return;
   line_.clear();
   fmt::format_to(std::back_inserter(line_), R"({{"position":{},"n_tokens":{},"us":{})", run.first_position,
                  run.n_tokens, run.us);
-  if (experts != nullptr) AppendExperts(*experts);
+  if (stream != nullptr) AppendStream(*stream);
   line_.push_back('}');
   line_.push_back('\n');
   if (std::fwrite(line_.data(), 1, line_.size(), file_.get()) == line_.size() && std::fflush(file_.get()) == 0) return;
@@ -32,9 +32,9 @@ void RunStats::Write(const RunReport& run, const ExpertStream* experts) {
   file_.reset();
 }
 
-void RunStats::AppendExperts(const ExpertStream& experts) {
-  const ExpertStreamStats now = experts.stats();
-  const std::span<const CacheStats> layers = experts.layer_stats();
+void RunStats::AppendStream(const WeightStream& stream) {
+  const WeightStreamStats now = stream.stats();
+  const std::span<const CacheStats> layers = stream.layer_stats();
   layers_before_.resize(layers.size());
   const auto out = std::back_inserter(line_);
   fmt::format_to(out, R"(,"hits":{},"late":{},"misses":{},"bytes_read":{},"wait_us":{},"place_us":{},"evictions":{})",
@@ -42,7 +42,7 @@ void RunStats::AppendExperts(const ExpertStream& experts) {
                  now.cache.n_misses - before_.cache.n_misses, now.reader.bytes_read - before_.reader.bytes_read,
                  now.stream.wait_us - before_.stream.wait_us, now.stream.place_us - before_.stream.place_us,
                  now.cache.n_evicted - before_.cache.n_evicted);
-  fmt::format_to(out, R"(,"first_layer":{})", experts.first_layer());
+  fmt::format_to(out, R"(,"first_layer":{})", stream.placer().first_layer());
   const std::pair<std::string_view, int64_t CacheStats::*> columns[] = {{"layer_hits", &CacheStats::n_hits},
                                                                         {"layer_late", &CacheStats::n_late},
                                                                         {"layer_misses", &CacheStats::n_misses}};

@@ -25,21 +25,21 @@ class RunStats {
  public:
   // Begins the file anew. `log` must outlive the stats: it is told once if a line cannot be written. kIoError.
   static Result<std::unique_ptr<RunStats>> Open(const std::string& path, Logger& log);
-  // `experts` is null in a resident run.
-  void Write(const RunReport& run, const ExpertStream* experts);
+  // `stream` is null in a resident run.
+  void Write(const RunReport& run, const WeightStream* stream);
 
  private:
   struct CloseFile {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   RunStats(std::string path, std::FILE* file, Logger& log) : path_(std::move(path)), log_(log), file_(file) {}
-  void AppendExperts(const ExpertStream& experts);
+  void AppendStream(const WeightStream& stream);
 
   std::string path_;
   Logger& log_;
   std::unique_ptr<std::FILE, CloseFile> file_;  // null after an error
   fmt::memory_buffer line_;
-  ExpertStreamStats before_;
+  WeightStreamStats before_;
   std::vector<CacheStats> layers_before_;
 };
 

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/block_id.h"
+#include "base/function_ref.h"
 #include "compute/activations.h"
 #include "compute/kernels/matmul/matmul_kernel.h"
 #include "sys/thread_pool.h"
@@ -18,7 +20,9 @@ struct WeightMatrix {
   const MatMulKernel* kernel = nullptr;  // null: no such matrix
   int64_t rows = 0;                      // outputs
   int64_t cols = 0;                      // inputs
-  const uint8_t* tiles = nullptr;        // 64-byte aligned
+  const uint8_t* tiles = nullptr;        // 64-byte aligned; null where they come from a source, in blocks
+  BlockId first_block = kNoBlock;        // then: of the blocks, one after another, each of
+  int64_t rows_per_block = 0;            // so many rows (whole tiles), the last one of the rest
 
   explicit operator bool() const { return kernel != nullptr; }
   static int64_t PackedBytes(const MatMulKernel& kernel, int64_t rows, int64_t cols) {
@@ -47,20 +51,8 @@ struct MatMulTask {
 
 inline constexpr size_t kMaxMatMulTasks = 8;  // of one MatMul()
 
-// What is to be done to each row before the product, borrowed: body(row). Empty: nothing.
-class RowTask {
- public:
-  RowTask() = default;
-  template <typename Body>
-  explicit RowTask(const Body& body)
-      : body_(&body), run_([](const void* at, int64_t row) { (*static_cast<const Body*>(at))(row); }) {}
-  explicit operator bool() const { return run_ != nullptr; }
-  void operator()(int64_t row) const { run_(body_, row); }
-
- private:
-  const void* body_ = nullptr;
-  void (*run_)(const void* body, int64_t row) = nullptr;
-};
+// What is to be done to each row before the product: body(row). Empty: nothing.
+using RowTask = FunctionRef<void(int64_t row)>;
 
 // Brings rows of x into the forms that the tasks' kernels want (Q8, BF16; those parts of x must point at scratch then), each right after
 // `prepare`, which may be what writes x.f32; then computes all tasks in one parallel loop over tiles. Results do not depend on the pool's size.

@@ -13,17 +13,6 @@ namespace {
 constexpr int32_t kMaxThreads = 1024;
 constexpr int32_t kMaxBatch = 65536;
 
-// Refuses before the first byte of weights is read what can never fit. Packing adds at most 3 %, which the real allocation judges.
-Status CheckWeightsFit(const GgufFile& file) {
-  const int64_t available = AvailableMemoryBytes();
-  const auto weight_bytes = static_cast<int64_t>(std::min<uint64_t>(file.tensor_bytes(), INT64_MAX));
-  if (available < 0 || weight_bytes <= available) return OkStatus();
-  return OutOfBudgetError(
-      "{}: needs at least {} for its weights, available is {}. Options: a smaller model or quantisation, or free "
-      "memory",
-      file.path(), FormatBytes(weight_bytes), FormatBytes(available));
-}
-
 // Null when the model has no template or one that does not parse: it can be run without, so that is a warning.
 std::unique_ptr<ChatTemplate> ParseTemplate(const GgufFile& file, Logger& log) {
   const Result<std::string_view> source = file.metadata().GetStringOr("tokenizer.chat_template", "");
@@ -60,7 +49,7 @@ Status EngineOptions::Validate() const {
   }
   if (isa.has_value()) PANTRY_RETURN_IF_ERROR(RequireIsa(*isa));
   if (memory_bytes < 0) return InvalidArgumentError("--memory {}: expected a positive number of bytes", memory_bytes);
-  PANTRY_RETURN_IF_ERROR(cache_policy.Validate());
+  if (cache_policy) PANTRY_RETURN_IF_ERROR(cache_policy->Validate());
   return session.Validate();
 }
 
@@ -96,19 +85,17 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
     log.Warning("--memory {}: the system has only {} for this process, so that is the budget",
                 FormatBytes(options.memory_bytes), FormatBytes(parts.memory_plan->budget_bytes));
   }
-  if (!parts.memory_plan) PANTRY_RETURN_IF_ERROR(CheckWeightsFit(*file));
 
   parts.pool = MakePool(options.n_threads, log);
   const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
-  auto placer = is_streamed ? std::make_unique<ExpertPlacer>() : nullptr;
+  auto placer = is_streamed ? std::make_unique<WeightPlacer>() : nullptr;
   PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get()));
   if (is_streamed) {
-    ExpertStreamOptions stream;
+    WeightStreamOptions stream;
     stream.cache_bytes = parts.memory_plan->cache_bytes;
-    stream.first_layer = parts.model->shape().n_dense_layers;
     stream.policy = options.cache_policy;
     stream.reader.access = options.disk_access;
-    PANTRY_ASSIGN_OR_RETURN(parts.experts, ExpertStream::Open(*file, std::move(placer), stream, StreamClock(), log));
+    PANTRY_ASSIGN_OR_RETURN(parts.stream, WeightStream::Open(*file, std::move(placer), stream, StreamClock(), log));
   }
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),

@@ -18,7 +18,7 @@
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
-#include "engine/expert_stream.h"
+#include "engine/weight_stream.h"
 #include "io/open_block_reader.h"
 #include "models/model.h"
 #include "policy/planner/memory_plan.h"
@@ -41,7 +41,7 @@ struct SessionOptions {
 };
 
 enum class StreamMode : uint8_t {
-  kAuto,  // experts come from the file where they do not fit in the budget
+  kAuto,  // experts, or the layers of a model without, come from the file where they do not fit in the budget
   kOn,    // always
   kOff,   // never: a model that does not fit is refused
 };
@@ -49,11 +49,11 @@ enum class StreamMode : uint8_t {
 struct EngineOptions {
   int32_t n_threads = 0;   // 0: physical cores this process may use
   std::optional<Isa> isa;  // unset: the best this CPU runs
-  int64_t memory_bytes =
-      0;  // of the whole process; 0: a model with experts gets kAutoMemoryShare of what is available, others all of it
+  // Of the whole process; 0: a model with experts, or one that does not fit, gets kAutoMemoryShare of what is available, others all of it.
+  int64_t memory_bytes = 0;
   StreamMode stream = StreamMode::kAuto;
   DiskAccess disk_access = DiskAccess::kAuto;  // of a streamed run
-  PolicyOptions cache_policy;                  // likewise
+  std::optional<PolicyOptions> cache_policy;   // likewise; unset: what WeightStream chooses
   SessionOptions session;                      // what memory is planned for
   Status Validate() const;
 };
@@ -80,7 +80,7 @@ struct EngineParts {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // may be null
   std::unique_ptr<Model> model;
-  std::unique_ptr<ExpertStream> experts;  // null: all weights are in memory
+  std::unique_ptr<WeightStream> stream;   // null: all weights are in memory
   std::optional<MemoryPlan> memory_plan;  // where there is a budget
   const Clock* clock = nullptr;           // must outlive the engine; null: a SteadyClock
 };
@@ -112,7 +112,7 @@ class Engine {
   // Null: the model has none, or it does not parse (a warning said so).
   const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
   const Model& model() const { return *parts_.model; }
-  ExpertStream* experts() { return parts_.experts.get(); }  // null in a resident run
+  WeightStream* stream() { return parts_.stream.get(); }  // null in a resident run
   // How the budget is divided; null where there is none.
   const MemoryPlan* memory_plan() const { return parts_.memory_plan ? &*parts_.memory_plan : nullptr; }
   ThreadPool& pool() { return *parts_.pool; }

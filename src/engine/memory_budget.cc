@@ -17,9 +17,14 @@ constexpr int64_t kProcessMargin = 24 * kMiB;
 // A budget equal to a control group's limit is meant as it is, though a little of that is taken already.
 constexpr double kBudgetSlack = 1.03;
 
-bool HasBudget(const ModelShape& shape, const EngineOptions& options, const FreeMemory& memory) {
-  if (options.memory_bytes > 0) return true;
-  return shape.has_experts() && (memory.available_bytes >= 0 || options.stream == StreamMode::kOn);
+// Whether the run gets a share of the memory instead of all of it: only then there is something left to hold what a token wants besides.
+bool TakesAShare(const ModelNeeds& needs, const FreeMemory& memory) {
+  return needs.blocks.has_experts() || needs.dense_bytes + needs.block_bytes() > memory.available_bytes;
+}
+
+bool HasBudget(const ModelNeeds& needs, const EngineOptions& options, const FreeMemory& memory) {
+  if (options.memory_bytes > 0 || options.stream == StreamMode::kOn) return true;
+  return memory.available_bytes >= 0 && TakesAShare(needs, memory);
 }
 
 Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape, const EngineOptions& options,
@@ -29,7 +34,7 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
   if (request.budget_bytes == 0) {
     if (memory.available_bytes < 0)
       return InvalidArgumentError("the system does not say how much memory is free: give --memory SIZE");
-    const double share = shape.has_experts() ? kAutoMemoryShare : 1;
+    const double share = TakesAShare(needs, memory) ? kAutoMemoryShare : 1;
     request.budget_bytes =
         memory.resident_bytes + static_cast<int64_t>(share * static_cast<double>(memory.available_bytes));
   }
@@ -40,11 +45,12 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
       request.budget_bytes = most;
   }
   request.dense_bytes = needs.dense_bytes;
-  const bool has_blocks = needs.experts.n_blocks() > 0;
+  const bool has_blocks = needs.blocks.n_blocks() > 0;
   if (has_blocks) {
-    request.block_bytes = ExpertStream::AllBlocksBytes(needs.experts);
-    request.least_block_bytes = ExpertStream::LeastCacheBytes(needs.experts);
-    request.reading_bytes = ExpertStream::ReadingBytes(needs.experts);
+    request.blocks = needs.blocks.has_experts() ? "experts" : "layers";
+    request.block_bytes = needs.block_bytes();
+    request.least_block_bytes = WeightStream::LeastCacheBytes(needs.blocks);
+    request.reading_bytes = WeightStream::ReadingBytes(needs.blocks);
   }
   request.may_stream = options.stream != StreamMode::kOff;
   request.must_stream = options.stream == StreamMode::kOn && has_blocks;
@@ -71,18 +77,18 @@ int64_t UnbudgetedContext(const MemoryRequest& request, int64_t available_bytes)
 
 FreeMemory FreeMemory::Now() { return {AvailableMemoryBytes(), std::max<int64_t>(ResidentSetBytes(), 0)}; }
 
-int64_t ModelNeeds::block_bytes() const { return experts.n_blocks() > 0 ? ExpertStream::AllBlocksBytes(experts) : 0; }
+int64_t ModelNeeds::block_bytes() const { return WeightStream::AllBlocksBytes(blocks); }
 
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) {
   ModelNeeds needs;
-  PANTRY_ASSIGN_OR_RETURN(needs.dense_bytes, PackedWeightBytes(file, isa, &needs.experts, &needs.cost));
+  PANTRY_ASSIGN_OR_RETURN(needs.dense_bytes, PackedWeightBytes(file, isa, &needs.blocks, &needs.cost));
   return needs;
 }
 
 Result<std::optional<MemoryPlan>> PlanBudget(const GgufFile& file, const ModelShape& shape, Isa isa,
                                              const EngineOptions& options, const FreeMemory& memory) {
-  if (!HasBudget(shape, options, memory)) return std::optional<MemoryPlan>();
   PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa));
+  if (!HasBudget(needs, options, memory)) return std::optional<MemoryPlan>();
   PANTRY_ASSIGN_OR_RETURN(const MemoryRequest request, RequestOf(needs, shape, options, memory));
   Result<MemoryPlan> plan = PlanMemory(request);
   if (!plan.ok()) return plan.status().WithContext(file.path());
@@ -92,7 +98,7 @@ Result<std::optional<MemoryPlan>> PlanBudget(const GgufFile& file, const ModelSh
 Result<MemoryPlan> PlanRun(const ModelNeeds& needs, const ModelShape& shape, const EngineOptions& options,
                            const FreeMemory& memory) {
   PANTRY_ASSIGN_OR_RETURN(MemoryRequest request, RequestOf(needs, shape, options, memory));
-  if (!HasBudget(shape, options, memory) && request.n_ctx == 0) {
+  if (!HasBudget(needs, options, memory) && request.n_ctx == 0) {
     request.n_ctx = UnbudgetedContext(request, memory.available_bytes);
   }
   return PlanMemory(request);

@@ -11,8 +11,8 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
-#include "models/expert_placer.h"
 #include "models/model.h"
+#include "models/weight_placer.h"
 #include "policy/planner/memory_plan.h"
 #include "sys/isa.h"
 #include "weights/gguf/gguf_file.h"
@@ -27,16 +27,17 @@ struct FreeMemory {
 };
 
 struct ModelNeeds {
-  int64_t dense_bytes = 0;  // weights that every token reads, in memory
-  ExpertPlacer experts;     // no blocks: the model has none
+  int64_t dense_bytes = 0;  // weights that are always in memory
+  WeightPlacer blocks;      // those that need not be: experts, or the matrices of a model without
   ModelCost cost;
 
-  int64_t block_bytes() const;  // all experts, as a cache holds them
+  int64_t block_bytes() const;  // all blocks, as a cache holds them
 };
 // Errors as PackedWeightBytes().
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa);
 
-// Divides the budget, if there is one: a number that was asked for, or a share of what is free for a model with experts. kOutOfBudget
+// Divides the budget, if there is one: a number that was asked for, or a share of what is free for a model with experts or one that does not
+// fit. kOutOfBudget
 // says the sum and what helps; kInvalidArgument: a budget is needed and nothing says how much memory there is.
 Result<std::optional<MemoryPlan>> PlanBudget(const GgufFile& file, const ModelShape& shape, Isa isa,
                                              const EngineOptions& options, const FreeMemory& memory);

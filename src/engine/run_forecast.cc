@@ -5,7 +5,7 @@
 
 namespace pantry {
 
-ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const ExpertPlacer* experts,
+ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPlacer& blocks,
                  const SessionOptions& session) {
   ModelWork work;
   work.int8_macs = cost.layers.int8_macs;
@@ -15,26 +15,35 @@ ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const ExpertPla
   work.kv_bytes_per_position = SessionKvBytesPerPosition(shape, session);
   work.attention_macs_per_position = int64_t{2} * shape.n_layers * shape.n_heads * shape.head_dim;
   work.dense_bytes = cost.layers.n_bytes + cost.output.n_bytes;
-  if (experts == nullptr || experts->n_blocks() == 0) return work;
+  if (blocks.n_blocks() == 0) return work;
 
-  double file_bytes = 0, pieces = 0;  // of one expert of each layer
-  for (int32_t layer = 0; layer < experts->n_layers(); ++layer) {
-    const BlockId block = experts->Block(layer, 0);
-    const int n_pieces = experts->n_pieces(block);
-    for (int i = 0; i < n_pieces; ++i) file_bytes += static_cast<double>(experts->Piece(block, i).n_bytes);
-    pieces += n_pieces;
-    work.expert_bytes += static_cast<double>(experts->block_bytes(layer));
+  double bytes = 0, file_bytes = 0, pieces = 0;  // of an expert of each layer, or of all its matrices
+  for (int32_t layer = 0; layer < blocks.n_layers(); ++layer) {
+    const int32_t n = blocks.has_experts() ? 1 : blocks.n_blocks(layer);
+    for (int32_t i = 0; i < n; ++i) {
+      const BlockId block = blocks.Block(layer, i);
+      const int n_pieces = blocks.n_pieces(block);
+      for (int p = 0; p < n_pieces; ++p) file_bytes += static_cast<double>(blocks.Piece(block, p).n_bytes);
+      pieces += n_pieces;
+      bytes += static_cast<double>(blocks.block_bytes(block));
+    }
   }
-  const auto n_layers = static_cast<double>(experts->n_layers());
-  work.n_expert_layers = experts->n_layers();
-  work.n_experts = shape.n_experts;
-  work.n_experts_used = shape.n_experts_used;
-  const auto used_bytes = static_cast<int64_t>(work.expert_bytes * shape.n_experts_used);
-  work.dense_bytes = std::max<int64_t>(work.dense_bytes - used_bytes, 0);
-  work.expert_bytes /= n_layers;
+  const auto n_layers = static_cast<double>(blocks.n_layers());
+  work.n_expert_layers = blocks.n_layers();
+  work.n_experts = blocks.has_experts() ? shape.n_experts : 1;
+  work.n_experts_used = blocks.has_experts() ? shape.n_experts_used : 1;
+  work.reads_ahead = !blocks.has_experts();
+  work.dense_bytes = std::max<int64_t>(work.dense_bytes - static_cast<int64_t>(bytes * work.n_experts_used), 0);
+  work.expert_bytes = bytes / n_layers;
   work.expert_file_bytes = file_bytes / n_layers;
   work.expert_pieces = pieces / n_layers;
   return work;
+}
+
+HitRange HitsOf(const MemoryPlan& plan, bool has_experts) {
+  if (!plan.is_streamed || plan.block_bytes == 0) return {};
+  const double share = static_cast<double>(plan.cache_bytes) / static_cast<double>(plan.block_bytes);
+  return has_experts ? ExpectedHits(share) : HitRange{share, share, share};
 }
 
 int64_t PieceBytes(const ModelWork& work) {
@@ -51,7 +60,7 @@ RunForecast Forecast(const ModelWork& work, const MemoryPlan& plan, const Hardwa
   if (!plan.is_streamed) return forecast;
   forecast.cache_share =
       plan.block_bytes > 0 ? static_cast<double>(plan.cache_bytes) / static_cast<double>(plan.block_bytes) : 1;
-  forecast.hits = ExpectedHits(forecast.cache_share);
+  forecast.hits = HitsOf(plan, !work.reads_ahead);
   return forecast;
 }
 

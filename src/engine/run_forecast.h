@@ -9,8 +9,8 @@
 
 #include "engine/engine.h"
 #include "engine/memory_budget.h"
-#include "models/expert_placer.h"
 #include "models/model.h"
+#include "models/weight_placer.h"
 #include "policy/planner/memory_plan.h"
 #include "policy/planner/speed_estimate.h"
 #include "sys/hardware_profile.h"
@@ -18,9 +18,11 @@
 
 namespace pantry {
 
-// `experts` may be null, or have no blocks: then all weights count as read by every token, which is right for one token at a time.
-ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const ExpertPlacer* experts,
+// Where nothing may be left in the file (no `blocks`) all weights count as read by every token, which is right for one token at a time.
+ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPlacer& blocks,
                  const SessionOptions& session);
+// Of a token's blocks: as ExpectedHits() for experts; of layers in rotation the share that is held. All of them in a resident run.
+HitRange HitsOf(const MemoryPlan& plan, bool has_experts);
 // What one read of the pipeline brings, on average; 0 without experts.
 int64_t PieceBytes(const ModelWork& work);
 

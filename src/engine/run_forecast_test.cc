@@ -47,7 +47,7 @@ constexpr FreeMemory kGigabyte = {kGiB, 10 * kMiB};
 
 TEST(RunForecast, ATokensBytesAreTheDensePartAndItsExperts) {
   const Opened model = OpenTable("tiny-qwen3moe");
-  const ModelWork work = WorkOf(model.shape, model.needs.cost, &model.needs.experts, {});
+  const ModelWork work = WorkOf(model.shape, model.needs.cost, model.needs.blocks, {});
   EXPECT_EQ(work.n_expert_layers, model.shape.n_layers);
   EXPECT_EQ(work.n_experts, model.shape.n_experts);
   const double used = work.n_expert_layers * work.n_experts_used * work.expert_bytes;
@@ -58,22 +58,38 @@ TEST(RunForecast, ATokensBytesAreTheDensePartAndItsExperts) {
   EXPECT_LE(work.dense_bytes, model.needs.dense_bytes);
 }
 
-TEST(RunForecast, ADenseModelHasNothingOnDisk) {
+TEST(RunForecast, ADenseModelThatFitsHasNothingOnDisk) {
   const Opened model = OpenTable("tiny-llama");
   const Result<MemoryPlan> plan = PlanRun(model.needs, model.shape, {}, kGigabyte);
   ASSERT_TRUE(plan.ok()) << plan.status().ToString();
   EXPECT_FALSE(plan->is_streamed);
-  EXPECT_EQ(plan->block_bytes, 0);
+  EXPECT_EQ(plan->cache_bytes, plan->block_bytes);
   EXPECT_EQ(plan->n_ctx, model.shape.n_ctx_train);
   const RunForecast forecast =
-      Forecast(WorkOf(model.shape, model.needs.cost, &model.needs.experts, {}), *plan, Machine(), 1, {});
+      Forecast(WorkOf(model.shape, model.needs.cost, model.needs.blocks, {}), *plan, Machine(), 1, {});
   EXPECT_GT(forecast.Token(0).low_s, 0);
   EXPECT_EQ(forecast.Token(0).disk_s, 0);
 }
 
+TEST(RunForecast, OfLayersInRotationThoseHitThatAreHeld) {
+  const Opened model = OpenTable("tiny-llama");
+  const ModelWork work = WorkOf(model.shape, model.needs.cost, model.needs.blocks, {});
+  EXPECT_EQ(work.n_expert_layers, model.shape.n_layers);
+  EXPECT_TRUE(work.reads_ahead);
+  MemoryPlan plan;
+  plan.is_streamed = true;
+  plan.block_bytes = model.needs.block_bytes();
+  plan.cache_bytes = plan.block_bytes / 4;
+  const RunForecast forecast = Forecast(work, plan, Machine(), 1, {});
+  EXPECT_NEAR(forecast.hits.low, 0.25, 1e-4);
+  EXPECT_EQ(forecast.hits.low, forecast.hits.high);
+  EXPECT_GT(forecast.Token(0).disk_s, 0);
+  EXPECT_EQ(forecast.Token(0).binds, Resource::kDisk);
+}
+
 TEST(RunForecast, TheMoreMemoryTheFaster) {
   const Opened model = OpenTable("tiny-qwen3moe");
-  const ModelWork work = WorkOf(model.shape, model.needs.cost, &model.needs.experts, {});
+  const ModelWork work = WorkOf(model.shape, model.needs.cost, model.needs.blocks, {});
   EngineOptions options;
   options.session.n_ctx = 64;
   double before = 1e9;

@@ -139,12 +139,13 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
   forward.logit_rows = rows;
   forward.logits = out;
   std::function<bool()> at_layer;
-  if (ExpertStream* const experts = engine.experts()) {
-    forward.experts = experts;
+  if (WeightStream* const stream = engine.stream()) {
+    forward.experts = stream;
+    forward.matrices = stream;
     if (keep_going) {
       at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };
     }
-    experts->BeginRun(engine.pool(), static_cast<int64_t>(run.size()), at_layer ? &at_layer : nullptr);
+    stream->BeginRun(engine.pool(), static_cast<int64_t>(run.size()), at_layer ? &at_layer : nullptr);
   }
   has_logits = false;
   const RunObserver& observer = engine.run_observer();
@@ -213,7 +214,7 @@ Status Session::Feed(std::span<const TokenId> tokens,
                      const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
   Impl& s = *impl_;
   PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
-  RunLength length(s.engine.clock(), s.n_batch, keep_going && s.engine.experts() == nullptr);
+  RunLength length(s.engine.clock(), s.n_batch, keep_going && s.engine.stream() == nullptr);
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = length.Next(tokens.size() - done);
     const bool is_last = done + n == tokens.size();
@@ -241,7 +242,7 @@ Status Session::FeedAll(std::span<const TokenId> tokens,
     s.all_logits.resize(static_cast<size_t>(AllLogitsRows(s.engine.shape(), s.n_batch)) * n_vocab);
   }
   RunLength length(s.engine.clock(), static_cast<int64_t>(s.all_logits.size() / n_vocab),
-                   keep_going && s.engine.experts() == nullptr);
+                   keep_going && s.engine.stream() == nullptr);
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = length.Next(tokens.size() - done);
     const std::span<float> out(s.all_logits.data(), n * n_vocab);

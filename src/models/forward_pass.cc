@@ -90,13 +90,30 @@ void ForwardPass::PrepareRope(const RopeTable& table, float* cos_sin) {
 }
 
 void ForwardPass::Project(const float* in, std::initializer_list<Output> outputs, int64_t y_stride) {
-  std::array<MatMulTask, 4> tasks;
+  std::array<MatMulTask, 4> all;
   size_t n_tasks = 0;
-  for (const Output& output : outputs) tasks[n_tasks++] = {&output.weights, output.y, y_stride};
-  const auto prepare = [this](int64_t row) { RunRowSteps(row); };
-  MatMul(pool_, {tasks.data(), n_tasks}, ActivationRows::InScratch(in, m, tasks[0].weights->cols, quantized_),
-         n_row_steps_ > 0 ? RowTask(prepare) : RowTask());
+  for (const Output& output : outputs) all[n_tasks++] = {&output.weights, output.y, y_stride};
+  const std::span<const MatMulTask> tasks(all.data(), n_tasks);
+  const WeightMatrix& first = *tasks[0].weights;
+  const ActivationRows rows = ActivationRows::InScratch(in, m, first.cols, quantized_);
+  const auto run_steps = [this](int64_t row) { RunRowSteps(row); };
+  const RowTask prepare = n_row_steps_ > 0 ? RowTask(run_steps) : RowTask();
+  if (first.tiles != nullptr) {
+    MatMul(pool_, tasks, rows, prepare);
+  } else {
+    ProjectFromSource(tasks, rows, prepare);
+  }
   n_row_steps_ = 0;
+}
+
+void ForwardPass::ProjectFromSource(std::span<const MatMulTask> tasks, const ActivationRows& rows, RowTask prepare) {
+  if (!status_.ok()) return;
+  bool is_prepared = false;
+  const auto compute = [&](std::span<const MatMulTask> parts) {
+    MatMul(pool_, parts, rows, is_prepared ? RowTask() : prepare);
+    is_prepared = true;
+  };
+  status_ = run_.matrices->Provide(tasks, MatrixSink(compute));
 }
 
 void ForwardPass::RmsNorm(const float* in, const float* weight, float* out) {
@@ -171,6 +188,7 @@ void ForwardPass::StoreKv(int32_t layer) {
 
 void ForwardPass::Attend(int32_t layer, int64_t window, const float* sinks) {
   FlushRowSteps();
+  if (!status_.ok()) return;
   const AttentionRun run = {.q = q,
                             .q_stride = n_qkv,
                             .n_rows = m,
@@ -202,7 +220,7 @@ void ForwardPass::Logits(const float* norm, const WeightMatrix& output, const fl
   FlushRowSteps();
   const int64_t n = shape_.n_embd;
   const auto n_rows = static_cast<int64_t>(run_.logit_rows.size());
-  if (n_rows == 0) return;
+  if (n_rows == 0 || !status_.ok()) return;
   ForEach(n_rows, n_rows > 1, [&](int64_t i) {
     const int64_t row = run_.logit_rows[static_cast<size_t>(i)];
     if (norm_bias == nullptr) ops_.rms_norm(x + row * n, norm, n, shape_.norm_eps, h + i * n);

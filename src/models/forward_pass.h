@@ -17,11 +17,11 @@
 
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
-#include "models/expert_source.h"
 #include "models/forward_buffers.h"
 #include "models/model.h"
 #include "models/rope.h"
 #include "models/weight_loader.h"
+#include "models/weight_source.h"
 
 namespace pantry {
 
@@ -58,12 +58,16 @@ class ForwardPass {
   // cos_sin = the table's rows for the run's positions.
   void PrepareRope(const RopeTable& table, float* cos_sin);
 
+  // Whether the source of the layers' matrices has given all of them so far.
+  const Status& status() const { return status_; }
+
   // One matrix of a Project() and where its output columns begin.
   struct Output {
     const WeightMatrix& weights;
     float* y;  // in row 0
   };
-  // Each output's row r = weights * (row r of in). in: [m, weights.cols]; `y_stride` is the length of an output row.
+  // Each output's row r = weights * (row r of in). in: [m, weights.cols]; `y_stride` is the length of an output row. Where the matrices
+  // come from a source and it fails, status() says so, and whatever is computed after that means nothing.
   void Project(const float* in, std::initializer_list<Output> outputs, int64_t y_stride);
   // out = norm(in) * weight, by row of n_embd. out may be in.
   void RmsNorm(const float* in, const float* weight, float* out);
@@ -135,6 +139,9 @@ class ForwardPass {
   template <typename Body>
   void ForEach(int64_t n_items, bool in_parallel, const Body& body);
 
+  void ProjectFromSource(std::span<const MatMulTask> tasks, const ActivationRows& rows, RowTask prepare);
+
+  Status status_;
   const ModelShape& shape_;
   const ForwardRun& run_;
   ThreadPool& pool_;

@@ -77,7 +77,7 @@ Status Gemma2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
     p.Add(p.x, p.h);
   }
   p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
-  return OkStatus();
+  return p.status();
 }
 
 }  // namespace

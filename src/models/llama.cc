@@ -78,7 +78,7 @@ Status Llama::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& worksp
     p.Add(p.x, p.h);
   }
   p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
-  return OkStatus();
+  return p.status();
 }
 
 }  // namespace

@@ -17,7 +17,7 @@
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
-#include "models/expert_source.h"
+#include "models/weight_source.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
 #include "sys/thread_pool.h"
@@ -29,7 +29,7 @@ namespace pantry {
 // Called while weights are read, from the loading thread. Returns false to cancel.
 using LoadProgress = std::function<bool(int64_t n_bytes_done, int64_t n_bytes_total)>;
 
-class ExpertPlacer;
+class WeightPlacer;
 // A run of tokens to compute.
 struct ForwardRun {
   std::span<const TokenId> tokens;      // at most the workspace's max_tokens
@@ -38,6 +38,7 @@ struct ForwardRun {
   std::span<const int32_t> logit_rows;  // indices into tokens, ascending: whose logits are wanted
   std::span<float> logits;              // [logit_rows.size(), n_vocab]
   ExpertSource* experts = nullptr;      // where experts come from; null: the model's own memory
+  MatrixSource* matrices = nullptr;     // likewise the matrices of layers
 };
 
 // What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic
@@ -58,9 +59,10 @@ class Model {
  public:
   // Reads all weights of `file` into memory that the model owns, packed for `isa`. kUnsupported (architecture, tensor type),
   // kCorruption (missing tensor, wrong dims: names tensor, expected, found), kOutOfBudget, kIoError, kCancelled.
-  // `experts`, if given, is told where experts lie, and they stay there: Forward() then takes them from its run's source.
+  // `in_file`, if given, is told where experts lie, or of a model without experts the matrices of its layers, and they stay there:
+  // Forward() then takes them from its run's source.
   static Result<std::unique_ptr<Model>> Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                             const LoadProgress& progress, ExpertPlacer* experts = nullptr);
+                                             const LoadProgress& progress, WeightPlacer* in_file = nullptr);
   virtual ~Model() = default;
 
   const ModelShape& shape() const { return shape_; }
@@ -87,7 +89,7 @@ class Model {
 
 // What Model::Load() will keep in memory and a workspace of max_tokens will take, known from the file's table alone: for the planner.
 // Errors as Model::Load(), less those of reading. `cost`, if given, becomes what Model::cost() will be.
-Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, ExpertPlacer* experts = nullptr,
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* in_file = nullptr,
                                   ModelCost* cost = nullptr);
 int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens);
 

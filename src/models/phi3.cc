@@ -93,7 +93,7 @@ Status Phi3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspa
     p.Add(p.x, p.h);
   }
   p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
-  return OkStatus();
+  return p.status();
 }
 
 }  // namespace

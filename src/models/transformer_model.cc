@@ -130,22 +130,26 @@ ModelCost CostOf(const WeightLoader& loader, const ModelShape& shape) {
   return cost;
 }
 
+WeightLoader::Left LeftOf(const ModelShape& shape) {
+  return shape.has_experts() ? WeightLoader::Left::kExperts : WeightLoader::Left::kLayers;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                           const LoadProgress& progress, ExpertPlacer* experts) {
+                                           const LoadProgress& progress, WeightPlacer* in_file) {
   Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
-  WeightLoader loader(file, isa, experts);
+  WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()));
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR((*model)->LoadWeights(loader, isa, pool, log, progress));
   return std::unique_ptr<Model>(std::move(model).value());
 }
 
-Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, ExpertPlacer* experts, ModelCost* cost) {
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* in_file, ModelCost* cost) {
   Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
-  WeightLoader loader(file, isa, experts);
+  WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()));
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR(loader.status());
   if (cost != nullptr) *cost = CostOf(loader, (*model)->shape());
@@ -157,7 +161,7 @@ Status TransformerModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& 
   isa_ = isa;
   PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
   weight_bytes_ = loader.n_bytes();
-  needs_expert_source_ = loader.leaves_experts();
+  needs_source_ = loader.in_file() != nullptr && loader.in_file()->n_blocks() > 0;
   cost_ = CostOf(loader, shape_);
   return Prepare().WithContext(loader.file().path());
 }
@@ -188,8 +192,8 @@ Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& worksp
   const auto* buffers = dynamic_cast<const ForwardBuffers*>(&workspace);
   if (buffers == nullptr || buffers->owner() != this)
     return InvalidArgumentError("the workspace belongs to another model");
-  if (needs_expert_source_ && run.experts == nullptr)
-    return InvalidArgumentError("the model's experts are not in memory, and the run has no source of them");
+  if (needs_source_ && (shape_.has_experts() ? run.experts == nullptr : run.matrices == nullptr))
+    return InvalidArgumentError("weights of the model are not in memory, and the run has no source of them");
   if (n_tokens < 1 || n_tokens > workspace.max_tokens()) {
     return InvalidArgumentError("a run of {} tokens: expected 1 to {}", n_tokens, workspace.max_tokens());
   }

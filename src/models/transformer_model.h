@@ -46,7 +46,7 @@ class TransformerModel : public Model {
 
  private:
   AlignedBuffer weights_;
-  bool needs_expert_source_ = false;  // experts are not among the weights
+  bool needs_source_ = false;  // experts, or the matrices of layers, are not among the weights
 };
 
 // The architectures, one file each.

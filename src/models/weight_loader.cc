@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -25,6 +27,14 @@ constexpr int kMaxLanes = 32;
 constexpr int64_t kAlignment = 64;
 constexpr size_t kMaxNamesInWarning = 4;
 constexpr size_t kMaxNameChars = 100;  // of a tensor, in messages
+
+// "blk.12.attn_q.weight", "blk.12.": 12; -1 for tensors of no layer.
+int32_t LayerOf(std::string_view name) {
+  constexpr std::string_view kPrefix = "blk.";
+  int32_t layer = -1;
+  if (name.starts_with(kPrefix)) std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), layer);
+  return layer;
+}
 
 int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -78,7 +88,12 @@ void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, W
   const TensorInfo* tensor = Want(name, {cols, rows});
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
   if (kernel == nullptr) return;
-  *out = WeightMatrix{kernel, rows, cols, nullptr};
+  *out = {.kernel = kernel, .rows = rows, .cols = cols};
+  if (in_file_ != nullptr && left_ == Left::kLayers && LayerOf(name) >= 0) {
+    in_file_->AddMatrix(LayerOf(name), *tensor, out);
+    bindings_.push_back({tensor, kernel, rows, cols, 1, kInFile, 0, nullptr, nullptr});
+    return;
+  }
   const int64_t offset = Reserve(WeightMatrix::PackedBytes(*kernel, rows, cols));
   bindings_.push_back({tensor, kernel, rows, cols, 1, offset, 0, &out->tiles, nullptr});
 }
@@ -87,7 +102,7 @@ void WeightLoader::Stack(const std::string& name, int64_t n, int64_t rows, int64
   const TensorInfo* tensor = Want(name, {cols, rows, n});
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
   if (kernel == nullptr) return;
-  *out = {{kernel, rows, cols, nullptr}, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols))};
+  *out = {{.kernel = kernel, .rows = rows, .cols = cols}, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols))};
   bindings_.push_back(
       {tensor, kernel, rows, cols, n, Reserve(n * out->stride), out->stride, &out->first.tiles, nullptr});
 }
@@ -119,9 +134,9 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
   const TensorInfo* const up = Want(block + "ffn_up_exps.weight", {n_embd, n_ff, n_experts});
   const TensorInfo* const down = Want(block + "ffn_down_exps.weight", {n_ff, n_embd, n_experts});
   if (!status_.ok()) return;
-  const ExpertBlock shape = {{WantKernel(*gate), n_ff, n_embd, nullptr},
-                             {WantKernel(*up), n_ff, n_embd, nullptr},
-                             {WantKernel(*down), n_embd, n_ff, nullptr}};
+  const ExpertBlock shape = {{.kernel = WantKernel(*gate), .rows = n_ff, .cols = n_embd},
+                             {.kernel = WantKernel(*up), .rows = n_ff, .cols = n_embd},
+                             {.kernel = WantKernel(*down), .rows = n_embd, .cols = n_ff}};
   if (!status_.ok()) return;
   if (shape.gate.kernel->activation != shape.up.kernel->activation) {
     status_ =
@@ -138,8 +153,8 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
   if (!status_.ok()) return;
   out->layout = ExpertLayout::Of(shape);
   out->n_experts = static_cast<int32_t>(n_experts);
-  if (experts_ != nullptr) {
-    experts_->AddLayer(out->n_experts, out->layout, *gate, *up, *down);
+  if (in_file_ != nullptr) {
+    in_file_->AddExperts(LayerOf(block), out->n_experts, out->layout, *gate, *up, *down);
     bindings_.push_back({gate, shape.gate.kernel, n_ff, n_embd, n_experts, kInFile, 0, nullptr, nullptr});
     bindings_.push_back({up, shape.up.kernel, n_ff, n_embd, n_experts, kInFile, 0, nullptr, nullptr});
     bindings_.push_back({down, shape.down.kernel, n_embd, n_ff, n_experts, kInFile, 0, nullptr, nullptr});

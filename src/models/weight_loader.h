@@ -19,9 +19,9 @@
 #include "base/status.h"
 #include "compute/matmul.h"
 #include "io/read_extents.h"
-#include "models/expert_placer.h"
-#include "models/expert_source.h"
 #include "models/model.h"
+#include "models/weight_placer.h"
+#include "models/weight_source.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
 #include "sys/thread_pool.h"
@@ -34,14 +34,18 @@ struct WeightStack {
   WeightMatrix first;
   int64_t stride = 0;  // bytes
 
-  WeightMatrix At(int64_t i) const { return {first.kernel, first.rows, first.cols, first.tiles + i * stride}; }
+  WeightMatrix At(int64_t i) const {
+    return {.kernel = first.kernel, .rows = first.rows, .cols = first.cols, .tiles = first.tiles + i * stride};
+  }
 };
 
 class WeightLoader {
  public:
-  // `file` must outlive the loader. `experts`, if given, is told where experts lie, and they are left there.
-  WeightLoader(const GgufFile& file, Isa isa, ExpertPlacer* experts = nullptr)
-      : file_(file), isa_(isa), experts_(experts) {}
+  enum class Left : uint8_t { kExperts, kLayers };
+  // `file` must outlive the loader. `in_file`, if given, is told where the weights lie that are left there: experts, or the matrices of all
+  // layers.
+  WeightLoader(const GgufFile& file, Isa isa, WeightPlacer* in_file = nullptr, Left left = Left::kExperts)
+      : file_(file), isa_(isa), in_file_(in_file), left_(left) {}
 
   // Wants tensor `name` as a matrix of `rows` outputs and `cols` inputs, of any weight format. Kernel and dims of `out` are set here, its
   // tiles by Load(); it must stay where it is until then. Errors: kCorruption (absent, other dims), kUnsupported (no kernel for its type).
@@ -59,9 +63,9 @@ class WeightLoader {
   void OptionalVector(const std::string& name, int64_t n, const float** out);
 
   const GgufFile& file() const { return file_; }
-  const Status& status() const { return status_; }  // the first error so far
-  bool leaves_experts() const { return experts_ != nullptr && experts_->n_blocks() > 0; }
-  int64_t n_bytes() const { return n_bytes_; }  // in memory, packed; without experts that are left in the file
+  const Status& status() const { return status_; }          // the first error so far
+  const WeightPlacer* in_file() const { return in_file_; }  // null: nothing is left there
+  int64_t n_bytes() const { return n_bytes_; }              // in memory, packed; without what is left in the file
   // Calls visit(tensor's name, its matrix or one of them, how many it has) for every tensor of matrices that was asked for; without tiles.
   void ForEachMatrix(
       const std::function<void(const std::string& name, const WeightMatrix& matrix, int64_t n_matrices)>& visit) const;
@@ -87,7 +91,7 @@ class WeightLoader {
     const uint8_t** tiles;  // one of these is set by Load(), unless both are null
     const float** numbers;
 
-    WeightMatrix matrix() const { return {kernel, rows, cols, nullptr}; }
+    WeightMatrix matrix() const { return {.kernel = kernel, .rows = rows, .cols = cols}; }
   };
   struct Chunk {
     const Binding* binding;
@@ -109,7 +113,8 @@ class WeightLoader {
 
   const GgufFile& file_;
   Isa isa_;
-  ExpertPlacer* experts_;
+  WeightPlacer* in_file_;
+  Left left_;
   Status status_;
   std::vector<Binding> bindings_;
   std::unordered_set<const TensorInfo*> wanted_;

@@ -161,8 +161,8 @@ TEST(Replay, TheFirstStepsCanBeLeftOut) {
   EXPECT_EQ(stats.n_misses, 0);
 }
 
-// A dense model in a fixed rotation: LRU never hits, the cycle policy hits as much as the bound.
-TEST(Replay, InARotationTheCyclePolicyIsAsGoodAsBelady) {
+// A dense model in a fixed rotation: LRU never hits, the cycle policy hits nearly as much as the bound, and rotation is the bound.
+TEST(Replay, InARotationTwoPoliciesAreAsGoodAsBelady) {
   const RoutingTrace trace = MakeRotation(24, 4, 60);
   const auto blocks = Blocks(24, 4);
   for (const int64_t n_slots : {16, 48, 80}) {
@@ -171,6 +171,7 @@ TEST(Replay, InARotationTheCyclePolicyIsAsGoodAsBelady) {
     EXPECT_GT(bound, 0);
     EXPECT_GE(static_cast<double>(RunTrace(trace, blocks, n_slots, PolicyKind::kCycle).n_hits), 0.97 * bound)
         << n_slots;
+    EXPECT_EQ(static_cast<double>(RunTrace(trace, blocks, n_slots, PolicyKind::kRotation).n_hits), bound) << n_slots;
   }
 }
 

@@ -34,6 +34,7 @@ int64_t ContextFor(const MemoryRequest& request, int64_t most, int64_t kv_bytes)
 MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
   MemoryPlan plan;
   plan.is_streamed = is_streamed;
+  plan.blocks = request.blocks;
   plan.budget_bytes = request.budget_bytes;
   plan.process_bytes = request.process_bytes;
   plan.dense_bytes = request.dense_bytes;
@@ -54,12 +55,12 @@ Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx)
   const int64_t blocks = is_streamed ? request.least_block_bytes : request.block_bytes;
   const int64_t kv_bytes = KvBytes(request, n_ctx);
   const int64_t needed = FixedBytes(request, is_streamed) + kv_bytes + blocks;
-  std::string sum = fmt::format("program and tables {} + weights of every token {} + KV {} + scratch {}",
+  std::string sum = fmt::format("program and tables {} + weights that stay {} + KV {} + scratch {}",
                                 FormatBytes(request.process_bytes), FormatBytes(request.dense_bytes),
                                 FormatBytes(kv_bytes), FormatBytes(request.scratch_bytes));
   if (is_streamed) sum += fmt::format(" + reading {}", FormatBytes(request.reading_bytes));
   if (request.block_bytes > 0) {
-    sum += fmt::format(" + {} {}", is_streamed ? "the experts of one layer" : "experts", FormatBytes(blocks));
+    sum += fmt::format(" + {}{} {}", is_streamed ? "two blocks of " : "", request.blocks, FormatBytes(blocks));
   }
   std::vector<std::string> options = {fmt::format("--memory {}M", (needed + kMiB - 1) / kMiB)};
   if (n_ctx > kMinDefaultContext) {
@@ -98,12 +99,12 @@ Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
 
 std::string MemoryPlan::Table() const {
   std::string table = fmt::format("program and tables  {:>10}\n", FormatBytes(process_bytes));
-  table += fmt::format("dense weights       {:>10}   of every token\n", FormatBytes(dense_bytes));
+  table += fmt::format("dense weights       {:>10}   always in memory\n", FormatBytes(dense_bytes));
   table += fmt::format("KV cache            {:>10}   {} positions\n", FormatBytes(kv_bytes), n_ctx);
   table += fmt::format("scratch             {:>10}\n", FormatBytes(scratch_bytes));
   if (is_streamed) table += fmt::format("reading             {:>10}\n", FormatBytes(reading_bytes));
   if (block_bytes > 0) {
-    table += fmt::format("experts             {:>10}   {:.0f} % of {}\n", FormatBytes(cache_bytes),
+    table += fmt::format("{:<20}{:>10}   {:.0f} % of {}\n", blocks, FormatBytes(cache_bytes),
                          100.0 * static_cast<double>(cache_bytes) / static_cast<double>(block_bytes),
                          FormatBytes(block_bytes));
   }

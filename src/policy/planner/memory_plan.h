@@ -23,15 +23,16 @@ inline constexpr int64_t kStreamedContext = 4096;     // positions of a streamed
 inline constexpr double kStreamedContextShare = 0.2;  // of what blocks and KV cache share, at most, then
 
 struct MemoryRequest {
-  int64_t budget_bytes = 0;       // of the whole process
-  bool may_stream = true;         // false: everything must fit
-  bool must_stream = false;       // even where everything fits
-  int64_t process_bytes = 0;      // in memory already: code, tokenizer, tables
-  int64_t dense_bytes = 0;        // weights that every token reads
-  int64_t block_bytes = 0;        // all blocks; 0: the model has none
-  int64_t least_block_bytes = 0;  // those that must be in memory at once
-  int64_t reading_bytes = 0;      // buffers of a streamed run
-  int64_t scratch_bytes = 0;      // of a batch
+  int64_t budget_bytes = 0;             // of the whole process
+  bool may_stream = true;               // false: everything must fit
+  bool must_stream = false;             // even where everything fits
+  int64_t process_bytes = 0;            // in memory already: code, tokenizer, tables
+  int64_t dense_bytes = 0;              // weights that are always in memory
+  std::string_view blocks = "experts";  // what they are, in the plural
+  int64_t block_bytes = 0;              // all blocks; 0: the model has none
+  int64_t least_block_bytes = 0;        // those that must be in memory at once
+  int64_t reading_bytes = 0;            // buffers of a streamed run
+  int64_t scratch_bytes = 0;            // of a batch
   int64_t kv_bytes_per_position = 0;
   int64_t n_ctx = 0;        // positions wanted; 0: the model's own, cut where memory is short
   int64_t n_ctx_train = 0;  // 0: unknown
@@ -39,6 +40,7 @@ struct MemoryRequest {
 
 struct MemoryPlan {
   bool is_streamed = false;
+  std::string_view blocks;  // MemoryRequest's
   int64_t budget_bytes = 0;
   int64_t process_bytes = 0;
   int64_t dense_bytes = 0;

@@ -78,7 +78,7 @@ TEST(MemoryPlan, BelowTheFloorTheSumIsToldWithARemedyThatWorks) {
   EXPECT_EQ(status.code(), StatusCode::kOutOfBudget);
   const std::string message(status.message());
   EXPECT_THAT(message, HasSubstr("needs at least 1.3 GB"));
-  EXPECT_THAT(message, HasSubstr("weights of every token 1.1 GB"));
+  EXPECT_THAT(message, HasSubstr("weights that stay 1.1 GB"));
   EXPECT_THAT(message, HasSubstr("the budget is 1.1 GB"));
   const size_t at = message.find("--memory ");
   ASSERT_NE(at, std::string::npos);

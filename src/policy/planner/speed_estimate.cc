@@ -70,9 +70,9 @@ double Seconds(const Cost& cost, const Shares& shares, Overlap overlap) {
   return work_s * (1 - of_experts) + std::max(work_s * of_experts, disk_s);
 }
 
-void Add(SpeedEstimate& sum, const Cost& best, const Cost& likely, const Cost& worst) {
+void Add(SpeedEstimate& sum, const ModelWork& work, const Cost& best, const Cost& likely, const Cost& worst) {
   sum.low_s += Seconds(best, kBest, Overlap::kAll);
-  sum.likely_s += Seconds(likely, kLikely, Overlap::kOfLayer);
+  sum.likely_s += Seconds(likely, kLikely, work.reads_ahead ? Overlap::kAll : Overlap::kOfLayer);
   sum.high_s += Seconds(worst, kWorst, Overlap::kNothing);
   sum.memory_s += likely.memory_s() / kLikely.memory;
   sum.arithmetic_s += likely.arithmetic_s / kLikely.arithmetic;
@@ -162,7 +162,7 @@ SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, in
     return CostOf(rates, work, 1, position, static_cast<double>(work.n_experts_used), 1 - hit);
   };
   SpeedEstimate estimate;
-  Add(estimate, cost(hits.high), cost(hits.likely), cost(hits.low));
+  Add(estimate, work, cost(hits.high), cost(hits.likely), cost(hits.low));
   Judge(estimate);
   return estimate;
 }
@@ -178,7 +178,7 @@ SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, i
     const double n_distinct = static_cast<double>(work.n_experts) * (1 - std::pow(unused, static_cast<double>(n)));
     const double missing = !is_streamed ? 0 : done == 0 ? 1 : 1 - std::clamp(cache_share, 0.0, 1.0);
     const Cost cost = CostOf(rates, work, n, done, n_distinct, missing);
-    Add(estimate, cost, cost, cost);
+    Add(estimate, work, cost, cost, cost);
   }
   Judge(estimate);
   return estimate;

@@ -54,6 +54,7 @@ struct ModelWork {
   int32_t n_expert_layers = 0;              // 0: no experts
   int32_t n_experts = 0;                    // of a layer
   int32_t n_experts_used = 0;
+  bool reads_ahead = false;      // the "experts" are whole layers, in an order known beforehand
   double expert_bytes = 0;       // one, in memory
   double expert_file_bytes = 0;  // one, in the file
   double expert_pieces = 0;      // reads that bring one in

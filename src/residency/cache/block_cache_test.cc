@@ -69,6 +69,12 @@ class EveryPolicy : public ::testing::TestWithParam<PolicyKind> {};
 INSTANTIATE_TEST_SUITE_P(Cache, EveryPolicy, ::testing::ValuesIn(kPolicyKinds),
                          [](const auto& param) { return std::string(PolicyName(param.param)); });
 
+// Those that count uses; rotation knows the order only.
+class EveryHeatPolicy : public ::testing::TestWithParam<PolicyKind> {};
+INSTANTIATE_TEST_SUITE_P(Cache, EveryHeatPolicy,
+                         ::testing::Values(PolicyKind::kLru, PolicyKind::kLfu, PolicyKind::kLrfu, PolicyKind::kCycle),
+                         [](const auto& param) { return std::string(PolicyName(param.param)); });
+
 TEST_P(EveryPolicy, BlocksKeepTheirBytesWhileResident) {
   const auto blocks = Table(3, 10, 5000);
   auto cache = Make(blocks, Options(8 * 8192, GetParam()));
@@ -100,7 +106,7 @@ TEST_P(EveryPolicy, BlocksKeepTheirBytesWhileResident) {
 
 // Random operations on the cache and on the slow one; all they show must agree after each.
 TEST_P(EveryPolicy, AgreesWithTheSlowReference) {
-  const double half_life = GetParam() == PolicyKind::kLru ? 0 : 3;
+  const double half_life = DefaultHalfLife(GetParam()) == 0 ? 0 : 3;
   CacheStats all;
   for (uint64_t seed = 1; seed <= 12; ++seed) {
     Rng rng(seed);
@@ -267,7 +273,7 @@ TEST_P(EveryPolicy, WhatIsPinnedOrBeingReadIsNeverEvicted) {
   EXPECT_EQ(admitted.evicted[0], BlockId(7));
 }
 
-TEST_P(EveryPolicy, AGuessEvictsNothingDemandedInThisStepAndNothingWarmer) {
+TEST_P(EveryHeatPolicy, AGuessEvictsNothingDemandedInThisStepAndNothingWarmer) {
   const auto blocks = Table(2, 4);
   auto cache = Make(blocks, Options(3 * kSlot, GetParam()));
   Visit(*cache, 0, {0, 1, 2});
@@ -279,6 +285,20 @@ TEST_P(EveryPolicy, AGuessEvictsNothingDemandedInThisStepAndNothingWarmer) {
   cache->BeginStep();
   EXPECT_EQ(cache->AdmitGuess(BlockId(4), 0.0).memory, nullptr);  // never used: colder than all
   EXPECT_EQ(Resident(*cache), (std::vector<uint32_t>{0, 1, 2}));
+}
+
+TEST(BlockCache, InARotationTheBlockUsedLastGoesFirst) {
+  auto cache = Make(Table(3, 2), Options(4 * kSlot, PolicyKind::kRotation));
+  Visit(*cache, 0, {0, 1});
+  Visit(*cache, 1, {2, 3});
+  Visit(*cache, 2, {4, 5});  // 4 takes the room of 3, then 5 of 2
+  EXPECT_EQ(Resident(*cache), (std::vector<uint32_t>{0, 1, 4, 5}));
+  cache->BeginStep();
+  EXPECT_EQ(Visit(*cache, 0, {0, 1}), 2);
+  const auto guess = cache->AdmitGuess(BlockId(2), 0.5);
+  EXPECT_EQ(guess.memory, nullptr);  // 4 and 5 come after it, but 0 and 1 were wanted in this step
+  EXPECT_EQ(cache->SetBudget(3 * kSlot), 3 * kSlot);
+  EXPECT_EQ(Resident(*cache), (std::vector<uint32_t>{0, 4, 5}));
 }
 
 TEST(BlockCache, AGuessTakesTheRoomOfWhatIsColder) {
@@ -350,7 +370,7 @@ TEST(BlockCache, HitsAreJudgedBeforeTheEventAndCountedByLayerAndByte) {
   EXPECT_EQ(cache->TotalStats().resident_bytes, 4 * kSlot);
 }
 
-TEST_P(EveryPolicy, ShrinkingEvictsTheColdestAndStopsAtWhatIsHeldAndAtTheFloor) {
+TEST_P(EveryHeatPolicy, ShrinkingEvictsTheColdestAndStopsAtWhatIsHeldAndAtTheFloor) {
   BlockCacheOptions options = Options(8 * kSlot, GetParam());
   options.floor_bytes = 2 * kSlot;
   auto cache = Make(Table(1, 8), options);

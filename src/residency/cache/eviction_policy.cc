@@ -11,6 +11,7 @@ std::string_view PolicyName(PolicyKind kind) {
     case PolicyKind::kLfu: return "lfu";
     case PolicyKind::kLrfu: return "lrfu";
     case PolicyKind::kCycle: return "cycle";
+    case PolicyKind::kRotation: return "rotation";
   }
   return "?";
 }
@@ -27,7 +28,8 @@ Result<PolicyKind> ParsePolicyName(std::string_view name) {
 
 double DefaultHalfLife(PolicyKind kind) {
   switch (kind) {
-    case PolicyKind::kLru: return 0;
+    case PolicyKind::kLru:
+    case PolicyKind::kRotation: return 0;
     case PolicyKind::kLfu: return 64;
     case PolicyKind::kLrfu: return 16;
     case PolicyKind::kCycle: return 16;
@@ -44,8 +46,9 @@ Status PolicyOptions::Validate() const {
     return InvalidArgumentError("cache policy: half-life is {} tokens; the shortest is 0.01, use lru instead",
                                 half_life_tokens);
   }
-  if (half_life_tokens > 0 && kind == PolicyKind::kLru) {
-    return InvalidArgumentError("cache policy: lru has no half-life; leave it out, or choose lfu, lrfu or cycle");
+  if (half_life_tokens > 0 && DefaultHalfLife(kind) == 0) {
+    return InvalidArgumentError("cache policy: {} has no half-life; leave it out, or choose lfu, lrfu or cycle",
+                                PolicyName(kind));
   }
   return OkStatus();
 }
@@ -58,6 +61,7 @@ std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(const PolicyOptions& options,
     case PolicyKind::kLfu: return MakeLfu(blocks.size(), half_life);
     case PolicyKind::kLrfu: return MakeLrfu(blocks.size(), half_life);
     case PolicyKind::kCycle: return MakeCycle(blocks, half_life);
+    case PolicyKind::kRotation: return MakeRotation(blocks.size());
   }
   return nullptr;
 }

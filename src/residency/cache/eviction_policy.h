@@ -47,15 +47,16 @@ class EvictionPolicy {
 };
 
 // In the order of docs and tables.
-enum class PolicyKind : uint8_t { kLru, kLfu, kLrfu, kCycle };
-inline constexpr PolicyKind kPolicyKinds[] = {PolicyKind::kLru, PolicyKind::kLfu, PolicyKind::kLrfu,
-                                              PolicyKind::kCycle};
-std::string_view PolicyName(PolicyKind kind);               // "lru", "lfu", "lrfu", "cycle"
+enum class PolicyKind : uint8_t { kLru, kLfu, kLrfu, kCycle, kRotation };
+inline constexpr PolicyKind kPolicyKinds[] = {PolicyKind::kLru, PolicyKind::kLfu, PolicyKind::kLrfu, PolicyKind::kCycle,
+                                              PolicyKind::kRotation};
+std::string_view PolicyName(PolicyKind kind);               // "lru", "lfu", "lrfu", "cycle", "rotation"
 Result<PolicyKind> ParsePolicyName(std::string_view name);  // the same names
 
 struct PolicyOptions {
   PolicyKind kind = PolicyKind::kCycle;  // measured: residency/README.md
-  double half_life_tokens = 0;  // after so many tokens a use counts half; 0: the policy's own (measured). LRU has none.
+  double half_life_tokens =
+      0;  // after so many tokens a use counts half; 0: the policy's own (measured). LRU and rotation have none.
 
   Status Validate() const;
 };
@@ -65,10 +66,11 @@ double DefaultHalfLife(PolicyKind kind);
 // REQUIRES: options.Validate().ok().
 std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(const PolicyOptions& options, std::span<const BlockInfo> blocks);
 
-// One file each: lru.cc, lfu.cc, lrfu.cc, cycle.cc.
+// One file each: lru.cc, lfu.cc, lrfu.cc, cycle.cc, rotation.cc.
 std::unique_ptr<EvictionPolicy> MakeLru(size_t n_blocks);
 std::unique_ptr<EvictionPolicy> MakeLfu(size_t n_blocks, double half_life_tokens);
 std::unique_ptr<EvictionPolicy> MakeLrfu(size_t n_blocks, double half_life_tokens);
 std::unique_ptr<EvictionPolicy> MakeCycle(std::span<const BlockInfo> blocks, double half_life_tokens);
+std::unique_ptr<EvictionPolicy> MakeRotation(size_t n_blocks);
 
 }  // namespace pantry

@@ -54,6 +54,7 @@ class ReferenceCache {
       if (State(id.value()) == BlockState::kAbsent) ++n_misses;
       if (Has(id.value())) Pin(id.value());
       AddUse(id.value(), 1);
+      here_block_ = id.value();
     }
   }
   void Pin(uint32_t id) { ++in_.at(id).n_pins; }
@@ -98,7 +99,12 @@ class ReferenceCache {
     const int ahead = layer > here_ ? layer - here_ : layer + n_layers_ - here_;
     return static_cast<double>(ahead) / n_layers_;
   }
+  // Blocks that a rotation wants before this one.
+  size_t Ahead(uint32_t id) const {
+    return id > here_block_ ? id - here_block_ - 1 : id + blocks_.size() - here_block_ - 1;
+  }
   bool IsColder(uint32_t victim, uint32_t guess, double likelihood) const {
+    if (kind_ == PolicyKind::kRotation) return Ahead(victim) > Ahead(guess);
     if (kind_ != PolicyKind::kCycle) return Worth(victim) < Worth(guess, kind_ == PolicyKind::kLru ? 0 : likelihood);
     return -Worth(victim) * (likelihood / std::max(1 - likelihood, 1e-9)) > UntilVisit(blocks_[guess].layer);
   }
@@ -107,6 +113,7 @@ class ReferenceCache {
   // Whether `a` goes before `b`. Equal worth: in one layer (or without layers) the earlier use, never used by LRU the later to come in;
   // between layers the lower one.
   bool GoesBefore(uint32_t a, uint32_t b) const {
+    if (kind_ == PolicyKind::kRotation) return Ahead(a) > Ahead(b);
     if (kind_ == PolicyKind::kCycle && blocks_[a].layer != blocks_[b].layer) {
       return Worth(a) != Worth(b) ? Worth(a) < Worth(b) : a < b;
     }
@@ -153,6 +160,7 @@ class ReferenceCache {
     demanded_.clear();
     time_ = 0;
     here_ = 0;
+    here_block_ = 0;
   }
 
   int64_t budget_bytes;
@@ -165,6 +173,7 @@ class ReferenceCache {
   double half_life_;
   int n_layers_ = 0;
   int here_ = 0;
+  uint32_t here_block_ = 0;
   double time_ = 0;
   int64_t n_uses_ = 0;
   int64_t n_insertions_ = 0;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// An ExpertSource finds the experts that a layer's tokens chose: at once where all lie in memory, one after another where they come from
-// a disk.
+// An ExpertSource finds the experts that a layer's tokens chose, a MatrixSource the matrices of a layer: where they do not lie in the
+// model's own memory, but come from a disk, block by block.
 //
 // A forward pass hands over what is to be computed; the source puts the blocks' addresses in and calls back as soon as some are there, in
-// whatever order. What a block's rows get does not depend on that order (compute/expert_matmul.h).
+// whatever order. What a block's rows get does not depend on that order (compute/matmul.h, compute/expert_matmul.h).
 // Threads: one run at a time.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "base/function_ref.h"
 #include "base/status.h"
 #include "compute/expert_matmul.h"
 
@@ -30,19 +31,8 @@ struct ExpertLayer {
   const uint8_t* Block(int32_t expert) const { return blocks + expert * layout.n_bytes; }
 };
 
-// What computes tasks whose blocks are in memory, borrowed: body(tasks).
-class ExpertSink {
- public:
-  template <typename Body>
-  explicit ExpertSink(const Body& body)
-      : body_(&body),
-        run_([](const void* at, std::span<const ExpertTask> tasks) { (*static_cast<const Body*>(at))(tasks); }) {}
-  void operator()(std::span<const ExpertTask> tasks) const { run_(body_, tasks); }
-
- private:
-  const void* body_;
-  void (*run_)(const void* body, std::span<const ExpertTask> tasks);
-};
+// What computes tasks whose blocks are in memory.
+using ExpertSink = FunctionRef<void(std::span<const ExpertTask> tasks)>;
 
 class ExpertSource {
  public:
@@ -52,6 +42,17 @@ class ExpertSource {
   virtual Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) = 0;
   // The layer's Provide() will want `experts`, the likeliest first and some perhaps twice: 1 for certain, less for a guess. Does not wait.
   virtual void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) = 0;
+};
+
+// What computes tasks over parts of matrices, a row range each, that are in memory.
+using MatrixSink = FunctionRef<void(std::span<const MatMulTask> tasks)>;
+
+class MatrixSource {
+ public:
+  virtual ~MatrixSource() = default;
+  // Calls compute() with tasks over parts of the tasks' matrices, at most kMaxMatMulTasks at once, until each row was in exactly one. A part
+  // stays where it is until the call with it returns. `tasks` are of distinct matrices of one layer, all of which come from the source.
+  virtual Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) = 0;
 };
 
 }  // namespace pantry

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/weight_stream.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/units.h"
+
+namespace pantry {
+namespace {
+
+// Blocks that are computed together at most; between two such calls the disk gets new work.
+constexpr size_t kBlocksAtOnce = 8;
+static_assert(kBlocksAtOnce <= kMaxMatMulTasks);
+// Of cache, stream and reader, for each block and in all; what they report at run time is less.
+constexpr int64_t kBookkeepingPerBlock = 160;
+constexpr int64_t kBookkeeping = 1 << 20;
+// Matrices are read ahead of their use, so that a disk does not run dry while those that are there are computed: twice what is under way at
+// once. What lies there unused is missing in the cache, so twice as much was 3 % slower; a small cache keeps most of itself for what it holds.
+constexpr int64_t kAheadBytes = 64 * kMiB;
+constexpr int64_t kAheadShare = 4;
+
+}  // namespace
+
+int64_t WeightStream::ReadingBytes(const WeightPlacer& placer) {
+  return BlockStream::StagingBytes(placer.max_piece_bytes()) + placer.n_blocks() * kBookkeepingPerBlock + kBookkeeping;
+}
+
+int64_t WeightStream::LeastCacheBytes(const WeightPlacer& placer) {
+  int64_t largest = 0;
+  for (int32_t layer = 0; layer < placer.n_layers(); ++layer)
+    largest = std::max(largest, placer.block_bytes(placer.Block(layer, 0)));
+  return 2 * BlockCache::SlotBytes(largest);  // one is computed while another is read
+}
+
+int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
+  int64_t n_bytes = 0;
+  for (int32_t layer = 0; layer < placer.n_layers(); ++layer) {
+    n_bytes += placer.n_blocks(layer) * BlockCache::SlotBytes(placer.block_bytes(placer.Block(layer, 0)));
+  }
+  return n_bytes;
+}
+
+Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
+                                                         const WeightStreamOptions& options, const Clock& clock,
+                                                         Logger& log, std::unique_ptr<BlockReader> reader) {
+  auto stream = std::unique_ptr<WeightStream>(new WeightStream());
+  stream->placer_ = std::move(placer);
+  std::vector<const Reader*> files;
+  for (const auto& shard : file.shards()) files.push_back(shard.get());
+  OpenBlockReaderOptions reader_options = options.reader;
+  reader_options.reads.max_reads = std::max(reader_options.reads.max_reads, BlockStream::kStagingSlots);
+  stream->reader_ = std::move(reader);
+  if (stream->reader_ == nullptr) {
+    PANTRY_ASSIGN_OR_RETURN(stream->reader_, OpenBlockReader(files, reader_options, clock, log));
+  }
+
+  const WeightPlacer& where = *stream->placer_;
+  std::vector<BlockInfo> blocks;
+  int32_t most_blocks = 0;  // of a layer
+  for (int32_t layer = 0; layer < where.n_layers(); ++layer) {
+    const int32_t n_blocks = where.n_blocks(layer);
+    for (int32_t i = 0; i < n_blocks; ++i) blocks.push_back({layer, where.block_bytes(where.Block(layer, i))});
+    most_blocks = std::max(most_blocks, n_blocks);
+  }
+  BlockCacheOptions cache_options;
+  cache_options.budget_bytes = options.cache_bytes;
+  cache_options.policy =
+      options.policy.value_or(PolicyOptions{.kind = where.has_experts() ? PolicyKind::kCycle : PolicyKind::kRotation});
+  PANTRY_ASSIGN_OR_RETURN(stream->cache_, BlockCache::Create(blocks, cache_options));
+  PANTRY_ASSIGN_OR_RETURN(stream->stream_,
+                          BlockStream::Create(*stream->cache_, *stream->reader_, *stream->placer_, clock));
+  stream->wanted_.reserve(static_cast<size_t>(most_blocks));
+  stream->guesses_.reserve(static_cast<size_t>(most_blocks));
+  stream->task_of_.resize(static_cast<size_t>(most_blocks));
+  if (!where.has_experts()) stream->ahead_bytes_ = std::min(kAheadBytes, options.cache_bytes / kAheadShare);
+  return stream;
+}
+
+void WeightStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::function<bool()>* keep_going) {
+  pool_ = &pool;
+  keep_going_ = keep_going;
+  layer_ = -1;
+  cache_->BeginStep(n_tokens);
+}
+
+Status WeightStream::BeginLayer(int32_t layer) {
+  if (layer == layer_) return OkStatus();
+  layer_ = layer;
+  if (keep_going_ == nullptr || (*keep_going_)()) return OkStatus();
+  return CancelledError("stopped in layer {}", placer_->first_layer() + layer);
+}
+
+// Has compute(blocks) called with the blocks of the event that was begun as they come, until all were in one call.
+template <typename Compute>
+Status WeightStream::HandOut(const Compute& compute) {
+  std::array<BlockId, kBlocksAtOnce> ready;
+  while (true) {
+    PANTRY_ASSIGN_OR_RETURN(const size_t n, stream_->Next(*pool_, ready));
+    if (n == 0) return OkStatus();
+    compute(std::span<const BlockId>(ready.data(), n));
+    stream_->Release({ready.data(), n});
+  }
+}
+
+Status WeightStream::Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) {
+  const int32_t at = placer_->LayerAt(layer);
+  PANTRY_RETURN_IF_ERROR(BeginLayer(at));
+  wanted_.clear();
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    wanted_.push_back(placer_->Block(at, tasks[i].expert));
+    task_of_[static_cast<size_t>(tasks[i].expert)] = static_cast<int32_t>(i);
+  }
+  stream_->Begin(at, wanted_);
+  stream_->Expect(guesses_, guess_likelihood_);
+  guesses_.clear();
+  size_t n_done = 0;
+  return HandOut([&](std::span<const BlockId> ready) {
+    for (size_t i = 0; i < ready.size(); ++i) {  // their tasks come to the front of those that are left
+      const auto expert = static_cast<size_t>(placer_->IndexInLayer(ready[i]));
+      ExpertTask& task = tasks[static_cast<size_t>(task_of_[expert])];
+      ExpertTask& front = tasks[n_done + i];
+      task_of_[static_cast<size_t>(front.expert)] = task_of_[expert];
+      std::swap(task, front);
+      front.block = stream_->memory(ready[i]);
+    }
+    compute(tasks.subspan(n_done, ready.size()));
+    n_done += ready.size();
+  });
+}
+
+Status WeightStream::Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) {
+  const int32_t layer = placer_->LayerOf(tasks.front().weights->first_block);
+  PANTRY_RETURN_IF_ERROR(BeginLayer(layer));
+  wanted_.clear();
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const WeightMatrix& matrix = *tasks[i].weights;
+    const int64_t n_blocks = (matrix.rows + matrix.rows_per_block - 1) / matrix.rows_per_block;
+    for (uint32_t part = 0; part < n_blocks; ++part) {
+      wanted_.emplace_back(matrix.first_block.value() + part);
+      task_of_[static_cast<size_t>(placer_->IndexInLayer(wanted_.back()))] = static_cast<int32_t>(i);
+    }
+  }
+  stream_->Begin(layer, wanted_);
+  ReadAhead(wanted_.back());
+  return HandOut([&](std::span<const BlockId> ready) {
+    std::array<WeightMatrix, kBlocksAtOnce> parts;
+    std::array<MatMulTask, kBlocksAtOnce> part_tasks;
+    for (size_t i = 0; i < ready.size(); ++i) {
+      const MatMulTask& task =
+          tasks[static_cast<size_t>(task_of_[static_cast<size_t>(placer_->IndexInLayer(ready[i]))])];
+      const WeightMatrix& whole = *task.weights;
+      const int64_t first_row = (ready[i].value() - whole.first_block.value()) * whole.rows_per_block;
+      parts[i] = {.kernel = whole.kernel,
+                  .rows = std::min(whole.rows_per_block, whole.rows - first_row),
+                  .cols = whole.cols,
+                  .tiles = stream_->memory(ready[i])};
+      part_tasks[i] = {&parts[i], task.y + first_row, task.y_stride};
+    }
+    compute({part_tasks.data(), ready.size()});
+  });
+}
+
+// Matrices come in a fixed order, token after token, so what is wanted next is known for certain.
+void WeightStream::ReadAhead(BlockId last) {
+  const auto n_blocks = static_cast<uint32_t>(placer_->n_blocks());
+  int64_t left = ahead_bytes_;
+  for (uint32_t i = 1; i < n_blocks && left > 0; ++i) {
+    const BlockId block((last.value() + i) % n_blocks);
+    if (cache_->state(block) == BlockState::kResident) continue;
+    left -= placer_->block_bytes(block);
+    stream_->Expect({&block, 1}, 1);
+  }
+}
+
+void WeightStream::Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) {
+  const bool is_guess = likelihood < 1;
+  if (is_guess) {
+    guesses_.clear();
+    guess_likelihood_ = likelihood;
+  }
+  for (const int32_t expert : experts) {
+    const BlockId block = placer_->Block(placer_->LayerAt(layer), expert);
+    if (is_guess && guesses_.size() < guesses_.capacity()) guesses_.push_back(block);
+    if (!is_guess) stream_->Expect({&block, 1}, likelihood);
+  }
+}
+
+WeightStreamStats WeightStream::stats() const {
+  return {cache_->TotalStats(), stream_->stats(), stream_->reader_stats()};
+}
+
+}  // namespace pantry

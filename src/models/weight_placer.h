@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// A WeightPlacer says where the weights lie that stay in a model's file, and packs their rows into the kernels' layout as they come.
+//
+// Blocks are numbered in the order in which a token wants them: by layer, then by matrix and row, or by expert. An expert is a block of three
+// slices of three tensors. A matrix of a dense layer is cut into blocks of whole tiles, all about as large, so that a cache has one size of
+// slots. A block is read in pieces of whole tiles.
+// Threads: immutable after the last Add.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/block_id.h"
+#include "base/units.h"
+#include "models/weight_source.h"
+#include "residency/stream/block_placer.h"
+#include "weights/gguf/gguf_file.h"
+
+namespace pantry {
+
+class WeightPlacer final : public BlockPlacer {
+ public:
+  // Of a dense matrix, at most, where a tile is smaller: a disk streams such reads, and what the slots waste stays small.
+  static constexpr int64_t kMatrixBlockBytes = 2 * kMiB;
+  explicit WeightPlacer(int64_t matrix_block_bytes = kMatrixBlockBytes) : matrix_block_bytes_(matrix_block_bytes) {}
+
+  // The experts of layer `layer` of the model: stacked tensors, dims [cols, rows, n_experts].
+  void AddExperts(int32_t layer, int32_t n_experts, const ExpertLayout& layout, const TensorInfo& gate,
+                  const TensorInfo& up, const TensorInfo& down);
+  // A matrix of that layer; sets the blocks of `matrix`. REQUIRES: layers ascend; no layer has experts and matrices.
+  void AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatrix* matrix);
+
+  // Layers that have blocks are numbered from 0, without the others.
+  int32_t n_layers() const { return static_cast<int32_t>(layers_.size()); }
+  int32_t first_layer() const { return layers_.empty() ? 0 : layers_.front().number; }  // in the model
+  int32_t LayerAt(int32_t number) const { return index_of_layer_[static_cast<size_t>(number)]; }
+  bool has_experts() const { return has_experts_; }  // else: matrices
+  int32_t n_blocks(int32_t layer) const { return layers_[static_cast<size_t>(layer)].n_blocks; }
+  BlockId Block(int32_t layer, int32_t i) const {
+    return BlockId(layers_[static_cast<size_t>(layer)].first_block + static_cast<uint32_t>(i));
+  }
+  int64_t n_blocks() const { return static_cast<int64_t>(group_of_block_.size()); }
+  int32_t LayerOf(BlockId block) const { return GroupOf(block).layer; }
+  int32_t IndexInLayer(BlockId block) const {
+    return static_cast<int32_t>(block.value() - layers_[static_cast<size_t>(LayerOf(block))].first_block);
+  }
+  // In memory; all blocks of matrices count as the largest.
+  int64_t block_bytes(BlockId block) const { return has_experts_ ? GroupOf(block).block_bytes : largest_block_bytes_; }
+
+  size_t max_piece_bytes() const override { return max_piece_bytes_; }
+  int n_pieces(BlockId block) const override;
+  BlockPiece Piece(BlockId block, int piece) const override;
+  void Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override;
+
+ private:
+  struct Part {  // a tensor's share in each block of a group
+    const MatMulKernel* kernel;
+    int32_t file;
+    uint64_t offset;  // of the group's first block
+    int64_t rows;     // of a block
+    int64_t cols;
+    int64_t all_rows;  // of the tensor
+    int64_t row_bytes;
+    int64_t rows_per_piece;  // whole tiles
+    int64_t to;              // where it begins in the block's memory
+  };
+  struct Group {  // blocks that are made alike: a layer's experts, a matrix
+    int32_t layer;
+    uint32_t first_block;
+    int64_t block_bytes;
+    int32_t n_parts;
+    Part parts[3];
+  };
+  struct Layer {
+    int32_t number;  // in the model
+    uint32_t first_block;
+    int32_t n_blocks;
+  };
+  struct Rows {  // of a piece
+    const Part* part;
+    int64_t first;  // of the block
+    int64_t n;
+  };
+
+  const Group& GroupOf(BlockId block) const { return groups_[group_of_block_[block.value()]]; }
+  static int64_t RowsOfBlock(const Part& part, int64_t block_in_group);
+  Rows RowsOf(BlockId block, int piece) const;
+  Part MakePart(const TensorInfo& tensor, const WeightMatrix& matrix, int64_t rows_of_block, int64_t to,
+                int64_t piece_bytes);
+  void AddGroup(int32_t layer, int64_t n_blocks, Group group);
+
+  int64_t matrix_block_bytes_;
+  bool has_experts_ = false;
+  std::vector<Layer> layers_;
+  std::vector<int32_t> index_of_layer_;  // by number in the model; -1: it has no blocks
+  std::vector<Group> groups_;
+  std::vector<uint32_t> group_of_block_;
+  int64_t largest_block_bytes_ = 0;
+  size_t max_piece_bytes_ = 0;
+};
+
+}  // namespace pantry
