@@ -37,7 +37,7 @@ def gguf(entries, tensors=(), version=3, alignment=32):
         n_elements = 1
         for dim in dims:
             n_elements *= dim
-        elements, n_bytes = BLOCKS[kind]
+        elements, n_bytes = (1, 8) if kind == 27 else BLOCKS[kind]
         data += bytes(n_elements // elements * n_bytes)
     out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(entries)) + head + table
     return out + bytes(-len(out) % alignment) + data
@@ -48,6 +48,19 @@ def model(arch, more=(), n_layers=2, n_embd=64, n_heads=4, n_kv_heads=2):
             (f"{arch}.context_length", U32, 512), (f"{arch}.embedding_length", U32, n_embd), (f"{arch}.feed_forward_length", U32, 128),
             (f"{arch}.attention.head_count", U32, n_heads), (f"{arch}.attention.head_count_kv", U32, n_kv_heads),
             (f"{arch}.attention.layer_norm_rms_epsilon", F32, 1e-5)] + [(f"{arch}.{key}", kind, v) for key, kind, v in more]
+
+
+def pack(piece_bytes=4096):
+    """Two experts of 4224 bytes and a matrix of 4096 in blocks: docs/format.md."""
+    key = "pantry.pack."
+    return gguf([("general.alignment", U32, 4096), (key + "version", U32, 1), (key + "layout", STRING, "avx2"),
+                 (key + "piece_bytes", U32, piece_bytes), (key + "source_bytes", U64, 1), (key + "source_hash", U64, 2),
+                 (key + "group.n_blocks", ARRAY, (U32, [2, 1])), (key + "group.block_bytes", ARRAY, (U64, [4224, 4096])),
+                 (key + "tensor.group", ARRAY, (U32, [0, 0, 1])), (key + "tensor.name", ARRAY, (STRING, ["g", "d", "o"])),
+                 (key + "tensor.type", ARRAY, (U32, [0, 2, 8])),
+                 (key + "tensor.dims", ARRAY, (U64, [32, 32, 2, 0, 32, 4, 2, 0, 32, 100, 0, 0]))],
+                [("norm", [32], 0), ("pantry.checksums", [5 if piece_bytes == 4096 else 3], 27), ("pantry.blocks", [5 * 4096], 24)],
+                alignment=4096)
 
 
 SEEDS = {
@@ -67,6 +80,8 @@ SEEDS = {
                       + [("llama.attention.head_count_kv", ARRAY, (I32, [2, 2]))]),
     "experts": gguf(model("qwen3moe", [("expert_count", U32, 8), ("expert_used_count", U32, 2)]),
                     [("blk.0.ffn_up_exps.weight", [32, 16, 8], 39)]),
+    "pack": pack(),
+    "pack_one_piece": pack(8192),
     "vocabulary": gguf([("tokenizer.ggml.model", STRING, "gpt2"),
                         ("tokenizer.ggml.tokens", ARRAY, (STRING, ["<s>", "a", "b", "ab", "\u0120ab"])),
                         ("tokenizer.ggml.scores", ARRAY, (F32, [0.0, -1.0, -2.0, -3.0, -4.0])),

@@ -3,28 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "engine/engine.h"
 #include "engine/scripted_engine.h"
+#include "support/count_allocations.h"
 #include "support/test_paths.h"
-
-namespace {
-std::atomic<int64_t> g_n_allocations{0};
-}
-
-[[gnu::noinline]] void* operator new(size_t n_bytes) {
-  ++g_n_allocations;
-  if (void* memory = std::malloc(n_bytes > 0 ? n_bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace pantry {
 namespace {
@@ -50,11 +36,11 @@ TEST_P(AllocationTest, FeedingATokenAllocatesNothing) {
 
   const std::vector<TokenId> prompt = {1, 2, 3, 4, 5};
   ASSERT_TRUE((*session)->Feed(prompt).ok());
-  const int64_t before = g_n_allocations;
+  const int64_t before = testing::n_allocations;
   ASSERT_GT(before, 0);
   bool ok = true;
   for (int i = 0; i < 100; ++i) ok = ok && (*session)->Feed(std::span(prompt).first(1)).ok();
-  EXPECT_EQ(g_n_allocations - before, 0);
+  EXPECT_EQ(testing::n_allocations - before, 0);
   EXPECT_TRUE(ok);
 }
 INSTANTIATE_TEST_SUITE_P(TinyModels, AllocationTest,

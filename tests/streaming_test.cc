@@ -6,81 +6,39 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "base/rng.h"
-#include "base/units.h"
 #include "engine/engine.h"
-#include "engine/weight_stream.h"
-#include "engine/scripted_engine.h"
+#include "engine/pack_plan.h"
 #include "io/faulty_queue.h"
-#include "support/test_paths.h"
+#include "io/output_file.h"
+#include "support/temporary_files.h"
+#include "support/tiny_engine.h"
+#include "weights/pack/pack_writer.h"
 
 namespace pantry {
 namespace {
+
+using testing::RandomTokens;
+using testing::StreamSetup;
 
 constexpr int64_t kContext = 128;
 constexpr size_t kTokens = 100;
 const SteadyClock kClock;
 
-const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe",  "tiny-mixtral",
-                                          "tiny-qwen2moe", "tiny-smallthinker",       "tiny-phimoe", "tiny-gpt-oss",
+const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe", "tiny-mixtral",
+                                          "tiny-qwen2moe", "tiny-smallthinker", "tiny-phimoe", "tiny-gpt-oss",
                                           // without experts
                                           "tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3",
                                           "tiny-gemma2", "tiny-gemma3"};
-// Small enough that matrices of tiny models are cut.
-constexpr int64_t kMatrixBlockBytes = 2 * kKiB;
 
-std::unique_ptr<GgufFile> OpenTiny(const std::string& name) {
-  auto file = GgufFile::Open(testing::TestData("models/" + name + ".gguf"));
-  PANTRY_CHECK(file.ok());
-  return std::move(file).value();
-}
-
-// What varies between two runs.
-struct StreamSetup {
-  double cache_share = 1;  // of all blocks; the floor at least
-  PolicyKind policy = PolicyKind::kLru;
-  DiskAccess access = DiskAccess::kAuto;
-  int n_threads = 2;
-  std::unique_ptr<BlockReader> reader = nullptr;
-};
-
-// Streamed as `setup` says, or resident.
+// What varies between two runs is in StreamSetup; null: a resident run.
 std::unique_ptr<Engine> OpenEngine(const std::string& name, StreamSetup* setup, Logger& log) {
-  EngineParts parts;
-  parts.pool = std::make_unique<ThreadPool>(setup != nullptr ? setup->n_threads : 1);
-  parts.file = OpenTiny(name);
-  auto placer = setup != nullptr ? std::make_unique<WeightPlacer>(kMatrixBlockBytes) : nullptr;
-  auto model = Model::Load(*parts.file, BestIsa(), *parts.pool, log, {}, placer.get());
-  PANTRY_CHECK(model.ok());
-  parts.model = std::move(model).value();
-  if (setup != nullptr) {
-    WeightStreamOptions options;
-    const auto all = static_cast<double>(WeightStream::AllBlocksBytes(*placer));
-    options.cache_bytes =
-        std::max(WeightStream::LeastCacheBytes(*placer), static_cast<int64_t>(setup->cache_share * all));
-    options.policy = PolicyOptions{.kind = setup->policy};
-    options.reader.access = setup->access;
-    auto stream = WeightStream::Open(*parts.file, std::move(placer), options, kClock, log, std::move(setup->reader));
-    if (!stream.ok()) return nullptr;  // this system has no such reader
-    parts.stream = std::move(stream).value();
-  }
-  const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);
-  parts.tokenizer = std::make_unique<testing::WordTokenizer>(std::vector<std::string>(n_vocab, "word"));
-  return Engine::FromParts(std::move(parts), log);
-}
-
-std::vector<TokenId> RandomTokens(const Engine& engine) {
-  Rng rng(5);
-  std::vector<TokenId> tokens;
-  for (size_t i = 0; i < kTokens; ++i) {
-    tokens.push_back(static_cast<TokenId>(rng.NextU64() % static_cast<uint64_t>(engine.shape().n_vocab)));
-  }
-  return tokens;
+  return testing::OpenTinyEngine(testing::TinyModel(name), setup, log);
 }
 
 // Logits of all tokens, computed in batches.
@@ -90,7 +48,7 @@ Status AllLogits(Engine& engine, int32_t n_batch, std::vector<float>& all) {
   options.n_batch = n_batch;
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(options));
   all.clear();
-  return session->FeedAll(RandomTokens(engine), [&](int64_t, std::span<const float> logits) {
+  return session->FeedAll(RandomTokens(engine, kTokens), [&](int64_t, std::span<const float> logits) {
     all.insert(all.end(), logits.begin(), logits.end());
   });
 }
@@ -107,7 +65,10 @@ class StreamingTest : public ::testing::TestWithParam<std::string> {
   }
   // False: this system cannot.
   bool StreamedIs(const std::vector<float>& expected, int32_t n_batch, StreamSetup setup) {
-    const auto engine = OpenEngine(GetParam(), &setup, log_);
+    return StreamedIs(testing::TinyModel(GetParam()), expected, n_batch, std::move(setup));
+  }
+  bool StreamedIs(const std::string& path, const std::vector<float>& expected, int32_t n_batch, StreamSetup setup) {
+    const auto engine = testing::OpenTinyEngine(path, &setup, log_);
     if (engine == nullptr) return false;
     std::vector<float> all;
     const Status status = AllLogits(*engine, n_batch, all);
@@ -146,8 +107,7 @@ TEST_P(StreamingTest, EveryReaderGivesTheSameBits) {
 
 // A reader of the file's own whose disk is as bad as `faults` say.
 std::unique_ptr<BlockReader> FaultyBlockReader(const GgufFile& file, const DiskFaults& faults) {
-  std::vector<const Reader*> files;
-  for (const auto& shard : file.shards()) files.push_back(shard.get());
+  const std::vector<const Reader*> files = testing::FilesOf(file);
   auto queue = OpenPreadQueue(files, 8);
   PANTRY_CHECK(queue.ok());
   BlockReaderOptions options;
@@ -158,7 +118,7 @@ std::unique_ptr<BlockReader> FaultyBlockReader(const GgufFile& file, const DiskF
 
 TEST_P(StreamingTest, ABadDiskGivesTheSameBits) {
   const std::vector<float> expected = Resident();
-  const auto file = OpenTiny(GetParam());
+  const auto file = testing::OpenGguf(testing::TinyModel(GetParam()));
   for (const uint64_t seed : {1, 2}) {
     SCOPED_TRACE(seed);
     const DiskFaults faults = {.error_share = 0.02, .short_share = 0.3, .hold_share = 0.5, .seed = seed};
@@ -168,7 +128,7 @@ TEST_P(StreamingTest, ABadDiskGivesTheSameBits) {
 
 // A block of the last layer cannot be read: an error that names the file, no wrong logits, and what can be read still can.
 TEST_P(StreamingTest, AnUnreadableBlockIsAnErrorAndNoMore) {
-  const auto file = OpenTiny(GetParam());
+  const auto file = testing::OpenGguf(testing::TinyModel(GetParam()));
   const TensorInfo* broken = nullptr;
   for (const TensorInfo& tensor : file->tensors()) {
     if (tensor.name.ends_with("ffn_up_exps.weight") || tensor.name.ends_with("ffn_up.weight")) broken = &tensor;
@@ -199,7 +159,7 @@ TEST_P(StreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
   options.n_batch = 40;
   auto session = engine->NewSession(options);
   ASSERT_TRUE(session.ok());
-  const std::vector<TokenId> tokens = RandomTokens(*engine);
+  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
   const int64_t n_layers = engine->shape().n_layers;
   ASSERT_GT(n_layers, 1);
   int64_t n_calls = 0;
@@ -212,6 +172,83 @@ TEST_P(StreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
   ASSERT_GE(expected.size(), logits.size());
   EXPECT_EQ(
       std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
+}
+
+// The model as a .pantry file in a folder of its own.
+class Pack {
+ public:
+  explicit Pack(const std::string& name) : path_(folder_.path() + "/" + name + ".pantry") {
+    NullLogger log;
+    const auto file = testing::OpenGguf(testing::TinyModel(name));
+    const auto plan = PlanPack(*file, BestIsa());
+    PANTRY_CHECK(plan.ok());
+    const auto out = OpenOutputFile(path_, false);
+    PANTRY_CHECK(out.ok());
+    const auto report = WritePack(*file, *plan, **out, {}, log, {});
+    PANTRY_CHECK(report.ok());
+  }
+  const std::string& path() const { return path_; }
+  // Flips a bit in the middle of the blocks.
+  void Damage() const {
+    const auto file = testing::OpenGguf(path_);
+    const PackTable& table = *file->pack();
+    const uint64_t at = table.BlockOffset(BlockId(table.n_blocks() / 2)) + 5;
+    std::fstream bytes(path_, std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekg(static_cast<std::streamoff>(at));
+    const auto flipped = static_cast<char>(bytes.get() ^ 1);
+    bytes.seekp(static_cast<std::streamoff>(at));
+    bytes.put(flipped);
+  }
+
+ private:
+  testing::TemporaryFolder folder_;
+  std::string path_;
+};
+
+TEST_P(StreamingTest, APackGivesTheSameBits) {
+  const std::vector<float> expected = Resident();
+  const Pack pack(GetParam());
+  std::vector<float> all;
+  ASSERT_TRUE(AllLogits(*testing::OpenTinyEngine(pack.path(), nullptr, log_), 64, all).ok());
+  EXPECT_TRUE(all == expected) << "resident";
+  for (const double share : {0.0, 0.3, 1.0}) {
+    for (const DiskAccess access : {DiskAccess::kUring, DiskAccess::kPread, DiskAccess::kPageCache}) {
+      SCOPED_TRACE(fmt::format("share {} {}", share, DiskAccessName(access)));
+      const bool is_there = StreamedIs(pack.path(), expected, 7,
+                                       {.cache_share = share,
+                                        .policy = PolicyKind::kCycle,
+                                        .access = access,
+                                        .matrix_block_bytes = WeightPlacer::kMatrixBlockBytes});
+      EXPECT_TRUE(is_there || access == DiskAccess::kUring);
+    }
+  }
+}
+
+TEST_P(StreamingTest, ADamagedBlockOfAPackIsAnErrorAndNoMore) {
+  const Pack pack(GetParam());
+  pack.Damage();
+  StreamSetup setup = {.cache_share = 0.5, .matrix_block_bytes = WeightPlacer::kMatrixBlockBytes};
+  const auto engine = testing::OpenTinyEngine(pack.path(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  std::vector<float> all;
+  const Status status = AllLogits(*engine, 64, all);
+  EXPECT_EQ(status.code(), StatusCode::kCorruption) << status.ToString();
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("checksum"));
+  EXPECT_TRUE(all.empty());
+
+  const auto file = testing::OpenGguf(pack.path());
+  ThreadPool pool(1);
+  const Status resident = Model::Load(*file, BestIsa(), pool, log_, {}).status();
+  EXPECT_EQ(resident.code(), StatusCode::kCorruption) << resident.ToString();
+}
+
+TEST(PackedModel, OfOtherKernelsIsRefusedWithARemedy) {
+  const Pack pack("tiny-qwen3moe-quantized");
+  const auto file = testing::OpenGguf(pack.path());
+  const Status status = PackedWeightBytes(*file, Isa::kScalar).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::AllOf(::testing::HasSubstr("packed for"), ::testing::HasSubstr("pack the GGUF file again")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, StreamingTest, ::testing::ValuesIn(kModels), [](const auto& param) {

@@ -96,6 +96,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
     stream.policy = options.cache_policy;
     stream.reader.access = options.disk_access;
     PANTRY_ASSIGN_OR_RETURN(parts.stream, WeightStream::Open(*file, std::move(placer), stream, StreamClock(), log));
+    const MemoryPlan& plan = *parts.memory_plan;
+    const CacheBounds bounds = {.wanted_bytes = plan.cache_bytes,
+                                .floor_bytes = WeightStream::LeastCacheBytes(parts.stream->placer()),
+                                .other_bytes = plan.total_bytes() - plan.cache_bytes};
+    parts.stream->WatchMemory(std::make_unique<MemoryWatch>(bounds, StreamClock(), log));
   }
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/logger.h"
+#include "base/routing_observer.h"
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
@@ -106,6 +107,10 @@ class Engine {
   void ObserveRuns(RunObserver observer) { run_observer_ = std::move(observer); }
   const RunObserver& run_observer() const { return run_observer_; }
 
+  // `observer` is told what routers choose in every run from now on, also in one that fails afterwards; null: nobody. Borrowed.
+  void ObserveRouting(RoutingObserver* observer) { routing_observer_ = observer; }
+  RoutingObserver* routing_observer() const { return routing_observer_; }
+
   const GgufFile& file() const { return *parts_.file; }
   const ModelShape& shape() const { return parts_.model->shape(); }
   const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
@@ -125,6 +130,7 @@ class Engine {
   SteadyClock steady_clock_;
   EngineParts parts_;
   RunObserver run_observer_;
+  RoutingObserver* routing_observer_ = nullptr;
 };
 
 // A Session holds the tokens of one conversation and their KV cache.

@@ -150,7 +150,9 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
   has_logits = false;
   const RunObserver& observer = engine.run_observer();
   const int64_t begin_us = observer ? engine.clock().NowUs() : 0;
+  forward.routing = engine.routing_observer();
   PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
+  if (engine.stream() != nullptr) PANTRY_RETURN_IF_ERROR(engine.stream()->EndRun());
   tokens.insert(tokens.end(), run.begin(), run.end());
   if (observer) {
     observer({forward.first_position, static_cast<int64_t>(run.size()), engine.clock().NowUs() - begin_us});

@@ -45,11 +45,13 @@ int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
 Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
                                                          const WeightStreamOptions& options, const Clock& clock,
                                                          Logger& log, std::unique_ptr<BlockReader> reader) {
-  auto stream = std::unique_ptr<WeightStream>(new WeightStream());
-  stream->placer_ = std::move(placer);
   std::vector<const Reader*> files;
   for (const auto& shard : file.shards()) files.push_back(shard.get());
+  auto stream = std::unique_ptr<WeightStream>(new WeightStream(FileChanges(files)));
+  stream->placer_ = std::move(placer);
   OpenBlockReaderOptions reader_options = options.reader;
+  // The pieces of a pack's block lie side by side.
+  if (file.pack() != nullptr) reader_options.reads.coalesce_bytes = reader_options.reads.split_bytes;
   reader_options.reads.max_reads = std::max(reader_options.reads.max_reads, BlockStream::kStagingSlots);
   stream->reader_ = std::move(reader);
   if (stream->reader_ == nullptr) {
@@ -66,6 +68,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   }
   BlockCacheOptions cache_options;
   cache_options.budget_bytes = options.cache_bytes;
+  cache_options.floor_bytes = LeastCacheBytes(where);
   cache_options.policy =
       options.policy.value_or(PolicyOptions{.kind = where.has_experts() ? PolicyKind::kCycle : PolicyKind::kRotation});
   PANTRY_ASSIGN_OR_RETURN(stream->cache_, BlockCache::Create(blocks, cache_options));
@@ -74,8 +77,22 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   stream->wanted_.reserve(static_cast<size_t>(most_blocks));
   stream->guesses_.reserve(static_cast<size_t>(most_blocks));
   stream->task_of_.resize(static_cast<size_t>(most_blocks));
-  if (!where.has_experts()) stream->ahead_bytes_ = std::min(kAheadBytes, options.cache_bytes / kAheadShare);
+  stream->SetAhead();
   return stream;
+}
+
+// How far matrices are read ahead, as far as the cache lets it.
+void WeightStream::SetAhead() {
+  if (!placer_->has_experts()) ahead_bytes_ = std::min(kAheadBytes, cache_->budget_bytes() / kAheadShare);
+}
+
+// Brings the cache to what the system can spare.
+void WeightStream::FitMemory() {
+  if (watch_ == nullptr) return;
+  const std::optional<int64_t> budget = watch_->Check(cache_->budget_bytes(), cache_->committed_bytes());
+  if (!budget) return;
+  cache_->SetBudget(*budget);
+  SetAhead();
 }
 
 void WeightStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::function<bool()>* keep_going) {
@@ -88,6 +105,7 @@ void WeightStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::funct
 Status WeightStream::BeginLayer(int32_t layer) {
   if (layer == layer_) return OkStatus();
   layer_ = layer;
+  FitMemory();
   if (keep_going_ == nullptr || (*keep_going_)()) return OkStatus();
   return CancelledError("stopped in layer {}", placer_->first_layer() + layer);
 }

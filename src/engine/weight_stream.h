@@ -11,11 +11,14 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/logger.h"
 #include "base/status.h"
+#include "engine/memory_watch.h"
+#include "io/file_changes.h"
 #include "io/open_block_reader.h"
 #include "models/weight_placer.h"
 #include "models/weight_source.h"
@@ -53,9 +56,16 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   // Of all blocks in a cache's slots.
   static int64_t AllBlocksBytes(const WeightPlacer& placer);
 
+  // `watch` says from now on, at each layer, how much the cache may hold.
+  void WatchMemory(std::unique_ptr<MemoryWatch> watch) { watch_ = std::move(watch); }
+  // `observer` is told what the pipeline does, besides those that are already; null: nobody is.
+  void Observe(StreamObserver* observer) { stream_->Observe(observer); }
+
   // A run of `n_tokens` begins; what it computes, it computes with `pool`. `keep_going`, if given, is asked at each layer and must live until
   // the run has ended: where it says no, Provide() is kCancelled.
   void BeginRun(ThreadPool& pool, int64_t n_tokens, const std::function<bool()>* keep_going = nullptr);
+  // It has ended, and what it gave may be used. kCorruption: the model's file was changed meanwhile by somebody else.
+  Status EndRun() const { return changes_.Check(); }
   Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) override;
   Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) override;
   void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) override;
@@ -68,12 +78,16 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   std::span<const CacheStats> layer_stats() const { return cache_->layer_stats(); }
 
  private:
-  WeightStream() = default;
+  explicit WeightStream(FileChanges changes) : changes_(std::move(changes)) {}
+  void SetAhead();
+  void FitMemory();
   Status BeginLayer(int32_t layer);
   void ReadAhead(BlockId last);
   template <typename Compute>
   Status HandOut(const Compute& compute);
 
+  FileChanges changes_;
+  std::unique_ptr<MemoryWatch> watch_;
   std::unique_ptr<WeightPlacer> placer_;
   std::unique_ptr<BlockReader> reader_;
   std::unique_ptr<BlockCache> cache_;

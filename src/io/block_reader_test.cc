@@ -5,30 +5,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cerrno>
-#include <cstdlib>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "io/scripted_queue.h"
 #include "io/simulated_queue.h"
+#include "support/count_allocations.h"
 #include "sys/aligned_buffer.h"
-
-namespace {
-std::atomic<int64_t> g_n_allocations{0};
-}
-
-// Weak: some sanitizers bring their own, and then nothing is counted.
-[[gnu::noinline, gnu::weak]] void* operator new(size_t n_bytes) {
-  ++g_n_allocations;
-  if (void* memory = std::malloc(n_bytes > 0 ? n_bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline, gnu::weak]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline, gnu::weak]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace pantry {
 namespace {
@@ -374,14 +359,14 @@ TEST_F(BlockReaderTest, ReadingAllocatesNothing) {
   std::vector<BlockRead> reads;
   for (uint64_t tag = 0; tag < 32; ++tag) reads.push_back(Read(tag, tag * kBlock, tag % 3 == 0 ? 16 * kBlock : 100));
   std::vector<BlockReadDone> done(4);
-  const int64_t before = g_n_allocations;
+  const int64_t before = testing::n_allocations;
   if (before == 0) GTEST_SKIP() << "allocations are not counted in this build";
   size_t n = 0;
   for (int i = 0; i < 10; ++i) {
     reader.Submit(reads);
     while (reader.n_pending() > 0) n += reader.Reap(done, BlockReader::kForever);
   }
-  EXPECT_EQ(g_n_allocations - before, 0);
+  EXPECT_EQ(testing::n_allocations - before, 0);
   EXPECT_EQ(n, 320u);
 }
 

@@ -119,11 +119,11 @@ class Lanes {
       const Result<const uint8_t*> bytes = reader.ReadPastCache(extent.offset, extent.n_bytes, slot);
       disk_.EndRead(extent.n_bytes);
       PANTRY_RETURN_IF_ERROR(bytes.status());
-      consume_(index, *bytes);
+      PANTRY_RETURN_IF_ERROR(consume_(index, *bytes));
     } else {
       if (!cached) reader.WillRead(extent.offset, extent.n_bytes);
       PANTRY_RETURN_IF_ERROR(reader.ReadAt(extent.offset, slot.first(extent.n_bytes)));
-      consume_(index, slot.data());
+      PANTRY_RETURN_IF_ERROR(consume_(index, slot.data()));
     }
     if (page_cache_ == PageCacheUse::kNever) reader.DoneWith(extent.offset, extent.n_bytes);
     return OkStatus();

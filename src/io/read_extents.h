@@ -42,13 +42,13 @@ struct ReadExtentsOptions {
 inline constexpr uint64_t kJudgedBytes = 32 << 20;
 inline constexpr uint64_t kSlowDiskBytesPerS = 600'000'000;
 
-// Called once for each extent that was read. The bytes are gone when it returns.
-using ConsumeExtent = std::function<void(size_t index, const uint8_t* bytes)>;
+// Called once for each extent that was read. The bytes are gone when it returns. An error counts as one of reading the extent.
+using ConsumeExtent = std::function<Status(size_t index, const uint8_t* bytes)>;
 // How many bytes have been consumed: some times a second, and once with all of them. Returns false to cancel.
 using ReadProgress = std::function<bool(uint64_t n_bytes)>;
 
 // The first error in the order of `extents`, with its index in *failed; every extent before it was read, and some behind it may have
-// been. kIoError, kCorruption, kOutOfBudget (slots); kCancelled.
+// been. kIoError, kCorruption, kOutOfBudget (slots), the consumer's; kCancelled.
 Status ReadExtents(std::span<const Extent> extents, const ReadExtentsOptions& options, const ConsumeExtent& consume,
                    const ReadProgress& progress, size_t* failed);
 

@@ -52,6 +52,7 @@ TEST(ReadExtents, EveryExtentIsConsumedOnceWithItsBytes) {
           extents, {.n_lanes = n_lanes, .page_cache = use},
           [&](size_t i, const uint8_t* found) {
             n_right[i] += std::memcmp(found, bytes.data() + extents[i].offset, extents[i].n_bytes) == 0 ? 1 : -1000;
+            return OkStatus();
           },
           [&](uint64_t n) {
             EXPECT_GE(n, last);
@@ -71,7 +72,10 @@ TEST(ReadExtents, NothingToReadIsDoneAtOnce) {
   int n_calls = 0;
   size_t failed = 0;
   const auto progress = [&](uint64_t n) { return ++n_calls == 1 && n == 0; };
-  EXPECT_TRUE(ReadExtents({}, {}, [](size_t, const uint8_t*) { FAIL(); }, progress, &failed).ok());
+  EXPECT_TRUE(
+      ReadExtents(
+          {}, {}, [](size_t, const uint8_t*) { return InternalError("there is nothing to read"); }, progress, &failed)
+          .ok());
   EXPECT_EQ(n_calls, 1);
 }
 
@@ -86,8 +90,9 @@ TEST(ReadExtents, TheFirstOfSeveralErrorsIsReported) {
       for (size_t i = expected + 1; i < extents.size(); ++i) extents[i].reader = &late;
       std::vector<std::atomic<int>> n_consumed(extents.size());
       size_t failed = SIZE_MAX;
-      const Status status =
-          ReadExtents(extents, {.page_cache = use}, [&](size_t i, const uint8_t*) { ++n_consumed[i]; }, {}, &failed);
+      const Status status = ReadExtents(
+          extents, {.page_cache = use}, [&](size_t i, const uint8_t*) { return ++n_consumed[i], OkStatus(); }, {},
+          &failed);
       EXPECT_EQ(status.code(), StatusCode::kIoError);
       EXPECT_THAT(std::string(status.message()), HasSubstr("early: injected fault"));
       EXPECT_EQ(failed, expected);
@@ -122,7 +127,8 @@ class FakeDisk final : public Reader, public Clock {
     for (int i = 0; i < n_extents; ++i) extents.push_back({this, i * extent_bytes, extent_bytes});
     size_t failed = 0;
     return ReadExtents(
-        extents, {.n_lanes = 1, .page_cache = use, .clock = this}, [](size_t, const uint8_t*) {}, {}, &failed);
+        extents, {.n_lanes = 1, .page_cache = use, .clock = this}, [](size_t, const uint8_t*) { return OkStatus(); },
+        {}, &failed);
   }
 
   int first_fast_read = INT32_MAX;
@@ -212,7 +218,7 @@ TEST(ReadExtents, CancellingEndsItWhileTheDiskIsStuck) {
   int n_calls = 0;
   size_t failed = SIZE_MAX;
   const Status status = ReadExtents(
-      extents, {.n_lanes = 4}, [&](size_t, const uint8_t*) { ++n_consumed; },
+      extents, {.n_lanes = 4}, [&](size_t, const uint8_t*) { return ++n_consumed, OkStatus(); },
       [&](uint64_t n) {
         EXPECT_EQ(n, 0u);
         if (++n_calls < 3) return true;
@@ -224,6 +230,20 @@ TEST(ReadExtents, CancellingEndsItWhileTheDiskIsStuck) {
   EXPECT_EQ(n_calls, 3);
   EXPECT_LT(n_consumed.load(), static_cast<int>(extents.size()));
   EXPECT_EQ(failed, SIZE_MAX);
+}
+
+TEST(ReadExtents, AConsumerMayRefuseWhatItGets) {
+  const std::vector<uint8_t> bytes = SomeBytes(1 << 16);
+  const auto reader = MakeMemoryReader("memory", bytes);
+  const std::vector<Extent> extents = CutUp(*reader, 1024);
+  size_t failed = SIZE_MAX;
+  const Status status = ReadExtents(
+      extents, {.n_lanes = 4},
+      [](size_t i, const uint8_t*) { return i == 7 || i == 9 ? CorruptionError("extent {}", i) : OkStatus(); }, {},
+      &failed);
+  EXPECT_EQ(status.code(), StatusCode::kCorruption);
+  EXPECT_EQ(status.message(), "extent 7");
+  EXPECT_EQ(failed, 7u);
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -246,7 +266,8 @@ TEST(ReadExtents, WorksWithTheThreadsThatTheSystemAllows) {
     const rlimit limit = {most, most};  // room for some of 1000 stacks of 8 MB
     setrlimit(RLIMIT_AS, &limit);
     const Status status = ReadExtents(
-        CutUp(*reader, 1024), {.n_lanes = 1000}, [&](size_t, const uint8_t*) { ++n_consumed; }, {}, &failed);
+        CutUp(*reader, 1024), {.n_lanes = 1000}, [&](size_t, const uint8_t*) { return ++n_consumed, OkStatus(); }, {},
+        &failed);
     std::_Exit(status.ok() && n_consumed.load() == 1024 ? 0 : 1);
   };
   EXPECT_EXIT(read_with_little_memory(), ::testing::ExitedWithCode(0), "");

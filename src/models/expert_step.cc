@@ -81,6 +81,7 @@ Status ForwardPass::ComputeExperts(int32_t layer, const ExpertLayer& experts, co
                    .partials = partials_};
   ByRow([&run](int64_t row) { PrepareExpertRow(*run.layout, run.x, row); });
   FlushRowSteps();
+  if (run_.routing != nullptr) run_.routing->Routed(layer, m, {chosen, static_cast<size_t>(m * n_slots)});
   const std::span<ExpertTask> tasks = GroupPicks();
   for (ExpertTask& task : tasks) task.bias = experts.BiasOf(task.expert);
   if (run_.experts != nullptr) {

@@ -1,24 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/forward_pass.h"
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "models/test_models.h"
-
-namespace {
-std::atomic<int64_t> n_allocations{0};
-}
-
-// This program counts what it allocates.
-[[gnu::noinline]] void* operator new(size_t n_bytes) {
-  n_allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(n_bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#include "support/count_allocations.h"
 
 namespace pantry {
 namespace {
@@ -51,10 +35,10 @@ TEST(ForwardPass, AllocatesNothing) {
     token.logit_rows = prompt.logit_rows.first(1);
     token.logits = prompt.logits.first(logits.size() / 2);
 
-    const int64_t before = n_allocations.load();
+    const int64_t before = testing::n_allocations.load();
     const bool ok =
         (*model)->Forward(prompt, pool, **workspace).ok() && (*model)->Forward(token, pool, **workspace).ok();
-    const int64_t after = n_allocations.load();
+    const int64_t after = testing::n_allocations.load();
     EXPECT_TRUE(ok) << name;
     EXPECT_EQ(after - before, 0) << name;
   }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/logger.h"
+#include "base/routing_observer.h"
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
@@ -39,6 +40,7 @@ struct ForwardRun {
   std::span<float> logits;              // [logit_rows.size(), n_vocab]
   ExpertSource* experts = nullptr;      // where experts come from; null: the model's own memory
   MatrixSource* matrices = nullptr;     // likewise the matrices of layers
+  RoutingObserver* routing = nullptr;   // told what each layer's router chose; null: nobody
 };
 
 // What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic

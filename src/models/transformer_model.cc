@@ -151,7 +151,7 @@ Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* i
   if (!model.ok()) return model.status().WithContext(file.path());
   WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()));
   (*model)->Bind(loader);
-  PANTRY_RETURN_IF_ERROR(loader.status());
+  PANTRY_RETURN_IF_ERROR(loader.EndBinding());
   if (cost != nullptr) *cost = CostOf(loader, (*model)->shape());
   return loader.n_bytes();
 }
@@ -159,6 +159,7 @@ Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* i
 Status TransformerModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& pool, Logger& log,
                                      const LoadProgress& progress) {
   isa_ = isa;
+  PANTRY_RETURN_IF_ERROR(loader.EndBinding());
   PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
   weight_bytes_ = loader.n_bytes();
   needs_source_ = loader.in_file() != nullptr && loader.in_file()->n_blocks() > 0;

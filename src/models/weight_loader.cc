@@ -74,8 +74,27 @@ const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor) {
   if (kernel == nullptr) {
     status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(),
                                tensor.name, TensorTypeName(tensor.type));
+  } else if (tensor.in_blocks() && FindMatMulKernel(tensor.type, file_.pack()->layout()) != kernel) {
+    const std::string_view packed_for = IsaName(file_.pack()->layout());
+    status_ = UnsupportedError(
+        "{}: it was packed for the kernels of {}, and these are {}'s. Options: --isa {} where the CPU has it, or pack "
+        "the GGUF file again on this machine",
+        file_.path(), packed_for, IsaName(isa_), packed_for);
+    return nullptr;
   }
   return kernel;
+}
+
+void WeightLoader::LoadLastGroup(const uint8_t** tiles) {
+  const WeightPlacer::Group& group = blocks_.groups().back();
+  loaded_groups_.push_back({blocks_.groups().size() - 1, Reserve(group.n_blocks * group.block_bytes), tiles});
+}
+
+Status WeightLoader::EndBinding() {
+  PANTRY_RETURN_IF_ERROR(status_);
+  if (file_.pack() == nullptr) return OkStatus();
+  WeightPlacer& blocks = in_file_ != nullptr ? *in_file_ : blocks_;
+  return status_ = blocks.ReadFrom(*file_.pack()).WithContext(file_.path());
 }
 
 int64_t WeightLoader::Reserve(int64_t n_bytes) {
@@ -89,9 +108,11 @@ void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, W
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
   if (kernel == nullptr) return;
   *out = {.kernel = kernel, .rows = rows, .cols = cols};
-  if (in_file_ != nullptr && left_ == Left::kLayers && LayerOf(name) >= 0) {
-    in_file_->AddMatrix(LayerOf(name), *tensor, out);
-    bindings_.push_back({tensor, kernel, rows, cols, 1, kInFile, 0, nullptr, nullptr});
+  const bool is_left = IsLeft(Left::kLayers) && LayerOf(name) >= 0;
+  if (is_left || tensor->in_blocks()) {
+    (is_left ? in_file_ : &blocks_)->AddMatrix(LayerOf(name), *tensor, out);
+    if (!is_left) LoadLastGroup(&out->tiles);
+    bindings_.push_back({tensor, kernel, rows, cols, 1, kInBlocks, 0, nullptr, nullptr});
     return;
   }
   const int64_t offset = Reserve(WeightMatrix::PackedBytes(*kernel, rows, cols));
@@ -153,11 +174,13 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
   if (!status_.ok()) return;
   out->layout = ExpertLayout::Of(shape);
   out->n_experts = static_cast<int32_t>(n_experts);
-  if (in_file_ != nullptr) {
-    in_file_->AddExperts(LayerOf(block), out->n_experts, out->layout, *gate, *up, *down);
-    bindings_.push_back({gate, shape.gate.kernel, n_ff, n_embd, n_experts, kInFile, 0, nullptr, nullptr});
-    bindings_.push_back({up, shape.up.kernel, n_ff, n_embd, n_experts, kInFile, 0, nullptr, nullptr});
-    bindings_.push_back({down, shape.down.kernel, n_embd, n_ff, n_experts, kInFile, 0, nullptr, nullptr});
+  const bool is_left = IsLeft(Left::kExperts);
+  if (is_left || gate->in_blocks()) {
+    (is_left ? in_file_ : &blocks_)->AddExperts(LayerOf(block), out->n_experts, out->layout, *gate, *up, *down);
+    if (!is_left) LoadLastGroup(&out->blocks);
+    bindings_.push_back({gate, shape.gate.kernel, n_ff, n_embd, n_experts, kInBlocks, 0, nullptr, nullptr});
+    bindings_.push_back({up, shape.up.kernel, n_ff, n_embd, n_experts, kInBlocks, 0, nullptr, nullptr});
+    bindings_.push_back({down, shape.down.kernel, n_embd, n_ff, n_experts, kInBlocks, 0, nullptr, nullptr});
     return;
   }
   const int64_t stride = out->layout.n_bytes, at = Reserve(n_experts * stride);
@@ -217,7 +240,7 @@ int64_t WeightLoader::RowBytesOf(const Binding& binding) {
 std::vector<WeightLoader::Chunk> WeightLoader::ChunksInFileOrder() const {
   std::vector<const Binding*> order;
   for (const Binding& binding : bindings_) {
-    if (binding.arena_offset != kInFile) order.push_back(&binding);
+    if (binding.arena_offset != kInBlocks) order.push_back(&binding);
   }
   std::sort(order.begin(), order.end(), [](const Binding* a, const Binding* b) {
     return std::pair(a->tensor->shard, a->tensor->offset) < std::pair(b->tensor->shard, b->tensor->offset);
@@ -260,8 +283,22 @@ void WeightLoader::Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena)
   }
 }
 
+std::vector<WeightLoader::Piece> WeightLoader::PiecesOfPack() const {
+  std::vector<Piece> pieces;
+  for (const LoadedGroup& loaded : loaded_groups_) {
+    const WeightPlacer::Group& group = blocks_.groups()[loaded.group];
+    for (uint32_t i = 0; i < group.n_blocks; ++i) {
+      const BlockId block(group.first_block + i);
+      for (int piece = 0; piece < blocks_.n_pieces(block); ++piece)
+        pieces.push_back({block, piece, loaded.arena_offset + i * group.block_bytes});
+    }
+  }
+  return pieces;
+}
+
 Status WeightLoader::ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const {
   const std::vector<Chunk> chunks = ChunksInFileOrder();
+  const std::vector<Piece> pieces = PiecesOfPack();
   std::vector<Extent> extents;
   int64_t n_total = 0;
   for (const Chunk& chunk : chunks) {
@@ -272,14 +309,27 @@ Status WeightLoader::ReadChunks(uint8_t* arena, int n_threads, const LoadProgres
                        static_cast<size_t>(chunk.n_rows * row_bytes)});
     n_total += chunk.n_rows * row_bytes;
   }
+  for (const Piece& piece : pieces) {  // they lie behind all other tensors
+    const BlockPiece from = blocks_.Piece(piece.block, piece.piece);
+    extents.push_back({file_.shards()[static_cast<size_t>(from.file)].get(), from.offset, from.n_bytes});
+    n_total += static_cast<int64_t>(from.n_bytes);
+  }
   ReadExtentsOptions options;
   options.n_lanes = std::clamp(n_threads, kMinLanes, kMaxLanes);
   options.page_cache = CacheUse(AvailableMemoryBytes(), file_.tensor_bytes());
-  size_t failed = chunks.size();
+  const auto consume = [&](size_t i, const uint8_t* bytes) {
+    if (i >= chunks.size()) {
+      const Piece& piece = pieces[i - chunks.size()];
+      return blocks_.Place(piece.block, piece.piece, bytes, arena + piece.arena_offset);
+    }
+    Pack(chunks[i], bytes, arena);
+    return OkStatus();
+  };
+  size_t failed = extents.size();
   const Status status = ReadExtents(
-      extents, options, [&](size_t i, const uint8_t* rows) { Pack(chunks[i], rows, arena); },
+      extents, options, consume,
       [&](uint64_t n_bytes) { return !progress || progress(static_cast<int64_t>(n_bytes), n_total); }, &failed);
-  if (failed == chunks.size()) return status.WithContext(file_.path());
+  if (failed >= chunks.size()) return status.WithContext(file_.path());
   return status.WithContext(fmt::format("tensor '{}'", Printable(chunks[failed].binding->tensor->name, kMaxNameChars)));
 }
 
@@ -294,6 +344,7 @@ Result<AlignedBuffer> WeightLoader::Load(const ThreadPool& pool, Logger& log, co
     if (binding.tiles != nullptr) *binding.tiles = at;
     if (binding.numbers != nullptr) *binding.numbers = reinterpret_cast<const float*>(at);
   }
+  for (const LoadedGroup& loaded : loaded_groups_) *loaded.tiles = arena->data() + loaded.arena_offset;
   PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), pool.n_threads(), progress));
   return arena;
 }

@@ -65,7 +65,9 @@ class WeightLoader {
   const GgufFile& file() const { return file_; }
   const Status& status() const { return status_; }          // the first error so far
   const WeightPlacer* in_file() const { return in_file_; }  // null: nothing is left there
-  int64_t n_bytes() const { return n_bytes_; }              // in memory, packed; without what is left in the file
+  // Everything was asked for: the first error, also kUnsupported of a pack that was made differently.
+  Status EndBinding();
+  int64_t n_bytes() const { return n_bytes_; }  // in memory, packed; without what is left in the file
   // Calls visit(tensor's name, its matrix or one of them, how many it has) for every tensor of matrices that was asked for; without tiles.
   void ForEachMatrix(
       const std::function<void(const std::string& name, const WeightMatrix& matrix, int64_t n_matrices)>& visit) const;
@@ -79,14 +81,14 @@ class WeightLoader {
   static PageCacheUse CacheUse(int64_t available_bytes, uint64_t tensor_bytes);
 
  private:
-  static constexpr int64_t kInFile = -1;
+  static constexpr int64_t kInBlocks = -1;
   // A tensor and its place: one or several matrices of `rows` rows, `stride` bytes apart, or numbers.
   struct Binding {
     const TensorInfo* tensor;
     const MatMulKernel* kernel;  // null: the rows become F32 numbers
     int64_t rows, cols;
     int64_t n_matrices;
-    int64_t arena_offset;  // kInFile: it is not loaded
+    int64_t arena_offset;  // kInBlocks: it is not loaded from here
     int64_t stride;
     const uint8_t** tiles;  // one of these is set by Load(), unless both are null
     const float** numbers;
@@ -98,15 +100,31 @@ class WeightLoader {
     int64_t first_row;  // of the tensor; where a tile of the kernel begins
     int64_t n_rows;
   };
+  // Blocks of a pack that are loaded: a group of `blocks_`, one after another.
+  struct LoadedGroup {
+    size_t group;
+    int64_t arena_offset;
+    const uint8_t** tiles;  // set by Load()
+  };
+  struct Piece {  // of one of them
+    BlockId block;
+    int piece;
+    int64_t arena_offset;  // of its block
+  };
 
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
   void Numbers(const std::string& name, const std::vector<int64_t>& dims, const float** out);
   const MatMulKernel* WantKernel(const TensorInfo& tensor);
+  // Whether the tensor stays in the file for good.
+  bool IsLeft(Left kind) const { return in_file_ != nullptr && left_ == kind; }
+  // Takes the arena for the blocks that were added last, which lie in a pack.
+  void LoadLastGroup(const uint8_t** tiles);
   // Takes n_bytes of the arena: where they begin.
   int64_t Reserve(int64_t n_bytes);
   void CheckExpertsAreStacked(const std::string& block);
   Status CheckUnused(Logger& log) const;
   std::vector<Chunk> ChunksInFileOrder() const;
+  std::vector<Piece> PiecesOfPack() const;
   Status ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const;
   static int64_t RowBytesOf(const Binding& binding);
   static void Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena);
@@ -117,6 +135,8 @@ class WeightLoader {
   Left left_;
   Status status_;
   std::vector<Binding> bindings_;
+  WeightPlacer blocks_;  // of a pack, that are loaded
+  std::vector<LoadedGroup> loaded_groups_;
   std::unordered_set<const TensorInfo*> wanted_;
   int64_t n_bytes_ = 0;
 };

@@ -2,6 +2,8 @@
 #include "models/weight_placer.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "weights/quant/tensor_type.h"
 
@@ -36,7 +38,7 @@ WeightPlacer::Part WeightPlacer::MakePart(const TensorInfo& tensor, const Weight
   return part;
 }
 
-void WeightPlacer::AddGroup(int32_t layer, int64_t n_blocks, Group group) {
+void WeightPlacer::AddGroup(int32_t layer, Group group, const Parts& parts) {
   const auto number = static_cast<size_t>(layer);
   if (number >= index_of_layer_.size()) index_of_layer_.resize(number + 1, -1);
   group.first_block = static_cast<uint32_t>(group_of_block_.size());
@@ -47,23 +49,25 @@ void WeightPlacer::AddGroup(int32_t layer, int64_t n_blocks, Group group) {
   }
   group.layer = index_of_layer_[number];
   PANTRY_CHECK(group.layer + 1 == n_layers());
-  layers_.back().n_blocks += static_cast<int32_t>(n_blocks);
+  layers_.back().n_blocks += static_cast<int32_t>(group.n_blocks);
   largest_block_bytes_ = std::max(largest_block_bytes_, group.block_bytes);
-  group_of_block_.insert(group_of_block_.end(), static_cast<size_t>(n_blocks), static_cast<uint32_t>(groups_.size()));
-  groups_.push_back(group);
+  group_of_block_.insert(group_of_block_.end(), group.n_blocks, static_cast<uint32_t>(groups_.size()));
+  groups_.push_back(std::move(group));
+  parts_.push_back(parts);
 }
 
 void WeightPlacer::AddExperts(int32_t layer, int32_t n_experts, const ExpertLayout& layout, const TensorInfo& gate,
                               const TensorInfo& up, const TensorInfo& down) {
   const ExpertBlock& shape = layout.shape;
-  Group group = {};
-  group.block_bytes = layout.n_bytes;
-  group.n_parts = 3;
-  group.parts[0] = MakePart(gate, shape.gate, shape.gate.rows, 0, kExpertPieceBytes);
-  group.parts[1] = MakePart(up, shape.up, shape.up.rows, layout.up_offset, kExpertPieceBytes);
-  group.parts[2] = MakePart(down, shape.down, shape.down.rows, layout.down_offset, kExpertPieceBytes);
+  Group group = {.tensors = {gate.name, up.name, down.name},
+                 .n_blocks = static_cast<uint32_t>(n_experts),
+                 .block_bytes = layout.n_bytes};
+  Parts parts = {.n = 3, .parts = {}};
+  parts.parts[0] = MakePart(gate, shape.gate, shape.gate.rows, 0, kExpertPieceBytes);
+  parts.parts[1] = MakePart(up, shape.up, shape.up.rows, layout.up_offset, kExpertPieceBytes);
+  parts.parts[2] = MakePart(down, shape.down, shape.down.rows, layout.down_offset, kExpertPieceBytes);
   has_experts_ = true;
-  AddGroup(layer, n_experts, group);
+  AddGroup(layer, std::move(group), parts);
 }
 
 void WeightPlacer::AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatrix* matrix) {
@@ -73,43 +77,63 @@ void WeightPlacer::AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatr
   const int64_t n_tiles = CeilDiv(matrix->rows, kernel.row_tile);
   const int64_t most_tiles = std::max<int64_t>(1, matrix_block_bytes_ / tile_bytes);
   const int64_t tiles = CeilDiv(n_tiles, CeilDiv(n_tiles, most_tiles));  // all blocks about as large
-  Group group = {};
-  group.block_bytes = tiles * tile_bytes;
-  group.n_parts = 1;
-  group.parts[0] = MakePart(tensor, *matrix, tiles * kernel.row_tile, 0, kMatrixPieceBytes);
+  Group group = {.tensors = {tensor.name},
+                 .n_blocks = static_cast<uint32_t>(CeilDiv(n_tiles, tiles)),
+                 .block_bytes = tiles * tile_bytes};
+  Parts parts = {.n = 1, .parts = {}};
+  parts.parts[0] = MakePart(tensor, *matrix, tiles * kernel.row_tile, 0, kMatrixPieceBytes);
   matrix->first_block = BlockId(static_cast<uint32_t>(n_blocks()));
   matrix->rows_per_block = tiles * kernel.row_tile;
-  AddGroup(layer, CeilDiv(n_tiles, tiles), group);
+  AddGroup(layer, std::move(group), parts);
 }
 
 int64_t WeightPlacer::RowsOfBlock(const Part& part, int64_t block_in_group) {
   return std::min(part.rows, part.all_rows - block_in_group * part.rows);
 }
 
+Status WeightPlacer::ReadFrom(const PackTable& pack) {
+  bool is_same = pack.groups().size() == groups_.size();
+  for (size_t i = 0; is_same && i < groups_.size(); ++i) {
+    const Group& mine = groups_[i];
+    const PackGroup& theirs = pack.groups()[i];
+    is_same = mine.tensors == theirs.tensors && mine.first_block == theirs.first_block &&
+              mine.n_blocks == theirs.n_blocks && static_cast<uint64_t>(mine.block_bytes) == theirs.block_bytes;
+  }
+  if (!is_same) {
+    return UnsupportedError(
+        "it was packed in other blocks than this version of Pantry reads; pack the GGUF file again");
+  }
+  pack_ = &pack;
+  max_piece_bytes_ = pack.piece_bytes();
+  return OkStatus();
+}
+
 int WeightPlacer::n_pieces(BlockId block) const {
-  const Group& group = GroupOf(block);
+  if (pack_ != nullptr) return pack_->n_pieces(block);
+  const Parts& parts = PartsOf(block);
+  const uint32_t in_group = block.value() - GroupOf(block).first_block;
   int64_t n = 0;
-  for (int i = 0; i < group.n_parts; ++i) {
-    const Part& part = group.parts[i];
-    n += CeilDiv(RowsOfBlock(part, block.value() - group.first_block), part.rows_per_piece);
+  for (int i = 0; i < parts.n; ++i) {
+    n += CeilDiv(RowsOfBlock(parts.parts[i], in_group), parts.parts[i].rows_per_piece);
   }
   return static_cast<int>(n);
 }
 
 WeightPlacer::Rows WeightPlacer::RowsOf(BlockId block, int piece) const {
-  const Group& group = GroupOf(block);
-  const Part* part = group.parts;
-  int64_t rows = RowsOfBlock(*part, block.value() - group.first_block), i = piece;
+  const uint32_t in_group = block.value() - GroupOf(block).first_block;
+  const Part* part = PartsOf(block).parts;
+  int64_t rows = RowsOfBlock(*part, in_group), i = piece;
   while (i >= CeilDiv(rows, part->rows_per_piece)) {
     i -= CeilDiv(rows, part->rows_per_piece);
     ++part;
-    rows = RowsOfBlock(*part, block.value() - group.first_block);
+    rows = RowsOfBlock(*part, in_group);
   }
   const int64_t first = i * part->rows_per_piece;
   return {part, first, std::min(part->rows_per_piece, rows - first)};
 }
 
 BlockPiece WeightPlacer::Piece(BlockId block, int piece) const {
+  if (pack_ != nullptr) return {0, pack_->PieceOffset(block, piece), pack_->PieceBytes(block, piece)};
   const Rows rows = RowsOf(block, piece);
   const Part& part = *rows.part;
   const int64_t row = int64_t{block.value() - GroupOf(block).first_block} * part.rows + rows.first;
@@ -117,12 +141,19 @@ BlockPiece WeightPlacer::Piece(BlockId block, int piece) const {
           static_cast<size_t>(rows.n * part.row_bytes)};
 }
 
-void WeightPlacer::Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const {
+Status WeightPlacer::Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const {
+  if (pack_ != nullptr) {
+    const size_t n_bytes = pack_->PieceBytes(block, piece);
+    if (!pack_->PieceIsIntact(block, piece, {bytes, n_bytes})) return pack_->Damaged(block, piece);
+    std::memcpy(memory + static_cast<size_t>(piece) * pack_->piece_bytes(), bytes, n_bytes);
+    return OkStatus();
+  }
   const Rows rows = RowsOf(block, piece);
   const Part& part = *rows.part;
   const MatMulKernel& kernel = *part.kernel;
   PackRows(kernel, bytes, part.row_bytes, rows.n, part.cols,
            memory + part.to + rows.first / kernel.row_tile * kernel.packed_tile_bytes(part.cols));
+  return OkStatus();
 }
 
 }  // namespace pantry

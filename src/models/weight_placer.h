@@ -3,12 +3,14 @@
 //
 // Blocks are numbered in the order in which a token wants them: by layer, then by matrix and row, or by expert. An expert is a block of three
 // slices of three tensors. A matrix of a dense layer is cut into blocks of whole tiles, all about as large, so that a cache has one size of
-// slots. A block is read in pieces of whole tiles.
+// slots. A block is read in pieces of whole tiles; of a pack (weights/gguf/pack_table.h), where blocks lie as they are wanted, in pieces that
+// have a checksum each.
 // Threads: immutable after the last Add.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/block_id.h"
@@ -16,6 +18,7 @@
 #include "models/weight_source.h"
 #include "residency/stream/block_placer.h"
 #include "weights/gguf/gguf_file.h"
+#include "weights/gguf/pack_table.h"
 
 namespace pantry {
 
@@ -25,15 +28,28 @@ class WeightPlacer final : public BlockPlacer {
   static constexpr int64_t kMatrixBlockBytes = 2 * kMiB;
   explicit WeightPlacer(int64_t matrix_block_bytes = kMatrixBlockBytes) : matrix_block_bytes_(matrix_block_bytes) {}
 
+  // Blocks that are made alike: a layer's experts, a matrix.
+  struct Group {
+    std::vector<std::string> tensors;  // gate, up and down; or one
+    uint32_t first_block = 0;
+    uint32_t n_blocks = 0;
+    int64_t block_bytes = 0;  // in memory
+    int32_t layer = 0;        // index of a layer that has blocks
+  };
+
   // The experts of layer `layer` of the model: stacked tensors, dims [cols, rows, n_experts].
   void AddExperts(int32_t layer, int32_t n_experts, const ExpertLayout& layout, const TensorInfo& gate,
                   const TensorInfo& up, const TensorInfo& down);
   // A matrix of that layer; sets the blocks of `matrix`. REQUIRES: layers ascend; no layer has experts and matrices.
   void AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatrix* matrix);
+  // All that was added lies in `pack`, which must outlive the placer, and is read from there. kUnsupported: its blocks are other ones.
+  Status ReadFrom(const PackTable& pack);
 
+  const std::vector<Group>& groups() const { return groups_; }
   // Layers that have blocks are numbered from 0, without the others.
   int32_t n_layers() const { return static_cast<int32_t>(layers_.size()); }
   int32_t first_layer() const { return layers_.empty() ? 0 : layers_.front().number; }  // in the model
+  int32_t NumberOf(int32_t layer) const { return layers_[static_cast<size_t>(layer)].number; }
   int32_t LayerAt(int32_t number) const { return index_of_layer_[static_cast<size_t>(number)]; }
   bool has_experts() const { return has_experts_; }  // else: matrices
   int32_t n_blocks(int32_t layer) const { return layers_[static_cast<size_t>(layer)].n_blocks; }
@@ -51,7 +67,7 @@ class WeightPlacer final : public BlockPlacer {
   size_t max_piece_bytes() const override { return max_piece_bytes_; }
   int n_pieces(BlockId block) const override;
   BlockPiece Piece(BlockId block, int piece) const override;
-  void Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override;
+  Status Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override;
 
  private:
   struct Part {  // a tensor's share in each block of a group
@@ -65,11 +81,8 @@ class WeightPlacer final : public BlockPlacer {
     int64_t rows_per_piece;  // whole tiles
     int64_t to;              // where it begins in the block's memory
   };
-  struct Group {  // blocks that are made alike: a layer's experts, a matrix
-    int32_t layer;
-    uint32_t first_block;
-    int64_t block_bytes;
-    int32_t n_parts;
+  struct Parts {
+    int32_t n;
     Part parts[3];
   };
   struct Layer {
@@ -84,17 +97,20 @@ class WeightPlacer final : public BlockPlacer {
   };
 
   const Group& GroupOf(BlockId block) const { return groups_[group_of_block_[block.value()]]; }
+  const Parts& PartsOf(BlockId block) const { return parts_[group_of_block_[block.value()]]; }
   static int64_t RowsOfBlock(const Part& part, int64_t block_in_group);
   Rows RowsOf(BlockId block, int piece) const;
   Part MakePart(const TensorInfo& tensor, const WeightMatrix& matrix, int64_t rows_of_block, int64_t to,
                 int64_t piece_bytes);
-  void AddGroup(int32_t layer, int64_t n_blocks, Group group);
+  void AddGroup(int32_t layer, Group group, const Parts& parts);
 
   int64_t matrix_block_bytes_;
   bool has_experts_ = false;
   std::vector<Layer> layers_;
   std::vector<int32_t> index_of_layer_;  // by number in the model; -1: it has no blocks
   std::vector<Group> groups_;
+  std::vector<Parts> parts_;  // by group
+  const PackTable* pack_ = nullptr;
   std::vector<uint32_t> group_of_block_;
   int64_t largest_block_bytes_ = 0;
   size_t max_piece_bytes_ = 0;

@@ -21,7 +21,7 @@ Result<CacheStats> Replay(const RoutingTrace& trace, BlockCache& cache, const Re
     const auto wanted = trace.blocks_of(i);
     if (event.begins_step) {
       if (n_steps++ == options.skip_steps) cache.ResetCounts();
-      cache.BeginStep();
+      cache.BeginStep(event.n_tokens);
     }
     before.resize(std::max(before.size(), wanted.size()));
     cache.Demand(event.layer, wanted, before);

@@ -62,8 +62,8 @@ class TokenSource {
 
 }  // namespace
 
-void RoutingTrace::Add(int layer, bool begins_step, std::span<const BlockId> blocks) {
-  events.push_back({static_cast<uint32_t>(wanted.size()), static_cast<uint16_t>(layer), begins_step});
+void RoutingTrace::Add(int layer, bool begins_step, std::span<const BlockId> blocks, int32_t n_tokens) {
+  events.push_back({static_cast<uint32_t>(wanted.size()), static_cast<uint16_t>(layer), begins_step, n_tokens});
   wanted.insert(wanted.end(), blocks.begin(), blocks.end());
 }
 

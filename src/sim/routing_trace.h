@@ -17,13 +17,14 @@ struct RoutingTrace {
   struct Event {
     uint32_t begin = 0;  // into `wanted`; it ends where the next event begins
     uint16_t layer = 0;
-    bool begins_step = false;  // the first event of a token
+    bool begins_step = false;  // the first event of a token, or of n_tokens that are computed together
+    int32_t n_tokens = 1;      // of the step
   };
   std::vector<Event> events;
   std::vector<BlockId> wanted;
 
   // Adds an event. `blocks` belong to `layer` and are distinct; the last one counts as the most recent.
-  void Add(int layer, bool begins_step, std::span<const BlockId> blocks);
+  void Add(int layer, bool begins_step, std::span<const BlockId> blocks, int32_t n_tokens = 1);
   std::span<const BlockId> blocks_of(size_t event) const;
   size_t n_steps() const;
 };
@@ -31,7 +32,7 @@ struct RoutingTrace {
 // A trace made up to look like a mixture-of-experts model's: a token's router logits are
 //   1.2 popularity (Zipf-like, by layer) + 1.2 affinity to the topic at hand + 0.7 of the token's own,
 // the n_chosen largest are wanted; tokens are drawn by Zipf's law and stay on a topic for a while.
-// What it is not: a recording. As it stands, neighbouring tokens share 44 to 49 % of their experts, and an LRU cache of 25 % / 50 % of 64
+// What it is not: a recording (routing_file.h). As it stands, neighbouring tokens share 44 to 49 % of their experts, and an LRU cache of 25 % / 50 % of 64
 // experts hits 0.69 / 0.92 (published for trained fine-grained models: 34 to 50 %; 0.76 to 0.87 / 0.94 to 0.96). Layers are independent.
 struct TraceShape {
   std::string name;

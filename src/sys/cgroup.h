@@ -9,8 +9,21 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace pantry {
+
+// A directory of a hierarchy that holds this process, directly or through a child group.
+struct ControlGroup {
+  bool is_v2;
+  std::string path;
+};
+// The own group, then its visible parents up to the mount point: of version 2, and of version 1's hierarchy of `controller`.
+std::vector<ControlGroup> FindControlGroups(const std::string& root, std::string_view controller);
+
+// Version 1 has no word for "no memory limit": it says the largest number of whole pages. Numbers from here on are none.
+inline constexpr int64_t kNoCgroupLimit = INT64_MAX / 2;
 
 // Bytes that the process may still take before its tightest memory limit, counting page cache as free. -1: no limit.
 int64_t CgroupMemoryLeftBytes(const std::string& root = "");

@@ -1,11 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sys/proc_file.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <charconv>
 #include <fstream>
 #include <iterator>
 
 namespace pantry {
+
+ProcFile::ProcFile(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+
+ProcFile::~ProcFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+std::string_view ProcFile::Read(std::span<char> buffer) const {
+  if (descriptor_ < 0) return {};
+  ssize_t n = 0;
+  do n = pread(descriptor_, buffer.data(), buffer.size(), 0);
+  while (n < 0 && errno == EINTR);
+  return n > 0 ? std::string_view(buffer.data(), static_cast<size_t>(n)) : std::string_view();
+}
 
 std::optional<std::string> ReadProcFile(const std::string& path) {
   std::ifstream file(path);

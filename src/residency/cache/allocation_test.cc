@@ -2,25 +2,11 @@
 // The cache takes no memory after it was made: counted by replacing operator new for this program.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include "base/rng.h"
 #include "residency/cache/block_cache.h"
-
-namespace {
-std::atomic<int64_t> g_n_allocations{0};
-}
-
-[[gnu::noinline]] void* operator new(size_t n_bytes) {
-  ++g_n_allocations;
-  if (void* memory = std::malloc(n_bytes > 0 ? n_bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#include "support/count_allocations.h"
 
 namespace pantry {
 namespace {
@@ -37,7 +23,7 @@ TEST_P(CacheAllocation, NoOperationAllocates) {
   options.max_budget_bytes = 120 * 4096;
   options.policy.kind = GetParam();
   auto cache = BlockCache::Create(blocks, options).value();
-  const int64_t before = g_n_allocations;
+  const int64_t before = testing::n_allocations;
   ASSERT_GT(before, 0);
   Rng rng(3);
   BlockId wanted[4];
@@ -64,7 +50,7 @@ TEST_P(CacheAllocation, NoOperationAllocates) {
     if (i % 1000 == 999) cache->Forget();
     (void)cache->TotalStats();
   }
-  EXPECT_EQ(g_n_allocations - before, 0);
+  EXPECT_EQ(testing::n_allocations - before, 0);
   EXPECT_GT(cache->TotalStats().n_evicted, 1000);
 }
 

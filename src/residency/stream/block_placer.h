@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "base/block_id.h"
+#include "base/status.h"
 
 namespace pantry {
 
@@ -25,8 +26,8 @@ class BlockPlacer {
   virtual size_t max_piece_bytes() const = 0;  // of any piece
   virtual int n_pieces(BlockId block) const = 0;
   virtual BlockPiece Piece(BlockId block, int piece) const = 0;
-  // Writes what became of the piece's `bytes` to its part of the block's memory.
-  virtual void Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const = 0;
+  // Writes what became of the piece's `bytes` to its part of the block's memory. kCorruption: they are not what they should be.
+  virtual Status Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const = 0;
 };
 
 }  // namespace pantry

@@ -11,6 +11,11 @@ constexpr size_t kMaxGuesses = 64;  // blocks; more would be too late or too old
 // Guesses leave so many slots to whatever is demanded next.
 constexpr size_t kSlotsForDemands = BlockStream::kStagingSlots / 2;
 
+Status FirstError(std::span<const BlockReadDone> reads) {
+  for (const BlockReadDone& read : reads) PANTRY_RETURN_IF_ERROR(read.status);
+  return OkStatus();
+}
+
 }  // namespace
 
 int64_t BlockStream::StagingBytes(size_t max_piece_bytes) {
@@ -39,7 +44,15 @@ Result<std::unique_ptr<BlockStream>> BlockStream::Create(BlockCache& cache, Bloc
   return stream;
 }
 
-BlockStream::~BlockStream() { Abandon(); }
+BlockStream::~BlockStream() {
+  observers_.clear();  // they may be gone
+  Abandon();
+}
+
+void BlockStream::Observe(StreamObserver* observer) {
+  if (observer == nullptr) observers_.clear();
+  else observers_.push_back(observer);
+}
 
 bool BlockStream::Line::Take(BlockId block, Reading* taken) {
   for (size_t i = 0; i < n; ++i) {
@@ -77,8 +90,18 @@ void BlockStream::Begin(int layer, std::span<const BlockId> wanted) {
       }
     }
   }
+  if (!observers_.empty()) TellOfEvent(layer);
   DropStaleGuesses();
   Pump();
+}
+
+void BlockStream::TellOfEvent(int layer) const {
+  const int64_t now_us = clock_.NowUs();
+  const StreamedEvent event = {layer, now_us, wanted_, std::span(before_).first(wanted_.size())};
+  Tell([&](StreamObserver& observer) {
+    observer.EventBegan(event);
+    if (wanted_.empty()) observer.EventEnded(now_us, true);
+  });
 }
 
 // Guesses are made for the next event, which has come: those of which nothing was read yet were wrong, and give their room back.
@@ -95,7 +118,9 @@ void BlockStream::DropStaleGuesses() {
 bool BlockStream::AdmitNextAbsent() {
   if (next_absent_ == absent_.size()) return false;
   const BlockId block = absent_[next_absent_];
-  if (cache_.Admit(block).memory == nullptr) return false;
+  const BlockCache::Admission admission = cache_.Admit(block);
+  if (admission.memory == nullptr) return false;
+  Tell([&](StreamObserver& observer) { observer.BlocksEvicted(admission.evicted.size()); });
   ++next_absent_;
   pieces_left_[block.value()] = static_cast<uint16_t>(placer_.n_pieces(block));
   demands_.Push({block, 0});
@@ -108,8 +133,9 @@ void BlockStream::SubmitPieces(Line& line, ReadUrgency urgency, size_t slots_lef
     Reading& reading = line.front();
     const uint32_t slot = free_slots_.back();
     free_slots_.pop_back();
-    slots_[slot] = {reading.block, reading.next_piece};
     const BlockPiece piece = placer_.Piece(reading.block, reading.next_piece);
+    slots_[slot] = {.block = reading.block, .piece = reading.next_piece, .urgency = urgency, .n_bytes = piece.n_bytes};
+    Tell([&](StreamObserver& observer) { observer.PieceSubmitted(slot, urgency); });
     const BlockRead read = {
         slot, piece.file, piece.offset, piece.n_bytes, staging_.data() + slot * staging_slot_bytes_, urgency};
     reader_.Submit({&read, 1});
@@ -130,23 +156,56 @@ void BlockStream::Arrived(BlockId block) {
   if (is_wanted_[block.value()]) ready_.push_back(block);
 }
 
+// Places the first n of done_, where errors stay.
+void BlockStream::Place(ThreadPool& pool, size_t n) {
+  const bool is_observed = !observers_.empty();
+  pool.ParallelFor(static_cast<int64_t>(n), [&](int64_t i, int thread) {
+    BlockReadDone& done = done_[static_cast<size_t>(i)];
+    Slot& slot = slots_[done.tag];
+    if (is_observed) slot.place_begin_us = clock_.NowUs();
+    done.status = placer_.Place(slot.block, slot.piece, done.bytes, cache_.memory(slot.block));
+    if (!is_observed) return;
+    slot.place_thread = thread;
+    slot.place_end_us = clock_.NowUs();
+  });
+}
+
+void BlockStream::TellOfPieces(size_t n) const {
+  for (const BlockReadDone& done : std::span(done_).first(n)) {
+    const Slot& slot = slots_[done.tag];
+    const StreamedPiece piece = {.block = slot.block,
+                                 .piece = slot.piece,
+                                 .n_bytes = slot.n_bytes,
+                                 .slot = static_cast<uint32_t>(done.tag),
+                                 .urgency = slot.urgency,
+                                 .submitted_us = done.submitted_us,
+                                 .started_us = done.started_us,
+                                 .done_us = done.done_us,
+                                 .place_thread = slot.place_thread,
+                                 .place_begin_us = slot.place_begin_us,
+                                 .place_end_us = slot.place_end_us};
+    Tell([&](StreamObserver& observer) { observer.PieceCame(piece); });
+  }
+}
+
 // Takes the pieces that have come, waiting for one if need be, and places them.
 Status BlockStream::Collect(ThreadPool& pool, int64_t timeout_us) {
+  const int64_t wait_begin_us = timeout_us != 0 ? clock_.NowUs() : 0;
   const size_t n = reader_.Reap(done_, timeout_us);
   if (n == 0) return OkStatus();
-  Status status;
-  for (size_t i = 0; i < n; ++i) {
-    if (status.ok() && !done_[i].status.ok()) status = done_[i].status;
-  }
+  Status status = FirstError(std::span(done_).first(n));
   const int64_t begin_us = clock_.NowUs();
+  if (timeout_us != 0) {
+    ++stats_.n_waits;
+    stats_.wait_us += begin_us - wait_begin_us;
+    Tell([&](StreamObserver& observer) { observer.Waited(wait_begin_us, begin_us); });
+  }
   if (status.ok()) {
-    pool.ParallelFor(static_cast<int64_t>(n), [&](int64_t i, int) {
-      const BlockReadDone& done = done_[static_cast<size_t>(i)];
-      const Slot& slot = slots_[done.tag];
-      placer_.Place(slot.block, slot.piece, done.bytes, cache_.memory(slot.block));
-    });
+    Place(pool, n);
+    status = FirstError(std::span(done_).first(n));
   }
   stats_.place_us += clock_.NowUs() - begin_us;
+  if (!observers_.empty()) TellOfPieces(n);
   for (size_t i = 0; i < n; ++i) {
     const auto slot = static_cast<uint32_t>(done_[i].tag);
     const BlockId block = slots_[slot].block;
@@ -174,6 +233,10 @@ Result<size_t> BlockStream::Next(ThreadPool& pool, std::span<BlockId> out) {
       }
       n_to_hand_out_ -= n;
       n_handed_out_ += n;
+      if (!observers_.empty()) {
+        const int64_t now_us = clock_.NowUs();
+        Tell([&](StreamObserver& observer) { observer.HandedOut(out.first(n), now_us); });
+      }
       return n;
     }
     if (reader_.n_pending() == 0 &&
@@ -184,18 +247,25 @@ Result<size_t> BlockStream::Next(ThreadPool& pool, std::span<BlockId> out) {
       status = OutOfBudgetError("the cache of {} bytes has no room for one more block", cache_.budget_bytes());
       break;
     }
-    const int64_t begin_us = clock_.NowUs();
     status = Collect(pool, BlockReader::kForever);
-    ++stats_.n_waits;
-    stats_.wait_us += clock_.NowUs() - begin_us;
   }
   Abandon();
+  if (!observers_.empty()) {
+    const int64_t now_us = clock_.NowUs();
+    Tell([&](StreamObserver& observer) { observer.EventEnded(now_us, false); });
+  }
   return status;
 }
 
 void BlockStream::Release(std::span<const BlockId> blocks) {
   for (const BlockId block : blocks) cache_.Unpin(block);
   n_handed_out_ -= blocks.size();
+  if (observers_.empty()) return;
+  const int64_t now_us = clock_.NowUs();
+  Tell([&](StreamObserver& observer) {
+    observer.Released(blocks, now_us);
+    if (n_to_hand_out_ + n_handed_out_ == 0) observer.EventEnded(now_us, true);
+  });
 }
 
 void BlockStream::Expect(std::span<const BlockId> blocks, double likelihood) {
@@ -203,12 +273,11 @@ void BlockStream::Expect(std::span<const BlockId> blocks, double likelihood) {
   for (const BlockId block : blocks) {
     if (line.n == line.entries.size()) break;
     if (cache_.state(block) != BlockState::kAbsent) continue;
-    if (likelihood >= 1) {
-      if (cache_.Admit(block).memory == nullptr) continue;
-      cache_.Unpin(block);
-    } else if (cache_.AdmitGuess(block, likelihood).memory == nullptr) {
-      continue;
-    }
+    const BlockCache::Admission admission =
+        likelihood >= 1 ? cache_.Admit(block) : cache_.AdmitGuess(block, likelihood);
+    if (admission.memory == nullptr) continue;
+    Tell([&](StreamObserver& observer) { observer.BlocksEvicted(admission.evicted.size()); });
+    if (likelihood >= 1) cache_.Unpin(block);
     pieces_left_[block.value()] = static_cast<uint16_t>(placer_.n_pieces(block));
     line.Push({block, 0});
   }

@@ -26,6 +26,7 @@
 #include "io/block_reader.h"
 #include "residency/cache/block_cache.h"
 #include "residency/stream/block_placer.h"
+#include "residency/stream/stream_observer.h"
 #include "sys/aligned_buffer.h"
 #include "sys/thread_pool.h"
 
@@ -33,8 +34,8 @@ namespace pantry {
 
 struct BlockStreamStats {
   int64_t n_events = 0;
-  int64_t n_waits = 0;   // times that nothing could be computed
-  int64_t wait_us = 0;   // in these
+  int64_t n_waits = 0;   // times that nothing could be computed until a piece came
+  int64_t wait_us = 0;   // in these; placing the piece is not part of it
   int64_t place_us = 0;  // spent on bringing bytes into the kernels' layout
 };
 
@@ -63,6 +64,10 @@ class BlockStream {
   // demanded. Into room that the cache can spare; costs little for blocks that are there. What the next event does not want is dropped.
   void Expect(std::span<const BlockId> blocks, double likelihood);
 
+  // `observer` is told of all that happens from now on, beside those who are told already; null: nobody is any more. It must live until
+  // then, or until the last call but the destructor.
+  void Observe(StreamObserver* observer);
+
   const BlockStreamStats& stats() const { return stats_; }
   BlockReaderStats reader_stats() const { return reader_.stats(); }
 
@@ -75,6 +80,11 @@ class BlockStream {
   struct Slot {
     BlockId block;
     int piece = 0;
+    ReadUrgency urgency = ReadUrgency::kDemand;
+    size_t n_bytes = 0;
+    int place_thread = -1;  // the rest is for observers
+    int64_t place_begin_us = 0;
+    int64_t place_end_us = 0;
   };
   // Entries in order, taken from the front.
   struct Line {
@@ -93,6 +103,13 @@ class BlockStream {
   bool AdmitNextAbsent();
   void SubmitPieces(Line& line, ReadUrgency urgency, size_t slots_left);
   Status Collect(ThreadPool& pool, int64_t timeout_us);
+  void Place(ThreadPool& pool, size_t n);
+  template <typename Call>
+  void Tell(const Call& call) const {
+    for (StreamObserver* const observer : observers_) call(*observer);
+  }
+  void TellOfPieces(size_t n) const;
+  void TellOfEvent(int layer) const;
   void Arrived(BlockId block);
   void Abandon();
 
@@ -119,6 +136,7 @@ class BlockStream {
   size_t n_handed_out_ = 0;  // and not yet released
   Line demands_;
   Line guesses_;
+  std::vector<StreamObserver*> observers_;
   BlockStreamStats stats_;
 };
 

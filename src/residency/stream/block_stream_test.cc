@@ -39,10 +39,11 @@ class TestPlacer final : public BlockPlacer {
     const size_t begin = static_cast<size_t>(piece) * piece_bytes_;
     return {0, block.value() * kBlockBytes + begin, std::min(piece_bytes_, BytesOf(block) - begin)};
   }
-  void Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override {
+  Status Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override {
     const BlockPiece where = Piece(block, piece);
     uint8_t* to = memory + where.offset - block.value() * kBlockBytes;
     for (size_t i = 0; i < where.n_bytes; ++i) to[i] = static_cast<uint8_t>(~bytes[i]);
+    return OkStatus();
   }
 
  private:
@@ -216,6 +217,151 @@ TEST(BlockStream, MayEndWithGuessesUnderWay) {
   bench.stream->Expect(RandomBlocks(rng, 0, kBlocksPerLayer), 0.5);
   bench.stream.reset();
   for (uint32_t i = 0; i < kBlocks; ++i) EXPECT_NE(bench.cache->state(BlockId(i)), BlockState::kReading);
+}
+
+// Adds up what it is told, and checks that it comes in order.
+class Recorder final : public StreamObserver {
+ public:
+  void EventBegan(const StreamedEvent& event) override {
+    EXPECT_FALSE(in_event);
+    in_event = true;
+    Advance(event.at_us);
+    ASSERT_EQ(event.wanted.size(), event.before.size());
+    for (const BlockState before : event.before) ++n_before[static_cast<size_t>(before)];
+    left = {event.wanted.begin(), event.wanted.end()};
+    layers.push_back(event.layer);
+  }
+  void BlocksEvicted(size_t n_blocks) override { n_evicted += static_cast<int64_t>(n_blocks); }
+  void PieceSubmitted(uint32_t slot, ReadUrgency urgency) override {
+    EXPECT_TRUE(pending.emplace(slot, urgency).second);
+  }
+  void PieceCame(const StreamedPiece& piece) override {
+    ASSERT_EQ(pending.count(piece.slot), 1u);
+    EXPECT_EQ(pending[piece.slot], piece.urgency);
+    pending.erase(piece.slot);
+    n_bytes += static_cast<int64_t>(piece.n_bytes);
+    EXPECT_LE(piece.submitted_us, piece.started_us);
+    EXPECT_LE(piece.started_us, piece.done_us);
+    if (piece.place_thread < 0) return;
+    EXPECT_LT(piece.place_thread, 2);
+    EXPECT_LE(piece.done_us, piece.place_begin_us);
+    EXPECT_LE(piece.place_begin_us, piece.place_end_us);
+    ++n_placed[{piece.block, piece.piece}];
+  }
+  void Waited(int64_t begin_us, int64_t end_us) override {
+    Advance(begin_us);
+    Advance(end_us);
+    ++n_waits;
+    wait_us += end_us - begin_us;
+  }
+  void HandedOut(std::span<const BlockId> blocks, int64_t at_us) override {
+    Advance(at_us);
+    for (const BlockId block : blocks) {
+      EXPECT_EQ(std::erase(left, block), 1u);
+      out.push_back(block);
+    }
+  }
+  void Released(std::span<const BlockId> blocks, int64_t at_us) override {
+    Advance(at_us);
+    for (const BlockId block : blocks) EXPECT_EQ(std::erase(out, block), 1u);
+  }
+  void EventEnded(int64_t at_us, bool is_complete) override {
+    EXPECT_TRUE(in_event);
+    in_event = false;
+    Advance(at_us);
+    if (is_complete) {
+      EXPECT_TRUE(left.empty() && out.empty());
+      return;
+    }
+    ++n_failed;
+    pending.clear();
+    out.clear();
+  }
+
+  void Advance(int64_t at_us) {
+    EXPECT_LE(now_us, at_us);
+    now_us = at_us;
+  }
+  bool in_event = false;
+  int64_t now_us = 0, n_evicted = 0, n_bytes = 0, n_waits = 0, wait_us = 0, n_failed = 0;
+  int64_t n_before[3] = {};
+  std::vector<int> layers;
+  std::vector<BlockId> left, out;
+  std::map<uint32_t, ReadUrgency> pending;
+  std::map<std::pair<BlockId, int>, int64_t> n_placed;
+};
+
+TEST(StreamObserver, IsToldOfAllThatTheCountersCount) {
+  for (const int64_t budget : {2, 5, 20, kBlocks}) {
+    SCOPED_TRACE(budget);
+    Bench bench(budget);
+    Recorder recorder, second;
+    bench.stream->Observe(&recorder);
+    bench.stream->Observe(&second);
+    Rng rng(static_cast<uint64_t>(budget));
+    for (int event = 0; event < 100; ++event) {
+      const int layer = event % kLayers;
+      if (layer == 0) bench.cache->BeginStep();
+      const Status status = bench.Event(layer, RandomBlocks(rng, layer, 1 + rng.NextU64() % kBlocksPerLayer), 3);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      if (event % 3 == 0) bench.stream->Expect(RandomBlocks(rng, (layer + 1) % kLayers, 6), event % 2 == 0 ? 0.9 : 1.0);
+      ASSERT_FALSE(recorder.in_event);
+      ASSERT_EQ(recorder.layers.back(), layer);
+    }
+    for (int more = 0; more < 50 && !recorder.pending.empty(); ++more) {  // guesses
+      ASSERT_TRUE(bench.Event(0, {BlockId(0)}).ok());
+    }
+    const CacheStats cache = bench.cache->TotalStats();
+    EXPECT_EQ(recorder.n_before[static_cast<size_t>(BlockState::kResident)], cache.n_hits);
+    EXPECT_EQ(recorder.n_before[static_cast<size_t>(BlockState::kReading)], cache.n_late);
+    EXPECT_EQ(recorder.n_before[static_cast<size_t>(BlockState::kAbsent)], cache.n_misses);
+    EXPECT_EQ(recorder.n_evicted, cache.n_evicted);
+    EXPECT_EQ(recorder.n_bytes, bench.reader->stats().bytes_wanted);
+    EXPECT_EQ(recorder.n_waits, bench.stream->stats().n_waits);
+    EXPECT_EQ(recorder.wait_us, bench.stream->stats().wait_us);
+    EXPECT_EQ(static_cast<int64_t>(recorder.layers.size()), bench.stream->stats().n_events);
+    EXPECT_EQ(second.n_bytes, recorder.n_bytes);
+    for (const auto& [piece, n] : recorder.n_placed) {  // a block comes whole
+      EXPECT_EQ(n, recorder.n_placed[std::pair(piece.first, 0)]);
+    }
+  }
+}
+
+TEST(StreamObserver, IsToldOnceThatAnEventFailed) {
+  Bench bench(6, kBlocks * kBlockBytes - 1);
+  Recorder recorder;
+  bench.stream->Observe(&recorder);
+  for (int64_t round = 1; round <= 3; ++round) {
+    EXPECT_FALSE(bench.Event(kLayers - 1, {BlockId(kBlocks - 1), BlockId(kBlocks - 2)}).ok());
+    EXPECT_EQ(recorder.n_failed, round);
+    EXPECT_TRUE(bench.Event(0, {BlockId(1), BlockId(2)}).ok());
+    EXPECT_EQ(recorder.n_failed, round);
+    EXPECT_FALSE(recorder.in_event);
+  }
+}
+
+TEST(StreamObserver, AnEventThatWantsNothingEndsAsItBegins) {
+  Bench bench(6);
+  Recorder recorder;
+  bench.stream->Observe(&recorder);
+  ASSERT_TRUE(bench.Event(2, {}).ok());
+  EXPECT_EQ(recorder.layers, std::vector<int>{2});
+  EXPECT_FALSE(recorder.in_event);
+}
+
+TEST(StreamObserver, MayDieBeforeTheStreamAndIsNotToldAfterwards) {
+  Bench bench(kBlocks);
+  Rng rng(1);
+  auto recorder = std::make_unique<Recorder>();
+  bench.stream->Observe(recorder.get());
+  bench.stream->Observe(nullptr);
+  ASSERT_TRUE(bench.Event(0, RandomBlocks(rng, 0, 3)).ok());
+  EXPECT_TRUE(recorder->layers.empty());
+  bench.stream->Observe(recorder.get());
+  bench.stream->Expect(RandomBlocks(rng, 1, kBlocksPerLayer), 0.5);  // under way when the stream ends
+  EXPECT_FALSE(recorder->pending.empty());
+  recorder.reset();
+  bench.stream.reset();
 }
 
 }  // namespace

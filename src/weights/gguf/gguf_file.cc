@@ -5,6 +5,7 @@
 
 #include "weights/gguf/gguf_cursor.h"
 #include "weights/gguf/gguf_parser.h"
+#include "weights/gguf/pack_table.h"
 
 namespace pantry {
 namespace {
@@ -77,7 +78,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
     readers.push_back(std::move(*reader));
     headers.push_back(std::move(header));
   }
-  return Join(std::move(readers), std::move(headers));
+  return Join(std::move(readers), std::move(headers), memory_left);
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Open(std::vector<std::unique_ptr<Reader>> shards) {
@@ -87,11 +88,11 @@ Result<std::unique_ptr<GgufFile>> GgufFile::Open(std::vector<std::unique_ptr<Rea
     PANTRY_ASSIGN_OR_RETURN(GgufHeader header, ParseGguf(*shard, &memory_left));
     headers.push_back(std::move(header));
   }
-  return Join(std::move(shards), std::move(headers));
+  return Join(std::move(shards), std::move(headers), memory_left);
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::Join(std::vector<std::unique_ptr<Reader>> shards,
-                                                 std::vector<GgufHeader> headers) {
+                                                 std::vector<GgufHeader> headers, uint64_t memory_left) {
   if (shards.empty()) return InvalidArgumentError("no GGUF file given");
   std::unique_ptr<GgufFile> file(new GgufFile());
   PANTRY_ASSIGN_OR_RETURN(const SplitInfo first, ReadSplitInfo(headers[0].metadata, shards[0]->path()));
@@ -124,7 +125,29 @@ Result<std::unique_ptr<GgufFile>> GgufFile::Join(std::vector<std::unique_ptr<Rea
   file->version_ = headers[0].version;
   file->metadata_ = std::move(headers[0].metadata);
   file->shards_ = std::move(shards);
+  if (PackTable::IsIn(file->metadata_)) PANTRY_RETURN_IF_ERROR(file->OpenPack(memory_left));
   return file;
+}
+
+GgufFile::~GgufFile() = default;
+
+// The two tensors that make up a pack give way to those that lie in its blocks.
+Status GgufFile::OpenPack(uint64_t memory_left) {
+  if (shards_.size() != 1)
+    return CorruptionError("{}: a pack of {} shards; a pack is one file", path(), shards_.size());
+  std::vector<TensorInfo> packed;
+  PANTRY_ASSIGN_OR_RETURN(pack_, PackTable::Read(*shards_[0], metadata_, tensors_, &memory_left, &packed));
+  std::erase_if(tensors_, [](const TensorInfo& tensor) {
+    return tensor.name == pack_keys::kChecksumsTensor || tensor.name == pack_keys::kBlocksTensor;
+  });
+  for (TensorInfo& tensor : packed) tensors_.push_back(std::move(tensor));
+  tensor_index_.clear();
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (tensor_index_.emplace(tensors_[i].name, i).second) continue;
+    return CorruptionError("{}: two tensors '{}', one of them in blocks; the file is damaged: pack the model again",
+                           path(), Printable(tensors_[i].name, 100));
+  }
+  return OkStatus();
 }
 
 const TensorInfo* GgufFile::FindTensor(std::string_view name) const {
@@ -147,6 +170,10 @@ uint64_t GgufFile::tensor_bytes() const {
 const std::string& GgufFile::path() const { return shards_[0]->path(); }
 
 Status GgufFile::ReadTensor(const TensorInfo& tensor, uint64_t offset, std::span<uint8_t> out) const {
+  if (tensor.in_blocks()) {
+    return UnsupportedError("{}: tensor '{}' lies in blocks laid out for {}; it has no rows to read", path(),
+                            Printable(tensor.name, 100), IsaName(pack_->layout()));
+  }
   if (offset > tensor.n_bytes || out.size() > tensor.n_bytes - offset) {
     return InvalidArgumentError("{}: tensor '{}' has {} bytes; cannot read {} at {}", path(),
                                 Printable(tensor.name, 100), tensor.n_bytes, out.size(), offset);

@@ -6,6 +6,8 @@
 // Versions 2 and 3, little-endian; any alignment; shards named NAME-00001-of-00003.gguf (opening the first is enough).
 // Every error names the file, the offset and what was expected and found, and how to mend it.
 // Threads: immutable after Open(); const methods from any thread.
+// A .pantry file (docs/format.md) opens the same way: the tensors that lie in its blocks stand in tensors() behind the others, as the model
+// had them, and pack() says where the blocks are.
 // Source: the GGUF specification (ggml-org/ggml docs/gguf.md).
 #pragma once
 
@@ -32,7 +34,11 @@ struct TensorInfo {
   int32_t shard = 0;    // index into GgufFile::shards
   uint64_t offset = 0;  // absolute byte offset in that shard
   uint64_t n_bytes = 0;
+  int32_t pack_group =
+      -1;  // of a .pantry file: the group of blocks that hold it (pack_table.h); offset is where these begin, and n_bytes
+           // what it takes in GGUF's own layout
 
+  bool in_blocks() const { return pack_group >= 0; }
   int64_t row_elements() const { return dims.empty() ? 0 : dims[0]; }
   int64_t n_rows() const {  // product of all dims but the first
     int64_t n = 1;
@@ -43,6 +49,7 @@ struct TensorInfo {
 };
 
 struct GgufHeader;  // of one shard; see gguf_parser.h
+class PackTable;    // pack_table.h
 
 class GgufFile {
  public:
@@ -50,6 +57,7 @@ class GgufFile {
   static Result<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same from readers, in shard order: the door for tests and fuzzing.
   static Result<std::unique_ptr<GgufFile>> Open(std::vector<std::unique_ptr<Reader>> shards);
+  ~GgufFile();
 
   const Metadata& metadata() const { return metadata_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in file order, shard by shard
@@ -59,19 +67,22 @@ class GgufFile {
   uint64_t tensor_bytes() const;    // of all tensors, without padding
   const std::string& path() const;  // of the first shard
   const std::vector<std::unique_ptr<Reader>>& shards() const { return shards_; }
+  const PackTable* pack() const { return pack_.get(); }  // null for a plain GGUF
 
-  // Reads bytes [offset, offset + out.size()) of a tensor's data.
+  // Reads bytes [offset, offset + out.size()) of a tensor's data; kUnsupported for one that lies in blocks.
   Status ReadTensor(const TensorInfo& tensor, uint64_t offset, std::span<uint8_t> out) const;
 
  private:
   GgufFile() = default;
   static Result<std::unique_ptr<GgufFile>> Join(std::vector<std::unique_ptr<Reader>> shards,
-                                                std::vector<GgufHeader> headers);
+                                                std::vector<GgufHeader> headers, uint64_t memory_left);
+  Status OpenPack(uint64_t memory_left);
   uint32_t version_ = 0;
   Metadata metadata_;
   std::vector<TensorInfo> tensors_;
   std::unordered_map<std::string, size_t> tensor_index_;
   std::vector<std::unique_ptr<Reader>> shards_;
+  std::unique_ptr<PackTable> pack_;
 };
 
 }  // namespace pantry

@@ -9,10 +9,29 @@
 #include <vector>
 
 #include "weights/gguf/gguf_file.h"
+#include "weights/gguf/pack_table.h"
 #include "weights/model_shape.h"
 
 namespace pantry {
 namespace {
+
+// Every piece lies in the file, behind the one before.
+void UsePack(const PackTable& pack, const Reader& reader) {
+  std::vector<uint8_t> bytes;
+  uint64_t end = 0;
+  for (uint32_t i = 0; i < pack.n_blocks(); ++i) {
+    const BlockId block(i);
+    PANTRY_CHECK(pack.n_pieces(block) > 0 && !pack.GroupOf(block).tensors.empty());
+    PANTRY_CHECK(pack.BlockOffset(block) % kPackAlignment == 0 && pack.BlockOffset(block) >= end);
+    for (int piece = 0; piece < pack.n_pieces(block); ++piece) {
+      bytes.resize(pack.PieceBytes(block, piece));
+      PANTRY_CHECK(!bytes.empty() && pack.PieceOffset(block, piece) >= end);
+      PANTRY_CHECK(reader.ReadAt(pack.PieceOffset(block, piece), bytes).ok());
+      end = pack.PieceOffset(block, piece) + bytes.size();
+      PANTRY_CHECK(pack.PieceIsIntact(block, piece, bytes) || !pack.Damaged(block, piece).ok());
+    }
+  }
+}
 
 void Use(const GgufFile& file, size_t n_file_bytes) {
   for (const Metadata::Entry& entry : file.metadata().entries()) {
@@ -26,10 +45,15 @@ void Use(const GgufFile& file, size_t n_file_bytes) {
     PANTRY_CHECK(tensor.n_elements() > 0);
     PANTRY_CHECK(tensor.n_bytes > 0);
     PANTRY_CHECK(file.FindTensor(tensor.name) == &tensor);
+    if (tensor.in_blocks()) {
+      PANTRY_CHECK(file.pack() != nullptr && !file.ReadTensor(tensor, 0, out).ok());
+      continue;
+    }
     out.resize(std::min<uint64_t>(tensor.n_bytes, 64));
     PANTRY_CHECK(file.ReadTensor(tensor, tensor.n_bytes - out.size(), out).ok());
     PANTRY_CHECK(!file.ReadTensor(tensor, tensor.n_bytes - out.size() + 1, out).ok());
   }
+  if (file.pack() != nullptr) UsePack(*file.pack(), *file.shards()[0]);
   const Result<ModelShape> shape = ParseModelShape(file.metadata());
   if (!shape.ok()) return;
   PANTRY_CHECK(shape->n_layers > 0 && shape->n_embd > 0 && shape->n_ctx_train > 0 && shape->n_vocab >= 0);

@@ -23,18 +23,12 @@ class Bytes {
  public:
   template <typename T>
   Bytes& Put(T value) {
-    const size_t at = bytes_.size();
-    bytes_.resize(at + sizeof(T));
-    std::memcpy(bytes_.data() + at, &value, sizeof(T));
-    return *this;
+    return Raw(&value, sizeof(T));
   }
   Bytes& U8(uint8_t v) { return Put(v); }
   Bytes& U32(uint32_t v) { return Put(v); }
   Bytes& U64(uint64_t v) { return Put(v); }
-  Bytes& Text(std::string_view text) {
-    bytes_.insert(bytes_.end(), text.begin(), text.end());
-    return *this;
-  }
+  Bytes& Text(std::string_view text) { return Raw(text.data(), text.size()); }
   Bytes& String(std::string_view text) { return U64(text.size()).Text(text); }
   Bytes& Append(const Bytes& other) {
     bytes_.insert(bytes_.end(), other.bytes_.begin(), other.bytes_.end());
@@ -48,6 +42,13 @@ class Bytes {
   std::vector<uint8_t> Take() { return std::move(bytes_); }
 
  private:
+  // Not inlined: gcc 12 then sees a vector's growth with constants, and overflows that cannot be.
+  [[gnu::noinline]] Bytes& Raw(const void* from, size_t n) {
+    const size_t at = bytes_.size();
+    bytes_.resize(at + n);
+    if (n > 0) std::memcpy(bytes_.data() + at, from, n);
+    return *this;
+  }
   std::vector<uint8_t> bytes_;
 };
 

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// PlanPack() says how a model is packed for an instruction set: which of its tensors become blocks, and who makes them.
+#pragma once
+
+#include "base/status.h"
+#include "sys/isa.h"
+#include "weights/gguf/gguf_file.h"
+#include "weights/pack/pack_plan.h"
+
+namespace pantry {
+
+// The blocks that a streamed run of `file` would read, in the same order. The placer refers to nothing of `file`. What loading it says of
+// a model that cannot be run, and kInvalidArgument where nothing of it is streamed.
+Result<PackPlan> PlanPack(const GgufFile& file, Isa isa);
+
+}  // namespace pantry

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engines on tiny models, resident or streamed, and what they compute.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/rng.h"
+#include "base/units.h"
+#include "engine/engine.h"
+#include "engine/scripted_engine.h"
+#include "engine/weight_stream.h"
+#include "support/test_paths.h"
+
+namespace pantry::testing {
+
+inline std::string TinyModel(const std::string& name) { return TestData("models/" + name + ".gguf"); }
+
+inline std::unique_ptr<GgufFile> OpenGguf(const std::string& path) {
+  auto file = GgufFile::Open(path);
+  PANTRY_CHECK(file.ok());
+  return std::move(file).value();
+}
+
+inline std::vector<const Reader*> FilesOf(const GgufFile& file) {
+  std::vector<const Reader*> files;
+  for (const auto& shard : file.shards()) files.push_back(shard.get());
+  return files;
+}
+
+// What varies between two streamed runs.
+struct StreamSetup {
+  double cache_share = 1;  // of all blocks; the floor at least
+  PolicyKind policy = PolicyKind::kLru;
+  DiskAccess access = DiskAccess::kAuto;
+  int n_threads = 2;
+  std::unique_ptr<BlockReader> reader = nullptr;
+  const Clock* clock = nullptr;           // null: a SteadyClock
+  int64_t matrix_block_bytes = 2 * kKiB;  // small enough that matrices of tiny models are cut
+};
+
+// Streamed as `setup` says, or resident without. Null: this system has no such reader.
+inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSetup* setup, Logger& log) {
+  static const SteadyClock steady_clock;
+  EngineParts parts;
+  parts.pool = std::make_unique<ThreadPool>(setup != nullptr ? setup->n_threads : 1);
+  parts.file = OpenGguf(path);
+  auto placer = setup != nullptr ? std::make_unique<WeightPlacer>(setup->matrix_block_bytes) : nullptr;
+  auto model = Model::Load(*parts.file, BestIsa(), *parts.pool, log, {}, placer.get());
+  PANTRY_CHECK(model.ok());
+  parts.model = std::move(model).value();
+  if (setup != nullptr) {
+    WeightStreamOptions options;
+    const auto all = static_cast<double>(WeightStream::AllBlocksBytes(*placer));
+    options.cache_bytes =
+        std::max(WeightStream::LeastCacheBytes(*placer), static_cast<int64_t>(setup->cache_share * all));
+    options.policy = PolicyOptions{.kind = setup->policy};
+    options.reader.access = setup->access;
+    const Clock& clock = setup->clock != nullptr ? *setup->clock : steady_clock;
+    auto stream = WeightStream::Open(*parts.file, std::move(placer), options, clock, log, std::move(setup->reader));
+    if (!stream.ok()) return nullptr;
+    parts.stream = std::move(stream).value();
+  }
+  const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);
+  parts.tokenizer = std::make_unique<WordTokenizer>(std::vector<std::string>(n_vocab, "word"));
+  return Engine::FromParts(std::move(parts), log);
+}
+
+inline std::vector<TokenId> RandomTokens(const Engine& engine, size_t n_tokens) {
+  Rng rng(5);
+  std::vector<TokenId> tokens;
+  for (size_t i = 0; i < n_tokens; ++i) {
+    tokens.push_back(static_cast<TokenId>(rng.NextU64() % static_cast<uint64_t>(engine.shape().n_vocab)));
+  }
+  return tokens;
+}
+
+}  // namespace pantry::testing
