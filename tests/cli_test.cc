@@ -4,30 +4,33 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
-#include <thread>
 #include <tuple>
 #include <vector>
 
+#include "support/run_program.h"
+#include "support/temporary_files.h"
 #include "support/test_paths.h"
 
 namespace pantry {
 namespace {
 
+using ::pantry::testing::Args;
 using ::pantry::testing::DemoModel;
+using ::pantry::testing::Execute;
+using ::pantry::testing::Outcome;
+using ::pantry::testing::Surroundings;
+using ::pantry::testing::TemporaryFile;
+using ::pantry::testing::TemporaryFolder;
 using ::pantry::testing::TestData;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
@@ -35,105 +38,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-using Args = std::vector<std::string>;
-using Variables = std::map<std::string, std::string>;
-
-struct Outcome {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
-
-struct Surroundings {
-  std::string input;     // standard input
-  Variables variables;   // added to an environment that holds PATH and HOME only
-  std::string out_path;  // standard output goes here instead of to Outcome::out
-  std::function<void(pid_t child)> on_start;
-  bool close_out = false;  // nobody reads standard output
-  std::string program = std::string(PANTRY_BINARY_DIR) + "/bin/pantry";
-};
-
-std::string Drain(int fd) {
-  std::string text;
-  char buffer[1 << 14];
-  ssize_t n = 0;
-  while ((n = read(fd, buffer, sizeof buffer)) > 0) text.append(buffer, static_cast<size_t>(n));
-  close(fd);
-  return text;
-}
-
-// Runs a program to its end.
-Outcome Execute(const Args& args, const Surroundings& setup = {}) {
-  int in[2];
-  int out[2];
-  int err[2];
-  EXPECT_EQ(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC) | pipe2(err, O_CLOEXEC), 0);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, in[0], 0);
-  if (setup.out_path.empty()) {
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-  } else {
-    posix_spawn_file_actions_addopen(&actions, 1, setup.out_path.c_str(), O_WRONLY, 0);
-  }
-  posix_spawn_file_actions_adddup2(&actions, err[1], 2);
-
-  Args words = {setup.program};
-  words.insert(words.end(), args.begin(), args.end());
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const char* path = std::getenv("PATH");
-  Args variables = {"HOME=/nonexistent", std::string("PATH=") + (path != nullptr ? path : "/usr/bin:/bin")};
-  for (const auto& [name, value] : setup.variables) variables.emplace_back(name).append("=").append(value);
-  std::vector<char*> envp;
-  for (std::string& variable : variables) envp.push_back(variable.data());
-  envp.push_back(nullptr);
-
-  Outcome outcome;
-  if (setup.close_out) close(out[0]);
-  pid_t child = 0;
-  const int error = posix_spawn(&child, setup.program.c_str(), &actions, nullptr, argv.data(), envp.data());
-  posix_spawn_file_actions_destroy(&actions);
-  close(in[0]);
-  close(out[1]);
-  close(err[1]);
-  EXPECT_EQ(error, 0) << setup.program;
-  if (error != 0) return outcome;
-  if (setup.on_start) setup.on_start(child);
-  std::thread reader([&] { outcome.err = Drain(err[0]); });
-  std::thread writer([&] {
-    (void)!write(in[1], setup.input.data(), setup.input.size());
-    close(in[1]);
-  });
-  if (!setup.close_out) outcome.out = Drain(out[0]);
-  writer.join();
-  reader.join();
-  int status = 0;
-  waitpid(child, &status, 0);
-  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  return outcome;
-}
-
 std::string Model() { return TestData("models/tiny-llama.gguf"); }
-
-// A file that is gone when the test is over.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& text, const std::string& suffix = "") {
-    static int count = 0;
-    path_ = std::filesystem::temp_directory_path() /
-            ("pantry-cli-test-" + std::to_string(getpid()) + "-" + std::to_string(count++) + suffix);
-    std::ofstream(path_, std::ios::binary) << text;
-  }
-  ~TemporaryFile() { std::filesystem::remove(path_); }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 TEST(Program, AnswerAloneIsOnStandardOutput) {
   const Outcome outcome = Execute({"run", "-m", Model(), "-p", "Hello", "-n", "8", "--seed", "1", "--no-cnv"});
@@ -588,7 +493,7 @@ TEST(Show, EffectiveJsonHasThePositionalModelAndNumbers) {
 }
 
 TEST(Help, EveryVerbHasHelpWithItsFlags) {
-  for (const std::string verb : {"run", "show", "tokenize", "template", "eval", "bench"}) {
+  for (const std::string verb : {"run", "show", "tokenize", "template", "eval", "bench", "pack"}) {
     const Outcome outcome = Execute({"help", verb});
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_THAT(outcome.out, HasSubstr("--model"));
@@ -618,26 +523,6 @@ TEST(Completion, ScriptsParse) {
     EXPECT_EQ(parsed.exit_code, 0) << parsed.err;
   }
 }
-
-// A folder that is gone when the test is over.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "pantry-cli-test-XXXXXX").string();
-    const char* made = mkdtemp(pattern.data());
-    path_ = made != nullptr ? made : "";
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 TEST(Doctor, PrintsTheProfileThatItKeeps) {
   const TemporaryFolder folder;
@@ -825,6 +710,238 @@ TEST(Plan, OfAMeasuredMachineForetellsWhatARunThenCompares) {
   EXPECT_THAT(run.err, ContainsRegex("mode: streaming.* expect [0-9.]+( to [0-9.]+)? tok/s"));
   EXPECT_THAT(run.err, ContainsRegex("first token: expected after [0-9.]+.* s, measured [0-9.]+ s"));
   EXPECT_THAT(run.err, ContainsRegex("answer: expected .* tok/s, measured [0-9.]+; hits expected [0-9]+ to [0-9]+ %"));
+}
+
+Outcome Pack(Args args) {
+  args.insert(args.begin(), "pack");
+  return Execute(args);
+}
+
+// What the model says, as greedily as can be.
+Outcome Greedy(const std::string& model, const Args& more = {}) {
+  Args args = {"run", "-m", model, "-p", "Once upon", "-n", "12", "--no-cnv", "--temp", "0", "--ignore-eos"};
+  args.insert(args.end(), more.begin(), more.end());
+  return Execute(args);
+}
+
+// A budget that leaves room for half of the model's experts, or for all of its layers where they are small.
+std::string BudgetForHalf(const std::string& model) {
+  const Outcome plan = Execute({"plan", model, "--stream", "on", "--memory", "2G", "-c", "256", "--json"});
+  EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  const auto memory = nlohmann::json::parse(plan.out).at("memory");
+  const int64_t half = memory.at("cache_bytes").get<int64_t>() / 2;
+  const int64_t n_bytes = memory.at("total_bytes").get<int64_t>() - half;
+  return std::to_string((n_bytes >> 20) + (half < (4 << 20) ? 16 : 0)) + "M";
+}
+
+// The last byte of a pack that is not 0 lies in its last block.
+void FlipABitInTheLastBlock(const std::string& path) {
+  std::string bytes = testing::ReadFile(path);
+  const size_t at = bytes.find_last_not_of('\0');
+  ASSERT_NE(at, std::string::npos);
+  bytes[at] = static_cast<char>(bytes[at] ^ 1);
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+TEST(Pack, WritesAFileAndSaysWhatItIs) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/tiny.pantry";
+  const Outcome outcome = Pack({Model(), path});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith(path + ": "));
+  EXPECT_THAT(outcome.out, ContainsRegex("[0-9.]+ [kM]B, [0-9]+ blocks for [a-z0-9-]+, written and verified in "));
+  EXPECT_THAT(outcome.out, HasSubstr("\nRun it: pantry run " + path + "\n"));
+  EXPECT_FALSE(std::filesystem::exists(path + ".part"));
+  EXPECT_THAT(Pack({Model(), path, "--force", "--no-verify"}).out, HasSubstr(", written in "));
+}
+
+TEST(Pack, IsNamedAfterTheModelInItsFolderOrTheOneGiven) {
+  const TemporaryFolder folder;
+  const std::string model = folder.path() + "/it's tiny.gguf";
+  std::filesystem::copy_file(Model(), model);
+  const Outcome beside = Pack({"-m", model});
+  EXPECT_EQ(beside.exit_code, 0) << beside.err;
+  EXPECT_TRUE(std::filesystem::exists(folder.path() + "/it's tiny.pantry"));
+  EXPECT_THAT(beside.out, HasSubstr("pantry run '" + folder.path() + "/it'\\''s tiny.pantry'\n"));
+  EXPECT_EQ(Pack({Model(), folder.path()}).exit_code, 0);
+  EXPECT_TRUE(std::filesystem::exists(folder.path() + "/tiny-llama.pantry"));
+}
+
+TEST(Pack, EqualModelsGiveEqualFiles) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(Pack({Model(), folder.path() + "/a.pantry"}).exit_code, 0);
+  ASSERT_EQ(Pack({Model(), folder.path() + "/b.pantry"}).exit_code, 0);
+  EXPECT_TRUE(testing::ReadFile(folder.path() + "/a.pantry") == testing::ReadFile(folder.path() + "/b.pantry"));
+}
+
+TEST(Pack, WrongUseIsToldAndChangesNothing) {
+  const TemporaryFolder folder;
+  const std::string packed = folder.path() + "/packed.pantry", model = folder.path() + "/model.gguf";
+  const std::string other = folder.path() + "/other.pantry";
+  std::filesystem::copy_file(Model(), model);
+  ASSERT_EQ(Pack({model, packed}).exit_code, 0);
+  const std::string bytes = testing::ReadFile(packed);
+  const std::vector<std::tuple<Args, int, std::string>> cases = {
+      {{}, 2, "no model given"},
+      {{model, packed}, 2, "'" + packed + "' exists already; --force replaces it"},
+      {{model, model, "--force"}, 2, "is the model itself; name another file"},
+      {{model, folder.path() + "/./model.gguf", "--force"}, 2, "is the model itself; name another file"},
+      {{packed, other}, 2, "is packed already, for "},
+      {{packed, packed, "--force"}, 2, "is the model itself"},
+      {{model, other, "--isa", "sse9"}, 2, "--isa: "},
+      {{model, other, "more"}, 2, "unexpected argument 'more'"},
+      {{model, other, "--temp", "1"}, 2, "not a flag of 'pantry pack'"},
+      {{folder.path() + "/none.gguf", other}, 3, "none.gguf"},
+      {{model, folder.path() + "/none/out.pantry"}, 3, "/none/out.pantry"},
+      {{model, "/dev/null/out.pantry"}, 5, "/dev/null/out.pantry"},
+  };
+  for (const auto& [args, exit_code, message] : cases) {
+    const Outcome outcome = Pack(args);
+    EXPECT_EQ(outcome.exit_code, exit_code) << message << "\n" << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_THAT(outcome.out, IsEmpty());
+    EXPECT_TRUE(testing::ReadFile(packed) == bytes) << message;
+    EXPECT_TRUE(testing::ReadFile(model) == testing::ReadFile(Model())) << message;
+    EXPECT_FALSE(std::filesystem::exists(other)) << message;
+    EXPECT_FALSE(std::filesystem::exists(other + ".part")) << message;
+  }
+}
+
+TEST(Pack, SaysTheSameAsTheModelResidentAndStreamed) {
+  for (const std::string& model : {Model(), RunnableMoeModel()}) {
+    if (model.empty()) continue;  // the shared models are not there
+    const TemporaryFolder folder;
+    const std::string packed = folder.path() + "/packed.pantry";
+    ASSERT_EQ(Pack({model, packed}).exit_code, 0);
+    const Outcome expected = Greedy(model);
+    ASSERT_EQ(expected.exit_code, 0) << expected.err;
+    EXPECT_THAT(expected.out, Not(IsEmpty()));
+    const Outcome resident = Greedy(packed, {"--stream", "off"});
+    EXPECT_EQ(resident.exit_code, 0) << resident.err;
+    EXPECT_THAT(resident.err, HasSubstr("mode: resident"));
+    EXPECT_EQ(resident.out, expected.out);
+    const Args streamed_args = {"--stream", "on", "--memory", BudgetForHalf(packed), "-c", "256"};
+    const Outcome streamed = Greedy(packed, streamed_args);
+    EXPECT_EQ(streamed.exit_code, 0) << streamed.err;
+    EXPECT_THAT(streamed.err,
+                ContainsRegex(model == Model() ? "mode: streaming" : "mode: streaming \\(needs [0-9.]+ MB >"));
+    EXPECT_EQ(streamed.out, expected.out);
+    EXPECT_EQ(Greedy(model, streamed_args).out, expected.out);
+  }
+}
+
+TEST(Pack, ForAnotherInstructionSetSaysWhichOne) {
+  const TemporaryFolder folder;
+  const std::string packed = folder.path() + "/scalar.pantry";
+  const Outcome outcome = Pack({Model(), packed, "--isa", "scalar"});
+  EXPECT_THAT(outcome.out, HasSubstr(" blocks for scalar, "));
+  EXPECT_EQ(Greedy(packed, {"--isa", "scalar"}).out, Greedy(Model(), {"--isa", "scalar"}).out);
+  if (Pack({Model(), folder.path() + "/best.pantry"}).out.find(" blocks for scalar, ") != std::string::npos) {
+    GTEST_SKIP() << "this machine has no other";
+  }
+  for (const char* stream : {"on", "off"}) {
+    const Outcome run = Greedy(packed, {"--stream", stream});
+    EXPECT_EQ(run.exit_code, 3) << run.err;
+    EXPECT_THAT(run.err, HasSubstr("packed for the kernels of scalar"));
+    EXPECT_THAT(run.err, HasSubstr("--isa scalar"));
+    EXPECT_THAT(run.out, IsEmpty());
+  }
+}
+
+TEST(Pack, OtherVerbsTakeItAsAModel) {
+  const TemporaryFolder folder;
+  const std::string packed = folder.path() + "/tiny.pantry";
+  ASSERT_EQ(Pack({Model(), packed}).exit_code, 0);
+  const Outcome show = Execute({"show", packed, "--tensors"});
+  EXPECT_EQ(show.exit_code, 0) << show.err;
+  EXPECT_THAT(show.out, ContainsRegex("\n +packed +[0-9]+ blocks for "));
+  EXPECT_THAT(show.out, HasSubstr("blk.0.ffn_down.weight"));
+  const auto shape_of = [](const std::string& model) {
+    return nlohmann::json::parse(Execute({"show", model, "--json"}).out).at("shape");
+  };
+  EXPECT_EQ(shape_of(packed), shape_of(Model()));
+  const Args tokenize = {"tokenize", "-p", "two words", "-m"};
+  const auto tokens_of = [&](const std::string& model) {
+    Args args = tokenize;
+    args.push_back(model);
+    return Execute(args).out;
+  };
+  EXPECT_EQ(tokens_of(packed), tokens_of(Model()));
+  const auto plan_of = [](const std::string& model) {
+    const Outcome plan = Execute({"plan", model, "--stream", "on", "--memory", "200M", "-c", "256", "--json"});
+    EXPECT_EQ(plan.exit_code, 0) << plan.err;
+    return nlohmann::json::parse(plan.out);
+  };
+  const auto of_pack = plan_of(packed), of_model = plan_of(Model());
+  EXPECT_EQ(of_pack.at("mode"), "streaming");
+  for (const char* part : {"dense_bytes", "kv_bytes", "scratch_bytes"}) {
+    EXPECT_EQ(of_pack.at("memory").at(part), of_model.at("memory").at(part)) << part;
+  }
+}
+
+TEST(Pack, ADamagedBlockIsNamedAndNothingIsSaidWithIt) {
+  const TemporaryFolder folder;
+  const std::string packed = folder.path() + "/tiny.pantry";
+  ASSERT_EQ(Pack({Model(), packed}).exit_code, 0);
+  FlipABitInTheLastBlock(packed);
+  for (const Args& more : std::vector<Args>{{"--stream", "off"}, {"--stream", "on", "--memory", "200M"}}) {
+    const Outcome outcome = Greedy(packed, more);
+    EXPECT_EQ(outcome.exit_code, 3) << outcome.err;
+    EXPECT_THAT(outcome.out, IsEmpty());
+    EXPECT_THAT(outcome.err, HasSubstr(packed + ": blk.1.ffn_down.weight: "));
+    EXPECT_THAT(outcome.err, ContainsRegex("the [0-9]+ bytes at offset [0-9]+ do not have their checksum"));
+    EXPECT_THAT(outcome.err, HasSubstr("pack the model again (pantry pack MODEL.gguf --force)"));
+  }
+  ASSERT_EQ(Pack({Model(), packed, "--force"}).exit_code, 0);
+  EXPECT_EQ(Greedy(packed).exit_code, 0);
+}
+
+TEST(Pack, IsFoundByNameBehindTheModel) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(Pack({Model(), folder.path() + "/tiny.pantry"}).exit_code, 0);
+  Surroundings setup;
+  setup.variables["PANTRY_MODELS"] = folder.path();
+  const auto is_packed = [&] {
+    const Outcome show = Execute({"show", "tiny", "--json"}, setup);
+    EXPECT_EQ(show.exit_code, 0) << show.err;
+    return nlohmann::json::parse(show.out).contains("pack");
+  };
+  EXPECT_TRUE(is_packed());
+  EXPECT_THAT(Execute({"show", "tinny"}, setup).err, HasSubstr("Try: tiny.pantry"));
+  EXPECT_THAT(Execute({"show", folder.path()}).err, HasSubstr("Try: " + folder.path() + "/tiny.pantry"));
+  EXPECT_EQ(Execute({"no-such.pantry", "-p", "x"}, setup).exit_code, 3) << "meant as a model, not as a command";
+  std::filesystem::copy_file(Model(), folder.path() + "/tiny.gguf");
+  EXPECT_FALSE(is_packed());
+}
+
+TEST(Pack, IsSuggestedOnceForEachStreamedModel) {
+  const TemporaryFolder folder;
+  const std::string model = folder.path() + "/tiny.gguf", packed = folder.path() + "/tiny.pantry";
+  std::filesystem::copy_file(Model(), model);
+  Surroundings setup;
+  setup.variables["XDG_CACHE_HOME"] = folder.path() + "/cache";
+  const auto is_suggested = [&](const std::string& path, const Args& more) {
+    Args args = {"run", "-m", path, "-p", "x", "-n", "1", "-c", "64", "--memory", "200M"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Outcome outcome = Execute(args, setup);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    const bool is_there = outcome.err.find("hint: packed it would stream a little faster") != std::string::npos;
+    if (is_there) {
+      EXPECT_THAT(outcome.err, ContainsRegex(": pantry pack " + path + " \\(writes [0-9.]+ [kM]B\\)\n"));
+    }
+    return is_there;
+  };
+  EXPECT_FALSE(is_suggested(model, {"--stream", "off"}));
+  EXPECT_FALSE(is_suggested(model, {"--stream", "on", "-lv", "1"}));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/cache")) << "what was not said is not kept";
+  EXPECT_TRUE(is_suggested(model, {"--stream", "on"}));
+  EXPECT_FALSE(is_suggested(model, {"--stream", "on"}));
+  EXPECT_TRUE(is_suggested(Model(), {"--stream", "on"}));
+  EXPECT_FALSE(std::filesystem::exists(packed)) << "nothing is packed unasked";
+  ASSERT_EQ(Pack({model}).exit_code, 0);
+  EXPECT_FALSE(is_suggested(packed, {"--stream", "on"}));
+  setup.variables["XDG_CACHE_HOME"] = "/dev/null";
+  EXPECT_FALSE(is_suggested(model, {"--stream", "on"})) << "what cannot be kept would be said every time";
 }
 
 // Runs the program with --stats and gives what was written.

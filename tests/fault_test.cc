@@ -294,9 +294,25 @@ class ProgramFaultTest : public ::testing::Test {
   }
   // A streamed run with a little more than the floor.
   Args RunArgs(int n_tokens) const {
-    return {"run",          "-m",       model_,   "-p", "Once upon a time", "-n", std::to_string(n_tokens),
-            "--temp",       "1",        "--seed", "3",  "--no-cnv",         "-t", "2",
-            "--ignore-eos", "--memory", "65M"};
+    return {"run",
+            "-m",
+            model_,
+            "-p",
+            "Once upon a time",
+            "-n",
+            std::to_string(n_tokens),
+            "--temp",
+            "1",
+            "--seed",
+            "3",
+            "--no-cnv",
+            "-t",
+            "2",
+            "--ignore-eos",
+            "--memory",
+            "65M",
+            "--stream",
+            "on"};
   }
   // The n-th line of --stats is written when the n-th run of tokens has ended.
   std::string MakeFifo() const {

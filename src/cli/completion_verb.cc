@@ -21,6 +21,7 @@ constexpr std::pair<Verb, std::string_view> kVerbHelp[] = {
     {kBench, "how fast a model runs here"},
     {kDoctor, "what this machine can do"},
     {kPlan, "how a model would run here"},
+    {kPack, "write a model so that it streams faster here"},
     {kVersion, "version and instruction sets"},
     {kHelp, "flags of a verb"},
     {kCompletion, "completion script for a shell"},
@@ -66,7 +67,8 @@ std::string Bash() {
       "words=\n"
       "  COMPREPLY=()\n"
       "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-      "    COMPREPLY=($(compgen -W '{}' -- \"$word\") $(compgen -f -X '!*.gguf' -- \"$word\"))\n"
+      "    COMPREPLY=($(compgen -W '{}' -- \"$word\") $(compgen -f -X '!*.gguf' -- \"$word\") "
+      "$(compgen -f -X '!*.pantry' -- \"$word\"))\n"
       "    return\n"
       "  fi\n"
       "  case $before in\n",
@@ -135,7 +137,8 @@ std::string Zsh() {
       "  local -a verbs=(\n";
   for (const auto& [verb, help] : kVerbHelp) out += fmt::format("    '{}:{}'\n", VerbName(verb), ZshQuote(help));
   out +=
-      "  )\n  if (( CURRENT == 2 )); then\n    _describe command verbs\n    _files -g '*.gguf'\n    return\n  fi\n"
+      "  )\n  if (( CURRENT == 2 )); then\n    _describe command verbs\n    _files -g '*.(gguf|pantry)'\n    return\n  "
+      "fi\n"
       "  local verb=$words[2]\n  shift words\n  (( CURRENT-- ))\n  case $verb in\n";
   for (const auto& [verb, help] : kVerbHelp)
     out += fmt::format("    {})\n      {} ;;\n", VerbName(verb), ZshArguments(verb));

@@ -40,7 +40,7 @@ std::string LargestModel(const Environment& environment) {
   std::error_code error;
   for (fs::directory_iterator it(ModelsFolder(environment), error), end; !error && it != end; it.increment(error)) {
     std::error_code ignored;
-    const uintmax_t size = it->path().extension() == ".gguf" ? it->file_size(ignored) : 0;
+    const uintmax_t size = IsModelName(it->path().native()) ? it->file_size(ignored) : 0;
     if (ignored || size <= most) continue;
     most = size;
     largest = it->path().string();

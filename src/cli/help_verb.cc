@@ -22,6 +22,7 @@ constexpr std::string_view kOverview =
   pantry eval perplexity -m MODEL -f FILE  how well a model predicts a text
   pantry bench -m MODEL                    how fast it runs here, and how near to what the machine can do
   pantry plan MODEL --memory 6G            how it would run in so much memory: what fits, how fast; reads no weights
+  pantry pack MODEL                        write it so that it streams faster here, as MODEL.pantry
   pantry doctor                            what this machine can do: memory, arithmetic, disk
   pantry version                           version, compiler, instruction sets
   pantry completion bash|zsh|fish          completion script for a shell
@@ -66,6 +67,12 @@ std::string_view Usage(Verb verb) {
       return "pantry plan [-m] MODEL [--memory SIZE] [-c N] [-p 128,512] [--sim-memory SIZE] [--json]\n\nTells how a "
              "model would run here without reading its weights: how memory is divided, how many experts fit, the\n"
              "speed to expect, and what sets it. The speed follows from what `pantry doctor MODEL` measured and kept.";
+    case kPack:
+      return "pantry pack [-m] MODEL.gguf [OUT.pantry] [--force] [--no-verify]\n\nWrites a model so that it streams "
+             "faster here: what is read from the disk while it runs lies together, in the order of this\nCPU's "
+             "kernels. "
+             "OUT is by default next to the model, and takes about as much room. A run that was interrupted goes on "
+             "where it\nwas. The model itself is not changed.";
     case kVersion: return "pantry version";
     case kCompletion:
       return "pantry completion bash|zsh|fish\n\nPrints a completion script, e.g. for ~/.bashrc: source <(pantry "
@@ -114,6 +121,8 @@ constexpr VerbText kVerbTexts[] = {
     {kDoctor, "--model", "the file to read from its disk; a name in the models folder will do", ""},
     {kEval, "--file", "read the text from FILE; -: standard input", ""},
     {kEval, "--ctx-size", "tokens in a window; each is scored on its second half", "512"},
+    {kPack, "--model", "the GGUF file to pack; of a sharded model, the first shard", ""},
+    {kPack, "--isa", "the instruction set whose kernels will read it", ""},
     {kPlan, "--ctx-size", "context in tokens; 0: the model's, cut to what memory allows", ""},
     {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0", ""},
     {kEval, "--cache-type-v", "must be the same as --cache-type-k", ""},

@@ -39,13 +39,13 @@ Result<Verb> TakeVerb(std::vector<std::string>& args, const Environment& environ
     if (!args.empty()) args.erase(args.begin());
     return verb;
   }
-  if (std::filesystem::exists(first) || FindModel(first, environment).ok() || first.ends_with(".gguf")) return kRun;
+  if (std::filesystem::exists(first) || FindModel(first, environment).ok() || IsModelName(first)) return kRun;
   for (const std::string_view later : LaterVerbs()) {
     if (first == later)
       return InvalidArgumentError("'pantry {}' is not available in this version. See: pantry help", first);
   }
   std::vector<std::string_view> names = {"run",  "show",       "tokenize", "template", "eval", "version",
-                                         "help", "completion", "bench",    "doctor",   "plan"};
+                                         "help", "completion", "bench",    "doctor",   "plan", "pack"};
   const std::string_view near = Nearest(first, names);
   return InvalidArgumentError("'{}' is neither a command nor a model file.{} See: pantry help", first,
                               near.empty() ? "" : fmt::format(" Did you mean '{}'?", near));
@@ -64,6 +64,7 @@ Status Dispatch(VerbContext& context) {
     case kBench: return BenchVerb(context);
     case kDoctor: return DoctorVerb(context);
     case kPlan: return PlanVerb(context);
+    case kPack: return PackVerb(context);
     case kVersion: return VersionVerb(context);
     case kCompletion: return CompletionVerb(context);
     default: return HelpVerb(context);

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <system_error>
 #include <vector>
@@ -31,7 +32,7 @@ std::vector<std::string> ModelNames(const std::string& folder) {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (it->path().extension() == ".gguf") names.push_back(it->path().filename().string());
+    if (IsModelName(it->path().native())) names.push_back(it->path().filename().string());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -60,6 +61,11 @@ std::string HardwareProfileFile(const Environment& environment) {
   return own.empty() ? "" : own + "/hardware.json";
 }
 
+std::string HintedModelsFile(const Environment& environment) {
+  const std::string own = OwnFolder(environment, "XDG_CACHE_HOME", ".cache");
+  return own.empty() ? "" : own + "/hinted_models";
+}
+
 Result<std::string> FindModel(const std::string& name, const Environment& environment) {
   std::error_code error;
   if (fs::exists(name, error)) {
@@ -76,7 +82,8 @@ Result<std::string> FindModel(const std::string& name, const Environment& enviro
   const std::string folder = ModelsFolder(environment);
   const bool is_path = name.find('/') != std::string::npos;
   if (!folder.empty() && !is_path) {
-    for (const std::string& candidate : {fmt::format("{}/{}", folder, name), fmt::format("{}/{}.gguf", folder, name)}) {
+    for (const std::string_view ending : {"", ".gguf", ".pantry"}) {
+      const std::string candidate = fmt::format("{}/{}{}", folder, name, ending);
       if (fs::is_regular_file(candidate, error)) return candidate;
     }
   }
@@ -101,6 +108,18 @@ Result<std::string> ModelOf(Invocation& invocation) {
     return InvalidArgumentError("no model given. Try: pantry {} -m MODEL.gguf", VerbName(invocation.verb));
   }
   return FindModel(name, invocation.environment);
+}
+
+bool IsModelName(std::string_view name) { return name.ends_with(".gguf") || name.ends_with(".pantry"); }
+
+std::string ShellWord(const std::string& path) {
+  const bool is_plain = std::all_of(path.begin(), path.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || std::string_view("/._-+=:,@%").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (is_plain && !path.empty()) return path;
+  std::string out = "'";
+  for (const char c : path) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 }  // namespace pantry

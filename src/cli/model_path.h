@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "cli/args.h"
@@ -17,10 +18,18 @@ std::string HistoryFile(const Environment& environment);  // lines typed; "" whe
 // What `pantry doctor` measured: $XDG_CACHE_HOME/pantry/hardware.json, else ~/.cache/pantry/hardware.json; "" where there is no home.
 std::string HardwareProfileFile(const Environment& environment);
 
-// A path as it is, else NAME or NAME.gguf in the models folder. kNotFound says where it looked and what is there.
+// Models that SuggestPacking() spoke of: beside the profile; "" likewise.
+std::string HintedModelsFile(const Environment& environment);
+
+// A path as it is, else NAME, NAME.gguf or NAME.pantry in the models folder. kNotFound says where it looked and what is there.
 Result<std::string> FindModel(const std::string& name, const Environment& environment);
 
 // The model of an invocation: -m, or its first word (taken out of the words). kInvalidArgument when there is none.
 Result<std::string> ModelOf(Invocation& invocation);
+
+// Whether it is called as models are: .gguf or .pantry.
+bool IsModelName(std::string_view name);
+// A path as a word of a shell's command line, for messages that say what to run.
+std::string ShellWord(const std::string& path);
 
 }  // namespace pantry

@@ -2,12 +2,13 @@
 #include "cli/open_engine.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/units.h"
 #include "cli/interrupt.h"
 #include "cli/known_machine.h"
-#include "cli/run_stats.h"
+#include "cli/run_records.h"
 #include "sys/memory_info.h"
 
 namespace pantry {
@@ -64,10 +65,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
     context.console.Warning(
         "--threads-batch: no effect here because one set of threads (--threads) does prompt and answer");
   }
-  std::shared_ptr<RunStats> stats;
-  if (!options.stats.empty()) {
-    PANTRY_ASSIGN_OR_RETURN(stats, RunStats::Open(options.stats, context.console));
-  }
+  PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<RunRecords> records, RunRecords::Open(options, context.console));
   const SteadyClock clock;
   const int64_t begin_us = clock.NowUs();
   const auto progress = [&](int64_t n_done, int64_t n_total) {
@@ -76,17 +74,13 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   };
   Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
   context.console.EndProgress();
-  if (engine.ok() && stats != nullptr) {
-    (*engine)->ObserveRuns([stats = std::move(stats), stream = (*engine)->stream()](const RunReport& run) {
-      stats->Write(run, stream);
-    });
-  }
+  if (engine.ok()) RunRecords::Attach(std::move(records), **engine);
   return engine;
 }
 
-std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds) {
+std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds, std::string_view what) {
   constexpr double kWorthAnEstimate = 2;  // seconds in all
-  std::string line = fmt::format("loading {} / {}", FormatBytes(n_done), FormatBytes(n_total));
+  std::string line = fmt::format("{} {} / {}", what, FormatBytes(n_done), FormatBytes(n_total));
   if (n_done <= 0 || seconds <= 0) return line;
   const double bytes_per_s = static_cast<double>(n_done) / seconds;
   const double seconds_left = static_cast<double>(n_total - n_done) / bytes_per_s;

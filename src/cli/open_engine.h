@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "cli/verbs.h"
 #include "engine/engine.h"
@@ -15,12 +16,12 @@ namespace pantry {
 Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
                                       int64_t available_bytes);
 
-// `session`: what memory is planned for. With --stats, every run is written to that file.
+// `session`: what memory is planned for. With --stats, --trace or --routing-trace, every run is written to that file.
 Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,
                                            const SessionOptions& session);
 
 // "loading 1.2 GB / 4.1 GB", with rate and time left where all of it takes some seconds. `seconds`: since the start.
-std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds);
+std::string LoadingLine(int64_t n_done, int64_t n_total, double seconds, std::string_view what = "loading");
 
 // Checked options of -c, -b, -ub, -ctk, -ctv.
 Result<SessionOptions> SessionOptionsOf(const CliOptions& options);

@@ -25,8 +25,9 @@ enum Verb : uint32_t {
   kBench = 256,
   kDoctor = 512,
   kPlan = 1024,
+  kPack = 2048,
 };
-inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan;
+inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan | kPack;
 inline constexpr uint32_t kEveryVerb = kModelVerbs | kVersion | kHelp | kCompletion;
 
 struct Flag {
@@ -48,7 +49,7 @@ void ForEachField(Options& o, Visit&& visit) {
   constexpr uint32_t kPrompting = kRun | kShow;  // show: for --effective
   constexpr uint32_t kComputing = kRun | kEval | kShow;
   visit(Flag{"-m, --model", "PATH", kModelVerbs, "Model",
-             "GGUF file, or a name in the models folder; of a sharded model, the first shard"},
+             "GGUF or .pantry file, or a name in the models folder; of a sharded model, the first shard"},
         o.model);
 
   visit(Flag{"-p, --prompt", "TEXT", kRun | kTokenize, "Prompt",
@@ -127,7 +128,7 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench | kPlan, "Computing",
              "number format of cached values: f32, f16, q8_0"},
         o.cache_type_v);
-  visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan, "Computing", kIsaHelp}, o.isa);
+  visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack, "Computing", kIsaHelp}, o.isa);
 
   visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan, "Memory",
              "for the whole process: 6G, 512M, 60% of what is available, or auto (70%)"},
@@ -179,6 +180,10 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--now", "TIME", kTemplate, "Template", "what the template's clock says: 'YYYY-MM-DD HH:MM:SS'"}, o.now);
   visit(Flag{"--chunks", "N", kEval, "Evaluation", "windows to score; -1: all"}, o.chunks);
 
+  visit(Flag{"--force", "", kPack, "Output", "replace the file where it exists"}, o.force);
+  visit(Flag{"--verify", "", kPack, "Output", "read everything back before the file gets its name (on)", "--no-verify"},
+        o.verify);
+
   visit(Flag{"--disk", "DIR", kDoctor, "Disk",
              "measure the disk of folder DIR, with a test file of 1 GiB that is gone afterwards"},
         o.disk);
@@ -187,6 +192,12 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--stats", "FILE", kComputing | kBench, "Messages",
              "write what each token or part of a prompt cost to FILE, a line of JSON each"},
         o.stats);
+  visit(Flag{"--trace", "FILE", kComputing | kBench, "Messages",
+             "draw reading, waiting and computing in FILE, for ui.perfetto.dev or chrome://tracing"},
+        o.trace);
+  visit(Flag{"--routing-trace, --trace-routing", "FILE", kComputing | kBench, "Messages",
+             "record which experts each token chose in FILE, a line of JSON each layer"},
+        o.routing_trace);
   visit(Flag{"-v, --verbose", "", kModelVerbs, "Messages", "say everything"}, o.verbose);
   visit(Flag{"-lv, --verbosity", "N", kModelVerbs, "Messages",
              "0 errors, 1 warnings, 2 also progress and figures, 3 everything"},

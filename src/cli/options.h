@@ -69,11 +69,17 @@ struct CliOptions {
   std::string sim_memory;  // available memory to plan for, instead of this machine's
   NumberList plan_prompts{{128, 512}};
 
+  // pack.
+  bool force = false;  // an existing file is replaced
+  bool verify = true;  // what was written is read back
+
   // What is said on standard error.
   bool verbose = false;
   int32_t verbosity = 2;  // 0 errors, 1 warnings, 2 also mode, progress and footer, 3 everything
   std::string log_file;
-  std::string stats;  // file for a line of JSON about each run
+  std::string stats;          // file for a line of JSON about each run
+  std::string trace;          // file of TraceFile
+  std::string routing_trace;  // file of RoutingFileWriter
   bool no_color = false;
 
   // doctor.

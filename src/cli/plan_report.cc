@@ -30,7 +30,7 @@ std::string ModelLine(const PlanReport& plan) {
   std::string line = plan.model;
   const ModelNeeds& needs = *plan.needs;
   if (!plan.has_experts())
-    return line + fmt::format(", {} of weights", FormatBytes(needs.dense_bytes + needs.block_bytes()));
+    return line + fmt::format(", {} of weights", FormatBytes(needs.dense_bytes + needs.resident_block_bytes()));
   const WeightPlacer& experts = needs.blocks;
   return line + fmt::format(", {} of every token and {} layers of {} experts, {} used; an expert is {}",
                             FormatBytes(needs.dense_bytes), experts.n_layers(), plan.shape.n_experts,

@@ -13,6 +13,7 @@
 #include "cli/model_path.h"
 #include "cli/model_settings.h"
 #include "cli/open_engine.h"
+#include "cli/pack_hint.h"
 #include "cli/repl.h"
 #include "cli/verbs.h"
 
@@ -135,6 +136,7 @@ Status RunVerb(VerbContext& context) {
   const std::optional<RunForecast> forecast = ForecastOf(*engine, session_options, invocation.environment);
   const RunForecast* const forecast_or_null = forecast ? &*forecast : nullptr;
   context.console.Note(ModeLine(*engine, session.get(), forecast_or_null));
+  SuggestPacking(context, *engine, path);
   WarnOfUselessFlags(context, chat_template != nullptr);
 
   Answerer answerer(*engine, *session, context.console, context.output, forecast_or_null);

@@ -15,6 +15,7 @@
 #include "text/tokenizer.h"
 #include "weights/gguf/gguf_cursor.h"
 #include "weights/gguf/gguf_file.h"
+#include "weights/gguf/pack_table.h"
 #include "weights/model_shape.h"
 
 namespace pantry {
@@ -67,6 +68,9 @@ std::string ModelText(const Shown& shown) {
   out += Row("format", fmt::format("GGUF v{}, {} in {} file{}", file.version(),
                                    FormatBytes(static_cast<int64_t>(file.total_bytes())), file.shards().size(),
                                    file.shards().size() == 1 ? "" : "s"));
+  if (const PackTable* pack = file.pack()) {
+    out += Row("packed", fmt::format("{} blocks for {}", pack->n_blocks(), IsaName(pack->layout())));
+  }
   out += Row("tensors", fmt::format("{} ({})", file.tensors().size(), types));
   out += Row("parameters", fmt::format("{:.1f} M", static_cast<double>(ParameterCount(file)) * 1e-6));
   if (!shown.shape.ok()) return out + Row("runs here", fmt::format("no: {}", shown.shape.status().message()));
@@ -151,6 +155,10 @@ Json AsJson(const Shown& shown, bool with_tensors) {
               {"n_tensors", file.tensors().size()},
               {"n_parameters", ParameterCount(file)},
               {"tensor_types", CountTypes(file)}};
+  if (const PackTable* pack = file.pack()) {
+    out["pack"] = {
+        {"layout", IsaName(pack->layout())}, {"n_blocks", pack->n_blocks()}, {"n_groups", pack->groups().size()}};
+  }
   if (shown.shape.ok()) {
     const ModelShape& shape = *shown.shape;
     out["shape"] = {{"architecture", shape.architecture},

@@ -37,6 +37,7 @@ Status EvalVerb(VerbContext& context);
 Status BenchVerb(VerbContext& context);
 Status DoctorVerb(VerbContext& context);
 Status PlanVerb(VerbContext& context);
+Status PackVerb(VerbContext& context);
 Status VersionVerb(VerbContext& context);
 Status HelpVerb(VerbContext& context);
 Status CompletionVerb(VerbContext& context);

@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "engine/memory_budget.h"
+#include "io/file_changes.h"
 #include "sys/memory_info.h"
 
 namespace pantry {
@@ -71,6 +72,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path, const Engi
 Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, const EngineOptions& options, Logger& log,
                                              const LoadProgress& progress) {
   PANTRY_RETURN_IF_ERROR(options.Validate());
+  std::vector<const Reader*> shards;
+  for (const auto& shard : file->shards()) shards.push_back(shard.get());
+  const FileChanges changes(shards);
   EngineParts parts;
   // What is cheap comes first, so that a file that cannot work is refused at once.
   const Result<ModelShape> shape = ParseModelShape(file->metadata());
@@ -90,11 +94,13 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
   auto placer = is_streamed ? std::make_unique<WeightPlacer>() : nullptr;
   PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get()));
+  PANTRY_RETURN_IF_ERROR(changes.Check());
   if (is_streamed) {
     WeightStreamOptions stream;
     stream.cache_bytes = parts.memory_plan->cache_bytes;
     stream.policy = options.cache_policy;
     stream.reader.access = options.disk_access;
+    stream.changes = changes;
     PANTRY_ASSIGN_OR_RETURN(parts.stream, WeightStream::Open(*file, std::move(placer), stream, StreamClock(), log));
     const MemoryPlan& plan = *parts.memory_plan;
     const CacheBounds bounds = {.wanted_bytes = plan.cache_bytes,

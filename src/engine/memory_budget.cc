@@ -19,7 +19,7 @@ constexpr double kBudgetSlack = 1.03;
 
 // Whether the run gets a share of the memory instead of all of it: only then there is something left to hold what a token wants besides.
 bool TakesAShare(const ModelNeeds& needs, const FreeMemory& memory) {
-  return needs.blocks.has_experts() || needs.dense_bytes + needs.block_bytes() > memory.available_bytes;
+  return needs.blocks.has_experts() || needs.dense_bytes + needs.resident_block_bytes() > memory.available_bytes;
 }
 
 bool HasBudget(const ModelNeeds& needs, const EngineOptions& options, const FreeMemory& memory) {
@@ -49,6 +49,7 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
   if (has_blocks) {
     request.blocks = needs.blocks.has_experts() ? "experts" : "layers";
     request.block_bytes = needs.block_bytes();
+    request.resident_block_bytes = needs.resident_block_bytes();
     request.least_block_bytes = WeightStream::LeastCacheBytes(needs.blocks);
     request.reading_bytes = WeightStream::ReadingBytes(needs.blocks);
   }
@@ -68,7 +69,7 @@ int64_t UnbudgetedContext(const MemoryRequest& request, int64_t available_bytes)
   context.n_ctx_train = request.n_ctx_train;
   context.scratch_bytes = request.scratch_bytes;
   context.kv_bytes_per_position = request.kv_bytes_per_position;
-  context.free_bytes = std::max<int64_t>(available_bytes - request.dense_bytes - request.block_bytes, 0);
+  context.free_bytes = std::max<int64_t>(available_bytes - request.dense_bytes - request.resident_block_bytes, 0);
   const Result<ContextPlan> plan = PlanContext(context);
   return plan.ok() ? plan->n_ctx : 0;
 }
@@ -78,6 +79,12 @@ int64_t UnbudgetedContext(const MemoryRequest& request, int64_t available_bytes)
 FreeMemory FreeMemory::Now() { return {AvailableMemoryBytes(), std::max<int64_t>(ResidentSetBytes(), 0)}; }
 
 int64_t ModelNeeds::block_bytes() const { return WeightStream::AllBlocksBytes(blocks); }
+
+int64_t ModelNeeds::resident_block_bytes() const {
+  int64_t n_bytes = 0;
+  for (const WeightPlacer::Group& group : blocks.groups()) n_bytes += group.n_blocks * group.block_bytes;
+  return n_bytes;
+}
 
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) {
   ModelNeeds needs;

@@ -31,7 +31,8 @@ struct ModelNeeds {
   WeightPlacer blocks;      // those that need not be: experts, or the matrices of a model without
   ModelCost cost;
 
-  int64_t block_bytes() const;  // all blocks, as a cache holds them
+  int64_t block_bytes() const;           // all blocks, as a cache holds them
+  int64_t resident_block_bytes() const;  // all blocks side by side
 };
 // Errors as PackedWeightBytes().
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa);

@@ -63,7 +63,8 @@ TEST(RunForecast, ADenseModelThatFitsHasNothingOnDisk) {
   const Result<MemoryPlan> plan = PlanRun(model.needs, model.shape, {}, kGigabyte);
   ASSERT_TRUE(plan.ok()) << plan.status().ToString();
   EXPECT_FALSE(plan->is_streamed);
-  EXPECT_EQ(plan->cache_bytes, plan->block_bytes);
+  EXPECT_EQ(plan->cache_bytes, model.needs.resident_block_bytes());
+  EXPECT_EQ(plan->dense_bytes + plan->block_bytes, model.needs.dense_bytes + model.needs.resident_block_bytes());
   EXPECT_EQ(plan->n_ctx, model.shape.n_ctx_train);
   const RunForecast forecast =
       Forecast(WorkOf(model.shape, model.needs.cost, model.needs.blocks, {}), *plan, Machine(), 1, {});

@@ -47,7 +47,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
                                                          Logger& log, std::unique_ptr<BlockReader> reader) {
   std::vector<const Reader*> files;
   for (const auto& shard : file.shards()) files.push_back(shard.get());
-  auto stream = std::unique_ptr<WeightStream>(new WeightStream(FileChanges(files)));
+  auto stream = std::unique_ptr<WeightStream>(new WeightStream(options.changes.value_or(FileChanges(files))));
   stream->placer_ = std::move(placer);
   OpenBlockReaderOptions reader_options = options.reader;
   // The pieces of a pack's block lie side by side.
@@ -77,13 +77,14 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   stream->wanted_.reserve(static_cast<size_t>(most_blocks));
   stream->guesses_.reserve(static_cast<size_t>(most_blocks));
   stream->task_of_.resize(static_cast<size_t>(most_blocks));
+  stream->is_ahead_.resize(blocks.size());
   stream->SetAhead();
   return stream;
 }
 
 // How far matrices are read ahead, as far as the cache lets it.
 void WeightStream::SetAhead() {
-  if (!placer_->has_experts()) ahead_bytes_ = std::min(kAheadBytes, cache_->budget_bytes() / kAheadShare);
+  if (!placer_->has_experts()) most_ahead_bytes_ = std::min(kAheadBytes, cache_->budget_bytes() / kAheadShare);
 }
 
 // Brings the cache to what the system can spare.
@@ -160,8 +161,14 @@ Status WeightStream::Provide(std::span<const MatMulTask> tasks, const MatrixSink
       task_of_[static_cast<size_t>(placer_->IndexInLayer(wanted_.back()))] = static_cast<int32_t>(i);
     }
   }
+  for (const BlockId block : wanted_) {
+    uint8_t& is_ahead = is_ahead_[block.value()];
+    if (is_ahead != 0) ahead_bytes_ -= placer_->block_bytes(block);
+    is_ahead = 0;
+  }
   stream_->Begin(layer, wanted_);
-  ReadAhead(wanted_.back());
+  next_ahead_ = 1;
+  ReadAhead();
   return HandOut([&](std::span<const BlockId> ready) {
     std::array<WeightMatrix, kBlocksAtOnce> parts;
     std::array<MatMulTask, kBlocksAtOnce> part_tasks;
@@ -177,18 +184,21 @@ Status WeightStream::Provide(std::span<const MatMulTask> tasks, const MatrixSink
       part_tasks[i] = {&parts[i], task.y + first_row, task.y_stride};
     }
     compute({part_tasks.data(), ready.size()});
+    ReadAhead();
   });
 }
 
 // Matrices come in a fixed order, token after token, so what is wanted next is known for certain.
-void WeightStream::ReadAhead(BlockId last) {
+void WeightStream::ReadAhead() {
+  if (!stream_->all_admitted()) return;  // what is wanted now comes first
   const auto n_blocks = static_cast<uint32_t>(placer_->n_blocks());
-  int64_t left = ahead_bytes_;
-  for (uint32_t i = 1; i < n_blocks && left > 0; ++i) {
-    const BlockId block((last.value() + i) % n_blocks);
-    if (cache_->state(block) == BlockState::kResident) continue;
-    left -= placer_->block_bytes(block);
-    stream_->Expect({&block, 1}, 1);
+  for (; next_ahead_ < n_blocks && ahead_bytes_ < most_ahead_bytes_; ++next_ahead_) {
+    const BlockId block((wanted_.back().value() + next_ahead_) % n_blocks);
+    if (block == wanted_.front()) return;
+    if (cache_->state(block) != BlockState::kAbsent) continue;
+    if (stream_->Expect({&block, 1}, 1) == 0) return;  // all that is there is wanted sooner
+    if (is_ahead_[block.value()] == 0) ahead_bytes_ += placer_->block_bytes(block);
+    is_ahead_[block.value()] = 1;
   }
 }
 

@@ -33,6 +33,7 @@ struct WeightStreamOptions {
   int64_t cache_bytes = 0;
   std::optional<PolicyOptions> policy;  // unset: cycle for experts, rotation for matrices
   OpenBlockReaderOptions reader;
+  std::optional<FileChanges> changes;  // of the file since it was opened; unset: from now on
 };
 
 // What a stretch of a run cost, between two calls of stats().
@@ -82,7 +83,7 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   void SetAhead();
   void FitMemory();
   Status BeginLayer(int32_t layer);
-  void ReadAhead(BlockId last);
+  void ReadAhead();
   template <typename Compute>
   Status HandOut(const Compute& compute);
 
@@ -94,8 +95,12 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   std::unique_ptr<BlockStream> stream_;  // dies first
   ThreadPool* pool_ = nullptr;
   const std::function<bool()>* keep_going_ = nullptr;
-  int32_t layer_ = -1;            // that was begun last in this run
-  int64_t ahead_bytes_ = 0;       // of matrices, to be read before they are wanted
+  int32_t layer_ = -1;  // that was begun last in this run
+  // Of matrices: how far they are read ahead, how much lies there that was not wanted yet, what of it, and the next to look at.
+  int64_t most_ahead_bytes_ = 0;
+  int64_t ahead_bytes_ = 0;
+  std::vector<uint8_t> is_ahead_;  // by block
+  uint32_t next_ahead_ = 0;
   std::vector<BlockId> wanted_;   // of the layer at hand
   std::vector<BlockId> guesses_;  // of a later layer, to be read behind what the next event demands
   double guess_likelihood_ = 0;

@@ -93,7 +93,10 @@ class DiskOutputFile final : public OutputFile {
     const int64_t n_free = FreeBytes();
     if (n_free >= 0 && n_free < needed) return NoRoom(needed, n_free);
     int error_number = SetAside(fd_, n_bytes);
-    if (error_number == ENOSPC || error_number == EDQUOT) return NoRoom(needed, n_free);
+    if (error_number == ENOSPC || error_number == EDQUOT) {
+      if (ftruncate(fd_, info.st_size) != 0) return PosixError(fmt::format("cannot shorten '{}'", part_path_), errno);
+      return NoRoom(needed, n_free);
+    }
     if (error_number == 0 && ftruncate(fd_, static_cast<off_t>(n_bytes)) != 0) error_number = errno;
     if (error_number == 0) return OkStatus();
     return PosixError(fmt::format("cannot make '{}' {} long{}", part_path_, FormatBytes(static_cast<int64_t>(n_bytes)),

@@ -75,9 +75,10 @@ Status Gemma2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
     p.Project(p.ff, {{w.down, p.h}}, n_embd);                    // h [m, n_embd]
     p.RmsNorm(p.h, w.ffn_post_norm, p.h);
     p.Add(p.x, p.h);
+    PANTRY_RETURN_IF_ERROR(p.status());
   }
   p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
-  return p.status();
+  return OkStatus();
 }
 
 }  // namespace

@@ -69,9 +69,10 @@ Status Qwen3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& worksp
     p.SiluMul();                                                 // ff [m, n_ff]
     p.Project(p.ff, {{w.down, p.h}}, n_embd);                    // h [m, n_embd]
     p.Add(p.x, p.h);
+    PANTRY_RETURN_IF_ERROR(p.status());
   }
   p.Logits(ends_.output_norm, ends_.output());  // logits [rows, n_vocab]
-  return p.status();
+  return OkStatus();
 }
 
 }  // namespace

@@ -85,6 +85,12 @@ const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor) {
   return kernel;
 }
 
+void WeightLoader::RefuseBlocks(const TensorInfo& tensor) {
+  status_ = UnsupportedError(
+      "{}: tensor '{}' lies in blocks, where this version of Pantry never has it; pack the GGUF file again",
+      file_.path(), Printable(tensor.name, kMaxNameChars));
+}
+
 void WeightLoader::LoadLastGroup(const uint8_t** tiles) {
   const WeightPlacer::Group& group = blocks_.groups().back();
   loaded_groups_.push_back({blocks_.groups().size() - 1, Reserve(group.n_blocks * group.block_bytes), tiles});
@@ -108,7 +114,9 @@ void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, W
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
   if (kernel == nullptr) return;
   *out = {.kernel = kernel, .rows = rows, .cols = cols};
-  const bool is_left = IsLeft(Left::kLayers) && LayerOf(name) >= 0;
+  const bool may_be_left = left_ == Left::kLayers && LayerOf(name) >= 0;
+  if (tensor->in_blocks() && !may_be_left) return RefuseBlocks(*tensor);
+  const bool is_left = may_be_left && in_file_ != nullptr;
   if (is_left || tensor->in_blocks()) {
     (is_left ? in_file_ : &blocks_)->AddMatrix(LayerOf(name), *tensor, out);
     if (!is_left) LoadLastGroup(&out->tiles);
@@ -174,7 +182,8 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
   if (!status_.ok()) return;
   out->layout = ExpertLayout::Of(shape);
   out->n_experts = static_cast<int32_t>(n_experts);
-  const bool is_left = IsLeft(Left::kExperts);
+  if (gate->in_blocks() && left_ != Left::kExperts) return RefuseBlocks(*gate);
+  const bool is_left = left_ == Left::kExperts && in_file_ != nullptr;
   if (is_left || gate->in_blocks()) {
     (is_left ? in_file_ : &blocks_)->AddExperts(LayerOf(block), out->n_experts, out->layout, *gate, *up, *down);
     if (!is_left) LoadLastGroup(&out->blocks);
@@ -329,7 +338,7 @@ Status WeightLoader::ReadChunks(uint8_t* arena, int n_threads, const LoadProgres
   const Status status = ReadExtents(
       extents, options, consume,
       [&](uint64_t n_bytes) { return !progress || progress(static_cast<int64_t>(n_bytes), n_total); }, &failed);
-  if (failed >= chunks.size()) return status.WithContext(file_.path());
+  if (failed >= chunks.size()) return status;  // it names the file
   return status.WithContext(fmt::format("tensor '{}'", Printable(chunks[failed].binding->tensor->name, kMaxNameChars)));
 }
 

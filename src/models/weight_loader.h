@@ -115,8 +115,8 @@ class WeightLoader {
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
   void Numbers(const std::string& name, const std::vector<int64_t>& dims, const float** out);
   const MatMulKernel* WantKernel(const TensorInfo& tensor);
-  // Whether the tensor stays in the file for good.
-  bool IsLeft(Left kind) const { return in_file_ != nullptr && left_ == kind; }
+  // A pack has the tensor in blocks, and nobody takes it from there.
+  void RefuseBlocks(const TensorInfo& tensor);
   // Takes the arena for the blocks that were added last, which lie in a pack.
   void LoadLastGroup(const uint8_t** tiles);
   // Takes n_bytes of the arena: where they begin.

@@ -104,7 +104,7 @@ Status WeightPlacer::ReadFrom(const PackTable& pack) {
         "it was packed in other blocks than this version of Pantry reads; pack the GGUF file again");
   }
   pack_ = &pack;
-  max_piece_bytes_ = pack.piece_bytes();
+  max_piece_bytes_ = static_cast<size_t>(std::min<int64_t>(pack.piece_bytes(), largest_block_bytes_));
   return OkStatus();
 }
 

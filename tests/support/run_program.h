@@ -76,7 +76,7 @@ inline Outcome Execute(const Args& args, const Surroundings& setup = {}) {
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const char* path = std::getenv("PATH");
-  Args variables = {"HOME=/nonexistent", std::string("PATH=") + (path != nullptr ? path : "/usr/bin:/bin")};
+  Args variables = {"HOME=/dev/null", std::string("PATH=") + (path != nullptr ? path : "/usr/bin:/bin")};
   for (const auto& [name, value] : setup.variables) variables.emplace_back(name).append("=").append(value);
   std::vector<char*> envp;
   for (std::string& variable : variables) envp.push_back(variable.data());

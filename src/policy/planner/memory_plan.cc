@@ -19,6 +19,10 @@ int64_t FixedBytes(const MemoryRequest& request, bool is_streamed) {
          (is_streamed ? request.reading_bytes : 0);
 }
 
+int64_t ResidentBlockBytes(const MemoryRequest& request) {
+  return request.resident_block_bytes > 0 ? request.resident_block_bytes : request.block_bytes;
+}
+
 // The cache holds whole tiles of positions, as many as kContextStep.
 int64_t KvBytes(const MemoryRequest& request, int64_t n_ctx) {
   return (n_ctx + kContextStep - 1) / kContextStep * kContextStep * std::max<int64_t>(request.kv_bytes_per_position, 1);
@@ -43,7 +47,8 @@ MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
   plan.n_ctx = n_ctx;
   plan.kv_bytes = KvBytes(request, n_ctx);
   plan.block_bytes = request.block_bytes;
-  plan.cache_bytes = request.block_bytes;
+  if (!is_streamed) plan.block_bytes = ResidentBlockBytes(request);
+  plan.cache_bytes = plan.block_bytes;
   if (is_streamed) {
     plan.cache_bytes = request.budget_bytes - FixedBytes(request, true) - plan.kv_bytes;
     plan.cache_bytes = std::min(plan.cache_bytes, request.block_bytes);
@@ -52,7 +57,7 @@ MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
 }
 
 Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
-  const int64_t blocks = is_streamed ? request.least_block_bytes : request.block_bytes;
+  const int64_t blocks = is_streamed ? request.least_block_bytes : ResidentBlockBytes(request);
   const int64_t kv_bytes = KvBytes(request, n_ctx);
   const int64_t needed = FixedBytes(request, is_streamed) + kv_bytes + blocks;
   std::string sum = fmt::format("program and tables {} + weights that stay {} + KV {} + scratch {}",
@@ -80,7 +85,7 @@ Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
     return OutOfBudgetError("--ctx-size {}: more than the {} positions that are supported", request.n_ctx, kMaxContext);
   }
   const int64_t own = request.n_ctx_train > 0 ? request.n_ctx_train : 4 * kMinDefaultContext;
-  const int64_t left = request.budget_bytes - FixedBytes(request, false) - request.block_bytes;
+  const int64_t left = request.budget_bytes - FixedBytes(request, false) - ResidentBlockBytes(request);
   const int64_t n_ctx = ContextFor(request, own, left);
   const bool fits = KvBytes(request, n_ctx) <= left;
   if (fits && !request.must_stream) return Fill(request, false, n_ctx);

@@ -30,6 +30,7 @@ struct MemoryRequest {
   int64_t dense_bytes = 0;              // weights that are always in memory
   std::string_view blocks = "experts";  // what they are, in the plural
   int64_t block_bytes = 0;              // all blocks; 0: the model has none
+  int64_t resident_block_bytes = 0;     // the same side by side, without a cache's slots; 0: as many
   int64_t least_block_bytes = 0;        // those that must be in memory at once
   int64_t reading_bytes = 0;            // buffers of a streamed run
   int64_t scratch_bytes = 0;            // of a batch

@@ -153,6 +153,8 @@ BlockCache::Admission BlockCache::AdmitGuess(BlockId block, double likelihood) {
   return admission;
 }
 
+BlockCache::Admission BlockCache::AdmitCertain(BlockId block) { return AdmitAs(block, Room::kEvictColder, 1); }
+
 BlockCache::Admission BlockCache::AdmitIfRoom(BlockId block) { return AdmitAs(block, Room::kFree, 0); }
 
 BlockCache::Admission BlockCache::AdmitAs(BlockId block, Room room, double likelihood) {
@@ -204,7 +206,8 @@ bool BlockCache::MakeRoom(BlockId block, Room room, double likelihood) {
 bool BlockCache::MayEvictFor(BlockId guess, BlockId victim, double likelihood) const {
   const Record& coming = records_[guess.value()];
   const Record& going = records_[victim.value()];
-  if (going.demanded_step == step_ || !policy_->IsColder(victim, guess, likelihood)) return false;
+  const bool may_be_of_step = likelihood >= 1;
+  if ((going.demanded_step == step_ && !may_be_of_step) || !policy_->IsColder(victim, guess, likelihood)) return false;
   if (going.size_class == coming.size_class) return true;
   const SlotArena& arena = arenas_[coming.size_class];
   return arena.CanTake() &&

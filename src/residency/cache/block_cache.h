@@ -71,6 +71,9 @@ class BlockCache {
   // Before it is demanded: not pinned. Takes free room or the place of one block that is colder than the guess, which counts as
   // `likelihood` (0 .. 1) of a use, and that was not demanded in this step. REQUIRES: absent.
   Admission AdmitGuess(BlockId block, double likelihood);
+  // Before it is demanded, for certain: as a guess of likelihood 1, and in the place of what was demanded in this step, too, if that is needed
+  // later. REQUIRES: absent.
+  Admission AdmitCertain(BlockId block);
   // For a warm start, in the order of worth: takes free room only, not pinned. Warm() tells its heat. REQUIRES: absent.
   Admission AdmitIfRoom(BlockId block);
 

@@ -277,7 +277,7 @@ TEST_P(EveryHeatPolicy, AGuessEvictsNothingDemandedInThisStepAndNothingWarmer) {
   const auto blocks = Table(2, 4);
   auto cache = Make(blocks, Options(3 * kSlot, GetParam()));
   Visit(*cache, 0, {0, 1, 2});
-  EXPECT_EQ(cache->AdmitGuess(BlockId(4), 1.0).memory, nullptr);  // all were demanded in this step
+  EXPECT_EQ(cache->AdmitGuess(BlockId(4), 0.9).memory, nullptr);  // all were demanded in this step
   for (int step = 0; step < 5; ++step) {
     cache->BeginStep();
     Visit(*cache, 0, {0, 1, 2});
@@ -297,6 +297,13 @@ TEST(BlockCache, InARotationTheBlockUsedLastGoesFirst) {
   EXPECT_EQ(Visit(*cache, 0, {0, 1}), 2);
   const auto guess = cache->AdmitGuess(BlockId(2), 0.5);
   EXPECT_EQ(guess.memory, nullptr);  // 4 and 5 come after it, but 0 and 1 were wanted in this step
+  const auto certain = cache->AdmitCertain(BlockId(2));
+  ASSERT_EQ(certain.evicted.size(), 1u);
+  EXPECT_EQ(certain.evicted[0], BlockId(1));  // which comes last of all
+  cache->Failed(BlockId(2));
+  EXPECT_NE(cache->AdmitCertain(BlockId(1)).memory, nullptr);
+  cache->Arrived(BlockId(1));
+  EXPECT_EQ(Visit(*cache, 0, {0, 1}), 2);
   EXPECT_EQ(cache->SetBudget(3 * kSlot), 3 * kSlot);
   EXPECT_EQ(Resident(*cache), (std::vector<uint32_t>{0, 4, 5}));
 }

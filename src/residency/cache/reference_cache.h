@@ -136,7 +136,7 @@ class ReferenceCache {
       const int64_t victim = Coldest();
       if (only_free || victim < 0) return false;
       const auto v = static_cast<uint32_t>(victim);
-      if (guess && (demanded_[v] == step || !IsColder(v, id, likelihood))) return false;
+      if (guess && ((demanded_[v] == step && likelihood < 1) || !IsColder(v, id, likelihood))) return false;
       in_.erase(v);
       ++n_evicted;
     }

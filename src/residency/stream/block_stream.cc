@@ -122,7 +122,7 @@ bool BlockStream::AdmitNextAbsent() {
   if (admission.memory == nullptr) return false;
   Tell([&](StreamObserver& observer) { observer.BlocksEvicted(admission.evicted.size()); });
   ++next_absent_;
-  pieces_left_[block.value()] = static_cast<uint16_t>(placer_.n_pieces(block));
+  pieces_left_[block.value()] = static_cast<uint32_t>(placer_.n_pieces(block));
   demands_.Push({block, 0});
   return true;
 }
@@ -268,20 +268,23 @@ void BlockStream::Release(std::span<const BlockId> blocks) {
   });
 }
 
-void BlockStream::Expect(std::span<const BlockId> blocks, double likelihood) {
+size_t BlockStream::Expect(std::span<const BlockId> blocks, double likelihood) {
   Line& line = likelihood >= 1 ? demands_ : guesses_;
+  size_t n_coming = 0;
   for (const BlockId block : blocks) {
-    if (line.n == line.entries.size()) break;
-    if (cache_.state(block) != BlockState::kAbsent) continue;
-    const BlockCache::Admission admission =
-        likelihood >= 1 ? cache_.Admit(block) : cache_.AdmitGuess(block, likelihood);
-    if (admission.memory == nullptr) continue;
-    Tell([&](StreamObserver& observer) { observer.BlocksEvicted(admission.evicted.size()); });
-    if (likelihood >= 1) cache_.Unpin(block);
-    pieces_left_[block.value()] = static_cast<uint16_t>(placer_.n_pieces(block));
-    line.Push({block, 0});
+    if (cache_.state(block) == BlockState::kAbsent) {
+      if (line.n == line.entries.size()) break;
+      const BlockCache::Admission admission =
+          likelihood >= 1 ? cache_.AdmitCertain(block) : cache_.AdmitGuess(block, likelihood);
+      if (admission.memory == nullptr) continue;
+      Tell([&](StreamObserver& observer) { observer.BlocksEvicted(admission.evicted.size()); });
+      pieces_left_[block.value()] = static_cast<uint32_t>(placer_.n_pieces(block));
+      line.Push({block, 0});
+    }
+    ++n_coming;
   }
   Pump();
+  return n_coming;
 }
 
 // Ends the event and everything that is being read. Blocks that are handed out are taken back: who has them has stopped computing.

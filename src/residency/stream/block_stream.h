@@ -62,12 +62,15 @@ class BlockStream {
   void Release(std::span<const BlockId> blocks);
   // Will be wanted by the next event, the likeliest first: with a likelihood of 1 for certain, so that they are read like those that are
   // demanded. Into room that the cache can spare; costs little for blocks that are there. What the next event does not want is dropped.
-  void Expect(std::span<const BlockId> blocks, double likelihood);
+  // How many of them are there or on their way.
+  size_t Expect(std::span<const BlockId> blocks, double likelihood);
 
   // `observer` is told of all that happens from now on, beside those who are told already; null: nobody is any more. It must live until
   // then, or until the last call but the destructor.
   void Observe(StreamObserver* observer);
 
+  // Whether all blocks of the event at hand have room: the others wait for it.
+  bool all_admitted() const { return next_absent_ == absent_.size(); }
   const BlockStreamStats& stats() const { return stats_; }
   BlockReaderStats reader_stats() const { return reader_.stats(); }
 
@@ -124,7 +127,7 @@ class BlockStream {
   std::vector<uint32_t> free_slots_;
   std::vector<BlockReadDone> done_;
 
-  std::vector<uint16_t> pieces_left_;  // by block: not yet placed
+  std::vector<uint32_t> pieces_left_;  // by block: not yet placed
   std::vector<uint8_t> is_wanted_;     // by block: of the event at hand, not yet handed out
   std::vector<BlockId> absent_;        // wanted, not yet admitted, from next_absent_ on
   size_t next_absent_ = 0;

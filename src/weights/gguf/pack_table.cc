@@ -13,7 +13,7 @@
 namespace pantry {
 namespace {
 
-constexpr uint64_t kMaxPieceBytes = 64 << 20;
+constexpr uint64_t kMaxPieceBytes = 4 << 20;  // readers have some dozen of them in memory
 constexpr uint64_t kMaxDims = 4;
 constexpr size_t kMaxNameBytes = 1024;  // as the parser of GGUF has it
 constexpr size_t kShownChars = 100;

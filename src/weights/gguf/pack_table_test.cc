@@ -119,7 +119,7 @@ const BadPack kBadPacks[] = {
      "laid out for 'avx1024', which this program does not know: pack the model again"},
     {"NoPiece", [](Pack& p) { p.piece_bytes = 0; }, kBad, "'pantry.pack.piece_bytes' is 0"},
     {"OddPiece", [](Pack& p) { p.piece_bytes = 4097; }, kBad, "expected a multiple of 4096"},
-    {"HugePiece", [](Pack& p) { p.piece_bytes = 1u << 30; }, kBad, "up to 67108864"},
+    {"HugePiece", [](Pack& p) { p.piece_bytes = 1u << 30; }, kBad, "up to 4194304"},
     {"NoBlocksTensor", [](Pack& p) { p.blocks_name = "other"; }, kBad, "the pack has no tensor 'pantry.blocks'"},
     {"BlocksOfAnotherType", [](Pack& p) { p.blocks_type = TensorType::kF32; }, kBad,
      "tensor 'pantry.blocks' is F32 of 1 dimensions, expected I8 of 1"},

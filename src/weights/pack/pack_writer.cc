@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "io/file_changes.h"
 #include "io/read_extents.h"
 #include "sys/aligned_buffer.h"
 #include "weights/gguf/gguf_cursor.h"
@@ -70,6 +71,9 @@ class PackJob {
 
   Result<PackReport> Run() {
     PANTRY_RETURN_IF_ERROR(CheckPackPath(source_, out_.path()));
+    std::vector<const Reader*> shards;
+    for (const auto& shard : source_.shards()) shards.push_back(shard.get());
+    const FileChanges changes(shards);
     PANTRY_ASSIGN_OR_RETURN(head_, MakePackHead(source_, plan_));
     const PackGroup& last = head_.groups.back();
     kept_.assign(last.first_block + last.n_blocks, 0);
@@ -84,6 +88,7 @@ class PackJob {
     // What a reader of the file would say of it.
     Result<std::unique_ptr<GgufFile>> opened = GgufFile::Open(out_.part_path());
     if (!opened.ok()) return InternalError("what was packed does not open: {}", opened.status().message());
+    PANTRY_RETURN_IF_ERROR(changes.Check());
     PANTRY_RETURN_IF_ERROR(out_.Publish());
     return PackReport{head_.file_bytes, kept_bytes_, static_cast<uint32_t>(kept_.size())};
   }
@@ -122,6 +127,11 @@ class PackJob {
     });
     Result<std::vector<uint8_t>> intact = CheckPieces(
         *part, pieces, options_.n_lanes, [&](uint64_t n) { return Report(PackStep::kChecking, n, n_total); });
+    if (intact.status().code() == StatusCode::kIoError) {  // writing it anew may give it better sectors
+      log_.Warning("{}; starting from the beginning", intact.status().message());
+      PANTRY_RETURN_IF_ERROR(out_.Clear());
+      return false;
+    }
     if (!intact.ok()) return Unfinished(std::move(intact).status());
     for (const uint32_t block : blocks) kept_[block] = 1;
     for (size_t i = 0; i < pieces.size(); ++i) kept_[blocks[i]] &= (*intact)[i];
