@@ -26,8 +26,8 @@ namespace {
 using testing::RandomTokens;
 using testing::StreamSetup;
 
-constexpr int64_t kContext = 128;
-constexpr size_t kTokens = 100;
+constexpr int64_t kContext = 224;
+constexpr size_t kTokens = 200;
 const SteadyClock kClock;
 
 const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe", "tiny-mixtral",

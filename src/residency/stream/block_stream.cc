@@ -11,11 +11,6 @@ constexpr size_t kMaxGuesses = 64;  // blocks; more would be too late or too old
 // Guesses leave so many slots to whatever is demanded next.
 constexpr size_t kSlotsForDemands = BlockStream::kStagingSlots / 2;
 
-Status FirstError(std::span<const BlockReadDone> reads) {
-  for (const BlockReadDone& read : reads) PANTRY_RETURN_IF_ERROR(read.status);
-  return OkStatus();
-}
-
 }  // namespace
 
 int64_t BlockStream::StagingBytes(size_t max_piece_bytes) {
@@ -156,12 +151,13 @@ void BlockStream::Arrived(BlockId block) {
   if (is_wanted_[block.value()]) ready_.push_back(block);
 }
 
-// Places the first n of done_, where errors stay.
+// Places the first n of done_ that came; errors stay there.
 void BlockStream::Place(ThreadPool& pool, size_t n) {
   const bool is_observed = !observers_.empty();
   pool.ParallelFor(static_cast<int64_t>(n), [&](int64_t i, int thread) {
     BlockReadDone& done = done_[static_cast<size_t>(i)];
     Slot& slot = slots_[done.tag];
+    if (!done.status.ok() || slot.is_orphan) return;
     if (is_observed) slot.place_begin_us = clock_.NowUs();
     done.status = placer_.Place(slot.block, slot.piece, done.bytes, cache_.memory(slot.block));
     if (!is_observed) return;
@@ -193,31 +189,40 @@ Status BlockStream::Collect(ThreadPool& pool, int64_t timeout_us) {
   const int64_t wait_begin_us = timeout_us != 0 ? clock_.NowUs() : 0;
   const size_t n = reader_.Reap(done_, timeout_us);
   if (n == 0) return OkStatus();
-  Status status = FirstError(std::span(done_).first(n));
   const int64_t begin_us = clock_.NowUs();
   if (timeout_us != 0) {
     ++stats_.n_waits;
     stats_.wait_us += begin_us - wait_begin_us;
     Tell([&](StreamObserver& observer) { observer.Waited(wait_begin_us, begin_us); });
   }
-  if (status.ok()) {
-    Place(pool, n);
-    status = FirstError(std::span(done_).first(n));
-  }
+  Place(pool, n);
   stats_.place_us += clock_.NowUs() - begin_us;
   if (!observers_.empty()) TellOfPieces(n);
+  Status status;
   for (size_t i = 0; i < n; ++i) {
     const auto slot = static_cast<uint32_t>(done_[i].tag);
-    const BlockId block = slots_[slot].block;
+    const auto [block, is_orphan] = std::pair(slots_[slot].block, slots_[slot].is_orphan);
     slots_[slot] = {};
     free_slots_.push_back(slot);
-    if (!status.ok()) {  // the event ends here; whatever else is read of these blocks goes no further than its slot
-      if (cache_.state(block) == BlockState::kReading) cache_.Failed(block);
-    } else if (--pieces_left_[block.value()] == 0) {
-      Arrived(block);
+    if (is_orphan) continue;
+    if (done_[i].status.ok()) {
+      if (--pieces_left_[block.value()] == 0) Arrived(block);
+    } else if (is_wanted_[block.value()] == 0) {
+      GiveUp(block);
+    } else if (status.ok()) {
+      status = done_[i].status;
     }
   }
   return status;
+}
+
+// A block that nobody wants yet cannot be read. Whoever wants it later tries again, and gets the error then.
+void BlockStream::GiveUp(BlockId block) {
+  for (Slot& slot : slots_) slot.is_orphan |= slot.block == block;  // what still comes of it goes no further
+  Reading ignored;
+  demands_.Take(block, &ignored);
+  guesses_.Take(block, &ignored);
+  cache_.Failed(block);
 }
 
 Result<size_t> BlockStream::Next(ThreadPool& pool, std::span<BlockId> out) {

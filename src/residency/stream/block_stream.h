@@ -85,7 +85,8 @@ class BlockStream {
     int piece = 0;
     ReadUrgency urgency = ReadUrgency::kDemand;
     size_t n_bytes = 0;
-    int place_thread = -1;  // the rest is for observers
+    bool is_orphan = false;  // its block was given up while it was being read
+    int place_thread = -1;   // the rest is for observers
     int64_t place_begin_us = 0;
     int64_t place_end_us = 0;
   };
@@ -114,6 +115,7 @@ class BlockStream {
   void TellOfPieces(size_t n) const;
   void TellOfEvent(int layer) const;
   void Arrived(BlockId block);
+  void GiveUp(BlockId block);
   void Abandon();
 
   BlockCache& cache_;

@@ -211,6 +211,26 @@ TEST(BlockStream, AfterAnErrorNothingIsPinnedAndTheNextEventWorks) {
   }
 }
 
+// A guess, or what is expected for certain, may turn out to be unreadable: who does not want it goes on, who wants it gets the error.
+TEST(BlockStream, WhatNobodyWantsYetMayBeUnreadable) {
+  for (const double likelihood : {0.9, 1.0}) {
+    Bench bench(kBlocks, kBlocks * kBlockBytes - 1);
+    for (int round = 0; round < 3; ++round) {
+      const BlockId last[] = {BlockId(kBlocks - 1)};
+      bench.stream->Expect(last, likelihood);
+      const Status fine = bench.Event(0, {BlockId(0), BlockId(1), BlockId(2), BlockId(3)});
+      ASSERT_TRUE(fine.ok()) << fine.ToString();
+      while (bench.reader->n_pending() > 0) {  // all of the expected one comes to its end in some event
+        ASSERT_TRUE(bench.Event(1, {BlockId(kBlocksPerLayer)}).ok());
+      }
+      EXPECT_EQ(bench.cache->state(last[0]), BlockState::kAbsent);
+    }
+    const Status status = bench.Event(kLayers - 1, {BlockId(kBlocks - 1), BlockId(kBlocks - 2)});
+    EXPECT_FALSE(status.ok());
+    ASSERT_TRUE(bench.Event(kLayers - 1, {BlockId(kBlocks - 2)}).ok());
+  }
+}
+
 TEST(BlockStream, MayEndWithGuessesUnderWay) {
   Bench bench(kBlocks);
   Rng rng(1);

@@ -2,6 +2,7 @@
 // Every kernel of matmul_kernels.inc against the scalar truth, and the scalar truth against double precision.
 #include "compute/kernels/matmul/matmul_kernel.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +12,7 @@
 #include <iterator>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/rng.h"
@@ -171,6 +173,35 @@ TEST_P(MatMulKernels, PackingWritesEveryByteOfTheTile) {
 
 // Kernels whose tiles can be part full.
 class TiledKernels : public MatMulKernels {};
+// .pantry files hold tiles as kernels lay them out (docs/format.md). Who changes a layout must give packs another version (kPackVersion in
+// weights/gguf/pack_table.h): an old one would be computed as if it were new, without an error. Then the figures here change, too.
+TEST_P(MatMulKernels, TilesLieAsPacksOfThisVersionHaveThem) {
+  struct Layout {
+    std::string_view name;  // format and rows of a tile
+    uint64_t hash;          // FNV-1a of a tile of fixed random rows
+  };
+  static constexpr Layout kLayouts[] = {
+#include "compute/kernels/matmul/tile_layouts.inc"
+  };
+  const MatMulKernel& kernel = GetParam();
+  constexpr int64_t kCols = 512;
+  Rng rng(11);
+  const std::vector<uint8_t> rows = RandomRows(kernel.type, kernel.row_tile, kCols, rng);
+  std::vector<uint8_t> tile(static_cast<size_t>(kernel.packed_tile_bytes(kCols)));
+  kernel.pack_tile(rows.data(), kernel.row_tile, kCols, tile.data());
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const uint8_t byte : tile) hash = (hash ^ byte) * 0x100000001b3;
+  const std::string name = fmt::format("{}/{}{}", TensorTypeName(kernel.type), kernel.row_tile,
+                                       kernel.activation == ActivationFormat::kBf16 ? "/bf16" : "");
+  const auto* found =
+      std::find_if(std::begin(kLayouts), std::end(kLayouts), [&](const Layout& l) { return l.name == name; });
+#if !defined(__x86_64__)
+  if (found == std::end(kLayouts)) GTEST_SKIP() << "no figure of this layout yet: " << name << " " << hash;
+#endif
+  ASSERT_NE(found, std::end(kLayouts)) << fmt::format("{{\"{}\", {:#x}}},", name, hash);
+  EXPECT_EQ(hash, found->hash) << fmt::format("{{\"{}\", {:#x}}},", name, hash);
+}
+
 TEST_P(TiledKernels, MissingRowsOfATileAreZeroWeights) {
   const int64_t cols = ColumnCounts(kernel().type).back();
   PackedMatrix matrix(kernel(), RandomRows(kernel().type, 1, cols, rng_), 1, cols);
