@@ -30,7 +30,7 @@ std::string DefaultName(const std::string& model, const GgufFile& file) {
 
 // The second word: a file, or a folder to write it in.
 std::string OutOf(Invocation& invocation, const std::string& model, const GgufFile& file) {
-  const std::string name = DefaultName(model, file);
+  std::string name = DefaultName(model, file);
   if (invocation.words.empty()) return name;
   std::filesystem::path out = invocation.words.front();
   invocation.words.erase(invocation.words.begin());

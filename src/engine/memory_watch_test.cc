@@ -13,8 +13,6 @@
 namespace pantry {
 namespace {
 
-using ::testing::HasSubstr;
-
 constexpr int64_t kBlock = 64 * kKiB;
 constexpr uint32_t kBlocks = 256;
 constexpr int64_t kWanted = 16 * kMiB;  // all blocks

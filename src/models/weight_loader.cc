@@ -335,7 +335,7 @@ Status WeightLoader::ReadChunks(uint8_t* arena, int n_threads, const LoadProgres
     return OkStatus();
   };
   size_t failed = extents.size();
-  const Status status = ReadExtents(
+  Status status = ReadExtents(
       extents, options, consume,
       [&](uint64_t n_bytes) { return !progress || progress(static_cast<int64_t>(n_bytes), n_total); }, &failed);
   if (failed >= chunks.size()) return status;  // it names the file

@@ -81,8 +81,8 @@ class PackJob {
     PANTRY_ASSIGN_OR_RETURN(const bool resumed, Resume());
     PANTRY_RETURN_IF_ERROR(out_.Reserve(head_.file_bytes));
     if (!resumed) PANTRY_RETURN_IF_ERROR(WriteHead());
-    Status written = WriteWindows();
-    if (!written.ok()) return Unfinished(std::move(written));
+    const Status written = WriteWindows();
+    if (!written.ok()) return Unfinished(written);
     PANTRY_RETURN_IF_ERROR(out_.Sync());
     if (options_.verify) PANTRY_RETURN_IF_ERROR(Verify());
     // What a reader of the file would say of it.
@@ -132,7 +132,7 @@ class PackJob {
       PANTRY_RETURN_IF_ERROR(out_.Clear());
       return false;
     }
-    if (!intact.ok()) return Unfinished(std::move(intact).status());
+    if (!intact.ok()) return Unfinished(intact.status());
     for (const uint32_t block : blocks) kept_[block] = 1;
     for (size_t i = 0; i < pieces.size(); ++i) kept_[blocks[i]] &= (*intact)[i];
     ForEachBlock(
