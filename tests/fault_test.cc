@@ -34,7 +34,6 @@ namespace {
 
 using testing::Args;
 using testing::Execute;
-using testing::FilesOf;
 using ::testing::HasSubstr;
 using testing::LimitedGroup;
 using ::testing::Not;
@@ -140,13 +139,13 @@ std::unique_ptr<BlockReader> ReaderOf(const GgufFile& file, std::unique_ptr<Disk
                                       int max_retries = 3) {
   BlockReaderOptions options;
   options.max_retries = max_retries;
-  return std::make_unique<BlockReader>(FilesOf(file), std::move(queue), options, clock);
+  return std::make_unique<BlockReader>(file.Readers(), std::move(queue), options, clock);
 }
 
 TEST_P(FaultTest, ReadErrorInTheMiddleIsToldAndTheSessionGoesOnOnceTheDiskDoes) {
   const auto file = OpenGguf(path_);
   bool is_broken = false;
-  auto queue = std::make_unique<BreakableQueue>(OpenPreadQueue(FilesOf(*file), 8).value(), is_broken);
+  auto queue = std::make_unique<BreakableQueue>(OpenPreadQueue(file->Readers(), 8).value(), is_broken);
   ASSERT_TRUE(Open({.cache_share = 0, .reader = ReaderOf(*file, std::move(queue), kClock)}));
   ASSERT_TRUE(FeedHead().ok());
   for (int round = 0; round < 3; ++round) {
@@ -162,7 +161,8 @@ TEST_P(FaultTest, ReadErrorInTheMiddleIsToldAndTheSessionGoesOnOnceTheDiskDoes) 
 
 TEST_P(FaultTest, ShortReadsGiveTheSameBits) {
   const auto file = OpenGguf(path_);
-  auto queue = std::make_unique<FaultyQueue>(OpenPreadQueue(FilesOf(*file), 8).value(), DiskFaults{.short_share = 0.8});
+  auto queue =
+      std::make_unique<FaultyQueue>(OpenPreadQueue(file->Readers(), 8).value(), DiskFaults{.short_share = 0.8});
   const FaultyQueue& faulty = *queue;
   ASSERT_TRUE(Open({.cache_share = 0, .reader = ReaderOf(*file, std::move(queue), kClock, 100)}));
   const Status status = FeedRest();
@@ -178,7 +178,7 @@ TEST_P(FaultTest, DiskTenTimesSlowerGivesTheSameBits) {
     const SimulatedDisk disk = {
         .latency_us = 60 * slower, .us_per_transfer = 5 * slower, .bytes_per_s = 2.5e9 / slower};
     SimulatedClock clock;
-    auto queue = std::make_unique<SimulatedQueue>(FilesOf(*file), disk, clock);
+    auto queue = std::make_unique<SimulatedQueue>(file->Readers(), disk, clock);
     ASSERT_TRUE(Open({.cache_share = 0, .reader = ReaderOf(*file, std::move(queue), clock), .clock = &clock}));
     ASSERT_TRUE(FeedRest().ok());
     ExpectSameBits();

@@ -107,7 +107,7 @@ TEST_P(StreamingTest, EveryReaderGivesTheSameBits) {
 
 // A reader of the file's own whose disk is as bad as `faults` say.
 std::unique_ptr<BlockReader> FaultyBlockReader(const GgufFile& file, const DiskFaults& faults) {
-  const std::vector<const Reader*> files = testing::FilesOf(file);
+  const std::vector<const Reader*> files = file.Readers();
   auto queue = OpenPreadQueue(files, 8);
   PANTRY_CHECK(queue.ok());
   BlockReaderOptions options;

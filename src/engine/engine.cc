@@ -72,9 +72,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& path, const Engi
 Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, const EngineOptions& options, Logger& log,
                                              const LoadProgress& progress) {
   PANTRY_RETURN_IF_ERROR(options.Validate());
-  std::vector<const Reader*> shards;
-  for (const auto& shard : file->shards()) shards.push_back(shard.get());
-  const FileChanges changes(shards);
+  const FileChanges changes(file->Readers());
   EngineParts parts;
   // What is cheap comes first, so that a file that cannot work is refused at once.
   const Result<ModelShape> shape = ParseModelShape(file->metadata());

@@ -45,8 +45,7 @@ int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
 Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
                                                          const WeightStreamOptions& options, const Clock& clock,
                                                          Logger& log, std::unique_ptr<BlockReader> reader) {
-  std::vector<const Reader*> files;
-  for (const auto& shard : file.shards()) files.push_back(shard.get());
+  const std::vector<const Reader*> files = file.Readers();
   auto stream = std::unique_ptr<WeightStream>(new WeightStream(options.changes.value_or(FileChanges(files))));
   stream->placer_ = std::move(placer);
   OpenBlockReaderOptions reader_options = options.reader;

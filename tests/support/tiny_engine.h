@@ -27,12 +27,6 @@ inline std::unique_ptr<GgufFile> OpenGguf(const std::string& path) {
   return std::move(file).value();
 }
 
-inline std::vector<const Reader*> FilesOf(const GgufFile& file) {
-  std::vector<const Reader*> files;
-  for (const auto& shard : file.shards()) files.push_back(shard.get());
-  return files;
-}
-
 // What varies between two streamed runs.
 struct StreamSetup {
   double cache_share = 1;  // of all blocks; the floor at least

@@ -169,6 +169,12 @@ uint64_t GgufFile::tensor_bytes() const {
 
 const std::string& GgufFile::path() const { return shards_[0]->path(); }
 
+std::vector<const Reader*> GgufFile::Readers() const {
+  std::vector<const Reader*> readers;
+  for (const auto& shard : shards_) readers.push_back(shard.get());
+  return readers;
+}
+
 Status GgufFile::ReadTensor(const TensorInfo& tensor, uint64_t offset, std::span<uint8_t> out) const {
   if (tensor.in_blocks()) {
     return UnsupportedError("{}: tensor '{}' lies in blocks laid out for {}; it has no rows to read", path(),

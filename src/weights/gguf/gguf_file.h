@@ -67,6 +67,7 @@ class GgufFile {
   uint64_t tensor_bytes() const;    // of all tensors, without padding
   const std::string& path() const;  // of the first shard
   const std::vector<std::unique_ptr<Reader>>& shards() const { return shards_; }
+  std::vector<const Reader*> Readers() const;  // the same, for those who read many files; they live as long as this
   const PackTable* pack() const { return pack_.get(); }  // null for a plain GGUF
 
   // Reads bytes [offset, offset + out.size()) of a tensor's data; kUnsupported for one that lies in blocks.

@@ -71,9 +71,7 @@ class PackJob {
 
   Result<PackReport> Run() {
     PANTRY_RETURN_IF_ERROR(CheckPackPath(source_, out_.path()));
-    std::vector<const Reader*> shards;
-    for (const auto& shard : source_.shards()) shards.push_back(shard.get());
-    const FileChanges changes(shards);
+    const FileChanges changes(source_.Readers());
     PANTRY_ASSIGN_OR_RETURN(head_, MakePackHead(source_, plan_));
     const PackGroup& last = head_.groups.back();
     kept_.assign(last.first_block + last.n_blocks, 0);
