@@ -140,6 +140,59 @@ TEST(CApi, LoadReportsProgressAndCanBeCancelled) {
   EXPECT_EQ(engine, nullptr);
 }
 
+TEST(CApi, AStreamedRunStaysInItsBudgetAndTellsItsFigures) {
+  const std::string model = pantry::testing::SharedData("data/models/tiny-thinker-Q8_0.gguf");
+  if (model.empty()) GTEST_SKIP() << "the shared models are not there";
+  pantry_error error;
+  for (const char* const policy : {static_cast<const char*>(nullptr), "cache-prior:0.5"}) {
+    pantry_engine_options options;
+    pantry_engine_options_init(&options, sizeof(options));
+    options.memory_bytes = int64_t{56} << 20;
+    options.n_ctx = 64;
+    options.n_batch = 16;
+    options.expert_policy = policy;
+    pantry_engine* engine = nullptr;
+    ASSERT_EQ(pantry_engine_open(model.c_str(), &options, &engine, &error), PANTRY_OK) << error.message;
+    pantry_session_options session_options;
+    pantry_session_options_init(&session_options, sizeof(session_options));
+    session_options.n_ctx = 64;
+    session_options.n_batch = 16;
+    pantry_session* session = nullptr;
+    ASSERT_EQ(pantry_session_new(engine, &session_options, &session, &error), PANTRY_OK) << error.message;
+    const int32_t prompt[] = {5, 77, 300};
+    pantry_generate_options generate;
+    pantry_generate_options_init(&generate, sizeof(generate));
+    generate.max_tokens = 40;
+    generate.ignore_eos = true;
+    ASSERT_EQ(pantry_generate(session, prompt, 3, &generate, nullptr, nullptr, nullptr, &error), PANTRY_OK)
+        << error.message;
+    pantry_stream_figures figures = {};
+    EXPECT_EQ(pantry_get_stream_figures(engine, &figures, &error), PANTRY_INVALID_ARGUMENT);
+    figures.size = sizeof(figures);
+    ASSERT_EQ(pantry_get_stream_figures(engine, &figures, &error), PANTRY_OK) << error.message;
+    EXPECT_EQ(figures.budget_bytes, options.memory_bytes);
+    EXPECT_GT(figures.cache_bytes, 0);
+    EXPECT_LT(figures.cache_bytes, figures.budget_bytes);
+    EXPECT_GT(figures.n_demanded, 39 * 6 * 4 - 1);
+    EXPECT_GT(figures.bytes_read, 0);
+    if (policy == nullptr) {
+      EXPECT_EQ(figures.n_picks, 0);
+      EXPECT_EQ(figures.weight_kept, 1);
+    } else {
+      EXPECT_EQ(figures.n_picks, 39 * 6 * 4);
+      EXPECT_LT(figures.n_agreed, figures.n_picks);
+      EXPECT_LT(figures.weight_kept, 1);
+    }
+    pantry_session_free(session);
+    pantry_engine_close(engine);
+  }
+  pantry_engine_options options;
+  pantry_engine_options_init(&options, sizeof(options));
+  options.expert_policy = "nearest";
+  pantry_engine* engine = nullptr;
+  EXPECT_EQ(pantry_engine_open(model.c_str(), &options, &engine, &error), PANTRY_INVALID_ARGUMENT);
+}
+
 TEST(CApi, OptionsOfOtherVersionsAreUnderstood) {
   pantry_engine* engine = nullptr;
   pantry_error error;

@@ -474,8 +474,10 @@ TEST_F(ProgramFaultTest, ControlGroupThatShrinksMakesItSlowerAndNoMore) {
   setup.group_procs = group.procs();
   setup.on_start = [&](pid_t) {
     const int fd = open(fifo.c_str(), O_RDONLY | O_CLOEXEC);
+    EXPECT_GT(fcntl(fd, F_SETPIPE_SZ, 4096), 0);  // a few lines, then the program waits for its reader
     SkipLines(fd, 1);
     EXPECT_TRUE(group.SetLimit(57 * kMiB));  // of the 65 that were planned
+    std::this_thread::sleep_for(std::chrono::microseconds(3 * MemoryWatch::kIntervalUs / 2));
     testing::Drain(fd);
   };
   const Outcome shrunk = Execute(args, setup);

@@ -94,6 +94,48 @@ TEST_P(StreamingTest, EveryBudgetPolicyAndBatchGivesTheSameBits) {
   }
 }
 
+// The cache grows while scratch and context are idle, and shrinks before they are used.
+TEST_P(StreamingTest, MemoryLentWhileASessionIsIdleGivesTheSameBits) {
+  const std::vector<float> expected = Resident();
+  const bool has_experts =
+      testing::OpenTinyEngine(testing::TinyModel(GetParam()), nullptr, log_)->shape().has_experts();
+  for (const double share : {0.0, 0.3}) {
+    StreamSetup setup = {.cache_share = share,
+                         .policy = has_experts ? PolicyKind::kCycle : PolicyKind::kRotation,
+                         .lendable_bytes = int64_t{64} << 20};
+    const auto engine = OpenEngine(GetParam(), &setup, log_);
+    ASSERT_NE(engine, nullptr);
+    SessionOptions options;
+    options.n_ctx = kContext;  // one tile of keys and values
+    options.n_batch = 64;
+    auto session = engine->NewSession(options);
+    ASSERT_TRUE(session.ok()) << session.status().ToString();
+    const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
+    const int64_t planned = engine->stream()->cache_bytes();
+    std::vector<float> all;
+    const auto keep = [&](int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
+    for (size_t done = 0, n = 64; done < tokens.size(); done += n, n = n == 64 ? 1 : 64) {
+      n = std::min(n, tokens.size() - done);
+      const Status status = (*session)->FeedAll(std::span(tokens).subspan(done, n), keep);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      if (n == 64) EXPECT_EQ(engine->stream()->cache_bytes(), planned);
+      else EXPECT_GT(engine->stream()->cache_bytes(), planned);
+    }
+    EXPECT_TRUE(all.size() == expected.size() &&
+                std::memcmp(all.data(), expected.data(), all.size() * sizeof(float)) == 0);
+
+    // What was lent is back before another session is planned, and stays so while there are two.
+    session->reset();
+    auto first = engine->NewSession(options);
+    EXPECT_EQ(engine->stream()->cache_bytes(), planned);
+    ASSERT_TRUE((*first)->Feed(std::span(tokens).first(1)).ok());
+    EXPECT_GT(engine->stream()->cache_bytes(), planned);
+    const auto second = engine->NewSession(options);
+    ASSERT_TRUE((*first)->Feed(std::span(tokens).first(1)).ok());
+    EXPECT_EQ(engine->stream()->cache_bytes(), planned);
+  }
+}
+
 TEST_P(StreamingTest, EveryReaderGivesTheSameBits) {
   const std::vector<float> expected = Resident();
   for (const DiskAccess access : {DiskAccess::kUring, DiskAccess::kPread, DiskAccess::kPageCache}) {

@@ -65,6 +65,13 @@ typedef struct pantry_engine_options {
   /* Lines for a person (level 1: information, 2: warning), zero-terminated, on the calling thread. NULL: dropped. */
   void (*on_log)(void* user, int level, const char* line);
   void* user; /* passed to both; must live as long as the engine */
+  /* Bytes that the whole process may take; what does not fit of the model is read while running. 0: by itself, as `pantry run` does. */
+  int64_t memory_bytes;
+  /* What memory is planned for: pantry_session_options' n_ctx and n_batch of the session to come. 0: the defaults. */
+  int64_t n_ctx;
+  int32_t n_batch;
+  /* "exact" (NULL), "cache-prior:0.2", "auto:1%", ...: which experts of a streamed model run; see `pantry help run`. */
+  const char* expert_policy;
 } pantry_engine_options;
 
 PANTRY_API void pantry_engine_options_init(pantry_engine_options* options, size_t size); /* size: sizeof(*options) */
@@ -191,6 +198,26 @@ typedef bool (*pantry_on_token)(void* user, int32_t token, const char* text, siz
 PANTRY_API pantry_code pantry_generate(pantry_session* session, const int32_t* prompt, size_t n_tokens,
                                        const pantry_generate_options* options, pantry_on_token on_token, void* user,
                                        pantry_generate_result* result, pantry_error* error);
+
+/* ---- figures ---- */
+
+/* What running took since the engine was opened. A model that is in memory as a whole has zeros, and a negative budget where there is none. */
+typedef struct pantry_stream_figures {
+  size_t size;          /* set by the caller: sizeof(pantry_stream_figures) */
+  int64_t budget_bytes; /* of the process */
+  int64_t cache_bytes;  /* of it, for blocks of weights */
+  int64_t n_demanded;   /* blocks that were wanted, */
+  int64_t n_hits;       /* of them in memory, */
+  int64_t n_late;       /* of them on their way */
+  int64_t bytes_read;
+  int64_t wait_us;    /* that nothing could be computed because of the disk */
+  int64_t n_picks;    /* experts that routers chose where an expert policy might have changed that, */
+  int64_t n_agreed;   /* of them run */
+  double weight_kept; /* mean share of the routers' weight that went to what ran; 1 without a policy */
+} pantry_stream_figures;
+
+PANTRY_API pantry_code pantry_get_stream_figures(pantry_engine* engine, pantry_stream_figures* figures,
+                                                 pantry_error* error);
 
 #ifdef __cplusplus
 }

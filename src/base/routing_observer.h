@@ -13,9 +13,10 @@ namespace pantry {
 class RoutingObserver {
  public:
   virtual ~RoutingObserver() = default;
-  // Layer `layer` of the model chose for each of the run's `n_tokens`. Layers come in ascending order.
-  virtual void Routed(int32_t layer, int64_t n_tokens,
-                      std::span<const int32_t> chosen) = 0;  // [n_tokens, n_used], each token's likeliest first
+  // In layer `layer` of the model these run for each of the run's `n_tokens`. Layers come in ascending order.
+  virtual void Routed(
+      int32_t layer, int64_t n_tokens, std::span<const float> logits,  // [n_tokens, n_experts]: the router's
+      std::span<const int32_t> chosen) = 0;  // [n_tokens, n_used], each token's likeliest first; -1: none
 };
 
 }  // namespace pantry

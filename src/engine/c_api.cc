@@ -159,6 +159,29 @@ void WriteResult(const pantry::GenerateResult& from, pantry_generate_result* to)
   std::memcpy(static_cast<void*>(to), &result, std::min(to->size, sizeof(result)));
 }
 
+void WriteFigures(pantry::Engine& engine, pantry_stream_figures* to) {
+  pantry_stream_figures figures = {};
+  figures.size = to->size;
+  figures.budget_bytes = engine.memory_plan() != nullptr ? engine.memory_plan()->budget_bytes : -1;
+  figures.weight_kept = 1;
+  if (const pantry::WeightStream* const stream = engine.stream()) {
+    const pantry::WeightStreamStats stats = stream->stats();
+    figures.cache_bytes = stream->cache_bytes();
+    figures.n_demanded = stats.cache.n_demanded;
+    figures.n_hits = stats.cache.n_hits;
+    figures.n_late = stats.cache.n_late;
+    figures.bytes_read = stats.reader.bytes_read;
+    figures.wait_us = stats.stream.wait_us;
+  }
+  if (pantry::ExpertRouter* const router = engine.router()) {
+    const pantry::RoutingCounts& counts = router->chooser().counts();
+    figures.n_picks = counts.n_picks;
+    figures.n_agreed = counts.n_agreed;
+    figures.weight_kept = counts.gate_mass();
+  }
+  std::memcpy(static_cast<void*>(to), &figures, std::min(to->size, sizeof(figures)));
+}
+
 Status OpenEngine(const char* path, const pantry_engine_options* from, pantry_engine** engine) {
   PANTRY_RETURN_IF_ERROR(RequireNotNull(engine, "engine"));
   *engine = nullptr;
@@ -302,6 +325,19 @@ pantry_code pantry_generate(pantry_session* session, const int32_t* prompt, size
         pantry::Generate(*session->loaded->engine, *session->session, {prompt, n_tokens}, generate, callbacks));
     callback.Finish();
     if (result != nullptr) WriteResult(made, result);
+    return OkStatus();
+  });
+}
+
+pantry_code pantry_get_stream_figures(pantry_engine* engine, pantry_stream_figures* figures, pantry_error* error) {
+  return Guarded(error, [&]() -> Status {
+    PANTRY_RETURN_IF_ERROR(RequireNotNull(engine, "engine"));
+    PANTRY_RETURN_IF_ERROR(RequireNotNull(figures, "figures"));
+    if (figures->size < sizeof(size_t)) {
+      return pantry::InvalidArgumentError("pantry_stream_figures: set size to its sizeof first, it is {}",
+                                          figures->size);
+    }
+    WriteFigures(*engine->loaded->engine, figures);
     return OkStatus();
   });
 }

@@ -37,7 +37,7 @@ void WriteDefaults(Options defaults, Options* to, size_t size) {
 }
 
 pantry_engine_options DefaultEngineOptions() {
-  return {sizeof(pantry_engine_options), 0, nullptr, nullptr, nullptr, nullptr};
+  return {sizeof(pantry_engine_options), 0, nullptr, nullptr, nullptr, nullptr, 0, 0, 0, nullptr};
 }
 
 pantry_session_options DefaultSessionOptions() {
@@ -96,6 +96,12 @@ Result<EngineOptions> ToEngineOptions(const pantry_engine_options& from) {
   to.n_threads = from.n_threads;
   if (from.isa != nullptr) {
     PANTRY_ASSIGN_OR_RETURN(to.isa, ParseIsa(from.isa));
+  }
+  to.memory_bytes = from.memory_bytes;
+  to.session.n_ctx = from.n_ctx;
+  if (from.n_batch != 0) to.session.n_batch = from.n_batch;
+  if (from.expert_policy != nullptr) {
+    PANTRY_ASSIGN_OR_RETURN(to.expert_policy.policy, ParseExpertPolicy(from.expert_policy));
   }
   return to;
 }

@@ -35,6 +35,17 @@ const Clock& StreamClock() {
   return clock;
 }
 
+Status MakeRouter(const ExpertPolicyOptions& options, const ModelShape& shape, Logger& log, EngineParts& parts) {
+  if (options.policy.kind == ExpertPolicyKind::kExact) return OkStatus();
+  if (shape.has_experts() && parts.stream != nullptr) {
+    PANTRY_ASSIGN_OR_RETURN(parts.router, ExpertRouter::Create(options, shape, *parts.stream));
+    return OkStatus();
+  }
+  log.Warning("--expert-policy {}: no effect here because {}", ExpertPolicyText(options.policy),
+              shape.has_experts() ? "all experts are in memory" : "the model has no experts");
+  return OkStatus();
+}
+
 std::unique_ptr<ThreadPool> MakePool(int32_t n_threads, Logger& log) {
   const int n_wanted = n_threads > 0 ? n_threads : ThreadPool::DefaultThreadCount();
   auto pool = std::make_unique<ThreadPool>(n_wanted);
@@ -51,6 +62,7 @@ Status EngineOptions::Validate() const {
   if (isa.has_value()) PANTRY_RETURN_IF_ERROR(RequireIsa(*isa));
   if (memory_bytes < 0) return InvalidArgumentError("--memory {}: expected a positive number of bytes", memory_bytes);
   if (cache_policy) PANTRY_RETURN_IF_ERROR(cache_policy->Validate());
+  PANTRY_RETURN_IF_ERROR(expert_policy.Validate());
   return session.Validate();
 }
 
@@ -96,7 +108,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   if (is_streamed) {
     WeightStreamOptions stream;
     stream.cache_bytes = parts.memory_plan->cache_bytes;
+    stream.lendable_bytes = parts.memory_plan->kv_bytes + parts.memory_plan->scratch_bytes;
     stream.policy = options.cache_policy;
+    stream.lookahead = options.lookahead;
     stream.reader.access = options.disk_access;
     stream.changes = changes;
     PANTRY_ASSIGN_OR_RETURN(parts.stream, WeightStream::Open(*file, std::move(placer), stream, StreamClock(), log));
@@ -106,6 +120,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
                                 .other_bytes = plan.total_bytes() - plan.cache_bytes};
     parts.stream->WatchMemory(std::make_unique<MemoryWatch>(bounds, StreamClock(), log));
   }
+  PANTRY_RETURN_IF_ERROR(MakeRouter(options.expert_policy, *shape, log, parts));
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),
                 parts.tokenizer->n_vocab(), parts.model->shape().n_vocab);

@@ -5,6 +5,7 @@
 // Threads: an Engine is immutable after Open() but owns one thread pool, so sessions of one engine run one at a time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
+#include "engine/expert_router.h"
 #include "engine/weight_stream.h"
 #include "io/open_block_reader.h"
 #include "models/model.h"
@@ -54,8 +56,10 @@ struct EngineOptions {
   int64_t memory_bytes = 0;
   StreamMode stream = StreamMode::kAuto;
   DiskAccess disk_access = DiskAccess::kAuto;  // of a streamed run
+  bool lookahead = true;                       // likewise: WeightStreamOptions'
   std::optional<PolicyOptions> cache_policy;   // likewise; unset: what WeightStream chooses
-  SessionOptions session;                      // what memory is planned for
+  ExpertPolicyOptions expert_policy;  // likewise: whether what is in memory may run in place of what a router chose
+  SessionOptions session;             // what memory is planned for
   Status Validate() const;
 };
 
@@ -82,6 +86,7 @@ struct EngineParts {
   std::unique_ptr<ChatTemplate> chat_template;  // may be null
   std::unique_ptr<Model> model;
   std::unique_ptr<WeightStream> stream;   // null: all weights are in memory
+  std::unique_ptr<ExpertRouter> router;   // null: experts run as their routers choose
   std::optional<MemoryPlan> memory_plan;  // where there is a budget
   const Clock* clock = nullptr;           // must outlive the engine; null: a SteadyClock
 };
@@ -99,6 +104,7 @@ class Engine {
   ~Engine();
 
   Result<std::unique_ptr<Session>> NewSession(const SessionOptions& options);
+  int n_sessions() const { return n_sessions_->load(); }  // that are open
 
   // Computes with n_threads from now on (0: physical cores), also in sessions that are open. Results do not change.
   Status SetThreads(int32_t n_threads);
@@ -107,7 +113,13 @@ class Engine {
   void ObserveRuns(RunObserver observer) { run_observer_ = std::move(observer); }
   const RunObserver& run_observer() const { return run_observer_; }
 
-  // `observer` is told what routers choose in every run from now on, also in one that fails afterwards; null: nobody. Borrowed.
+  // `chooser` says from now on which experts run, in place of EngineOptions::expert_policy; null: that holds again. Borrowed.
+  void SetExpertChooser(ExpertChooser* chooser) { expert_chooser_ = chooser; }
+  ExpertChooser* expert_chooser() const {
+    return expert_chooser_ == nullptr && parts_.router != nullptr ? &parts_.router->chooser() : expert_chooser_;
+  }
+
+  // `observer` is told which experts run in every run from now on, also in one that fails afterwards; null: nobody. Borrowed.
   void ObserveRouting(RoutingObserver* observer) { routing_observer_ = observer; }
   RoutingObserver* routing_observer() const { return routing_observer_; }
 
@@ -118,6 +130,7 @@ class Engine {
   const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
   const Model& model() const { return *parts_.model; }
   WeightStream* stream() { return parts_.stream.get(); }  // null in a resident run
+  ExpertRouter* router() { return parts_.router.get(); }  // null: experts run as their routers choose
   // How the budget is divided; null where there is none.
   const MemoryPlan* memory_plan() const { return parts_.memory_plan ? &*parts_.memory_plan : nullptr; }
   ThreadPool& pool() { return *parts_.pool; }
@@ -129,7 +142,11 @@ class Engine {
   Logger& log_;
   SteadyClock steady_clock_;
   EngineParts parts_;
+  friend class Session;
+  // Sessions count themselves out, on whatever thread that is, also when the engine has gone.
+  std::shared_ptr<std::atomic<int>> n_sessions_ = std::make_shared<std::atomic<int>>(0);
   RunObserver run_observer_;
+  ExpertChooser* expert_chooser_ = nullptr;
   RoutingObserver* routing_observer_ = nullptr;
 };
 
@@ -172,6 +189,7 @@ class Session {
   struct Impl;
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
+  std::shared_ptr<std::atomic<int>> n_open_;
 };
 
 }  // namespace pantry

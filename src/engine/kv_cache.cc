@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/kv_cache.h"
 
+#include <algorithm>
+
 namespace pantry {
 namespace {
 
@@ -46,6 +48,11 @@ Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType
                              .tile_stride = tile_stride});
   }
   return cache;
+}
+
+int64_t KvCache::BytesFor(int64_t n_positions) const {
+  const int64_t n_tiles = (n_positions + kAttentionTile - 1) / kAttentionTile;
+  return std::min(n_tiles * layers_.front().tile_stride, n_bytes());
 }
 
 }  // namespace pantry

@@ -28,6 +28,8 @@ class KvCache {
 
   std::span<const KvLayerView> layers() const { return layers_; }  // [n_layers]
   int64_t n_bytes() const { return static_cast<int64_t>(memory_.size()); }
+  // Of it, what the first n_positions commit: whole tiles.
+  int64_t BytesFor(int64_t n_positions) const;
 
  private:
   AlignedBuffer memory_;

@@ -21,7 +21,7 @@ std::optional<int64_t> MemoryWatch::Check(int64_t budget_bytes, int64_t committe
   if (now_us < next_look_us_) return std::nullopt;
   next_look_us_ = now_us + kIntervalUs;
   const PressureDecision decision =
-      DecideCacheBudget(bounds_, {budget_bytes, committed_bytes, now_us - calm_since_us_}, source_->Read());
+      DecideCacheBudget(Bounds(), {budget_bytes, committed_bytes, now_us - calm_since_us_}, source_->Read());
   if (decision.is_short || decision.budget_bytes > budget_bytes) calm_since_us_ = now_us;
   if (decision.budget_bytes == budget_bytes) return std::nullopt;
   Tell(budget_bytes, decision);
@@ -34,7 +34,7 @@ void MemoryWatch::Tell(int64_t from_bytes, const PressureDecision& decision) {
     is_told_ = true;
     log_.Warning("memory is short ({}): the cache of weights goes from {} to {}; answers stay the same, slower",
                  PressureText(decision.reason), from, to);
-  } else if (is_told_ && decision.budget_bytes >= bounds_.wanted_bytes) {
+  } else if (is_told_ && decision.budget_bytes >= Bounds().wanted_bytes) {
     is_told_ = false;
     log_.Info("memory is no longer short: the cache of weights has its {} again", to);
   } else {

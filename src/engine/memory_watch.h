@@ -29,10 +29,18 @@ class MemoryWatch {
   // it says of itself: BlockCache::budget_bytes() and committed_bytes().
   std::optional<int64_t> Check(int64_t budget_bytes, int64_t committed_bytes);
 
+  // So much of what the bounds gave to the rest of the process is the cache's, for now.
+  void Lend(int64_t n_bytes) { lent_bytes_ = n_bytes; }
+
  private:
   void Tell(int64_t from_bytes, const PressureDecision& decision);
 
+  CacheBounds Bounds() const {
+    return {bounds_.wanted_bytes + lent_bytes_, bounds_.floor_bytes, bounds_.other_bytes - lent_bytes_};
+  }
+
   const CacheBounds bounds_;
+  int64_t lent_bytes_ = 0;
   const Clock& clock_;
   Logger& log_;
   const std::unique_ptr<MemorySource> source_;

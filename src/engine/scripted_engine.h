@@ -70,6 +70,7 @@ class ScriptModel final : public Model {
    public:
     explicit Scratch(int64_t max_tokens) : max_tokens_(max_tokens) {}
     int64_t max_tokens() const override { return max_tokens_; }
+    void Trim(int64_t) override {}
 
    private:
     int64_t max_tokens_;

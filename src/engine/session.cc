@@ -107,7 +107,10 @@ struct Session::Impl {
   bool has_logits = false;
   std::vector<float> all_logits = {};     // [n_all_rows, n_vocab], empty until FeedAll()
   std::vector<int32_t> row_numbers = {};  // 0, 1, 2, ...: the rows of a run
+  int64_t n_committed_positions = 0;      // that keys and values were ever written to
+  int64_t n_committed_rows = 0;           // that the workspace holds memory for
 
+  void LendIdleMemory(WeightStream& stream, int64_t n_tokens);
   Status CheckFits(std::span<const TokenId> more) const;
   // Computes one run; logits of its rows `rows` go to `out`. Nothing changes when it fails.
   Status Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out,
@@ -130,6 +133,18 @@ Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
   return OkStatus();
 }
 
+// What the rest of the context and longer runs than this one would take is the stream's meanwhile. A single session was planned for.
+void Session::Impl::LendIdleMemory(WeightStream& stream, int64_t n_tokens) {
+  const auto n_positions = static_cast<int64_t>(tokens.size()) + n_tokens;
+  n_committed_positions = std::max(n_committed_positions, n_positions);
+  if (n_tokens < n_committed_rows) workspace->Trim(n_tokens);
+  n_committed_rows = n_tokens;
+  if (engine.n_sessions() > 1) return stream.Lend(0);
+  const Model& model = engine.model();
+  stream.Lend(kv.n_bytes() - kv.BytesFor(n_committed_positions) + model.WorkspaceBytes(n_batch) -
+              model.WorkspaceBytes(n_committed_rows));
+}
+
 Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out,
                               const KeepGoing& keep_going, size_t n_done, size_t n_total) {
   ForwardRun forward;
@@ -145,18 +160,23 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
     if (keep_going) {
       at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };
     }
+    LendIdleMemory(*stream, static_cast<int64_t>(run.size()));
     stream->BeginRun(engine.pool(), static_cast<int64_t>(run.size()), at_layer ? &at_layer : nullptr);
   }
   has_logits = false;
   const RunObserver& observer = engine.run_observer();
-  const int64_t begin_us = observer ? engine.clock().NowUs() : 0;
+  ExpertRouter* const router = engine.router();
+  const int64_t begin_us = observer || router != nullptr ? engine.clock().NowUs() : 0;
+  if (router != nullptr) router->BeginRun();
+  forward.chooser = engine.expert_chooser();
   forward.routing = engine.routing_observer();
   PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
   if (engine.stream() != nullptr) PANTRY_RETURN_IF_ERROR(engine.stream()->EndRun());
   tokens.insert(tokens.end(), run.begin(), run.end());
-  if (observer) {
-    observer({forward.first_position, static_cast<int64_t>(run.size()), engine.clock().NowUs() - begin_us});
-  }
+  const int64_t us = observer || router != nullptr ? engine.clock().NowUs() - begin_us : 0;
+  const auto n_tokens = static_cast<int64_t>(run.size());
+  if (observer) observer({forward.first_position, n_tokens, us});
+  if (router != nullptr) router->EndRun(n_tokens, us);
   return OkStatus();
 }
 
@@ -164,6 +184,7 @@ Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& option
   PANTRY_RETURN_IF_ERROR(options.Validate());
   PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.k_type));
   PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.v_type));
+  if (stream() != nullptr) stream()->Lend(0);  // what an earlier session left idle is this one's
   const int64_t n_batch = BatchOf(shape(), options);
   PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_batch, memory_plan()));
   if (plan.is_cut || plan.n_ctx > shape().n_ctx_train) log_.Info("context: {}", plan.reason);
@@ -181,8 +202,10 @@ Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& option
   return std::unique_ptr<Session>(new Session(std::move(impl)));
 }
 
-Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Session::~Session() = default;
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)), n_open_(impl_->engine.n_sessions_) {
+  ++*n_open_;
+}
+Session::~Session() { --*n_open_; }
 
 int64_t Session::n_ctx() const { return impl_->plan.n_ctx; }
 std::span<const TokenId> Session::tokens() const { return impl_->tokens; }

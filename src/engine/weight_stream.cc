@@ -67,6 +67,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   }
   BlockCacheOptions cache_options;
   cache_options.budget_bytes = options.cache_bytes;
+  cache_options.max_budget_bytes = options.cache_bytes + options.lendable_bytes;
   cache_options.floor_bytes = LeastCacheBytes(where);
   cache_options.policy =
       options.policy.value_or(PolicyOptions{.kind = where.has_experts() ? PolicyKind::kCycle : PolicyKind::kRotation});
@@ -77,22 +78,37 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   stream->guesses_.reserve(static_cast<size_t>(most_blocks));
   stream->task_of_.resize(static_cast<size_t>(most_blocks));
   stream->is_ahead_.resize(blocks.size());
-  stream->SetAhead();
+  stream->lookahead_ = options.lookahead;
+  stream->planned_bytes_ = options.cache_bytes;
+  stream->most_lent_bytes_ = options.lendable_bytes;
+  stream->SetBudget(options.cache_bytes);
   return stream;
 }
 
-// How far matrices are read ahead, as far as the cache lets it.
-void WeightStream::SetAhead() {
-  if (!placer_->has_experts()) most_ahead_bytes_ = std::min(kAheadBytes, cache_->budget_bytes() / kAheadShare);
+void WeightStream::SetBudget(int64_t n_bytes) {
+  const int64_t budget_bytes = cache_->SetBudget(n_bytes);
+  // How far matrices are read ahead, as far as the cache lets it.
+  if (!placer_->has_experts()) most_ahead_bytes_ = std::min(kAheadBytes, budget_bytes / kAheadShare);
+}
+
+// The budget moves by as much as is lent more or less, so that what memory pressure took from it stays taken.
+void WeightStream::Lend(int64_t n_bytes) {
+  const int64_t more = std::min(n_bytes, most_lent_bytes_) - lent_bytes_;
+  if (more == 0) return;
+  lent_bytes_ += more;
+  if (watch_ != nullptr) watch_->Lend(lent_bytes_);
+  const int64_t budget_bytes = std::min(WantedBytes(), cache_->budget_bytes() + more);
+  SetBudget(budget_bytes);
+  if (cache_->budget_bytes() <= budget_bytes) return;
+  stream_->CancelReads();  // what is read ahead holds its room
+  SetBudget(budget_bytes);
 }
 
 // Brings the cache to what the system can spare.
 void WeightStream::FitMemory() {
   if (watch_ == nullptr) return;
   const std::optional<int64_t> budget = watch_->Check(cache_->budget_bytes(), cache_->committed_bytes());
-  if (!budget) return;
-  cache_->SetBudget(*budget);
-  SetAhead();
+  if (budget) SetBudget(*budget);
 }
 
 void WeightStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::function<bool()>* keep_going) {
@@ -189,7 +205,7 @@ Status WeightStream::Provide(std::span<const MatMulTask> tasks, const MatrixSink
 
 // Matrices come in a fixed order, token after token, so what is wanted next is known for certain.
 void WeightStream::ReadAhead() {
-  if (!stream_->all_admitted()) return;  // what is wanted now comes first
+  if (!lookahead_ || !stream_->all_admitted()) return;  // what is wanted now comes first
   const auto n_blocks = static_cast<uint32_t>(placer_->n_blocks());
   for (; next_ahead_ < n_blocks && ahead_bytes_ < most_ahead_bytes_; ++next_ahead_) {
     const BlockId block((wanted_.back().value() + next_ahead_) % n_blocks);
@@ -202,16 +218,32 @@ void WeightStream::ReadAhead() {
 }
 
 void WeightStream::Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) {
+  if (!lookahead_) return;
   const bool is_guess = likelihood < 1;
   if (is_guess) {
     guesses_.clear();
     guess_likelihood_ = likelihood;
   }
   for (const int32_t expert : experts) {
+    if (expert < 0) continue;
     const BlockId block = placer_->Block(placer_->LayerAt(layer), expert);
     if (is_guess && guesses_.size() < guesses_.capacity()) guesses_.push_back(block);
     if (!is_guess) stream_->Expect({&block, 1}, likelihood);
   }
+}
+
+void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
+  const int32_t at = placer_->LayerAt(layer);
+  for (size_t i = 0; i < is_near.size(); ++i) {
+    is_near[i] = cache_->state(placer_->Block(at, static_cast<int32_t>(i))) != BlockState::kAbsent ? 1 : 0;
+  }
+}
+
+void WeightStream::Forget() {
+  stream_->Forget();
+  guesses_.clear();
+  std::fill(is_ahead_.begin(), is_ahead_.end(), uint8_t{0});
+  ahead_bytes_ = 0;
 }
 
 WeightStreamStats WeightStream::stats() const {

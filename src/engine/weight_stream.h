@@ -31,7 +31,10 @@ namespace pantry {
 
 struct WeightStreamOptions {
   int64_t cache_bytes = 0;
+  int64_t lendable_bytes = 0;           // the most that Lend() will give
   std::optional<PolicyOptions> policy;  // unset: cycle for experts, rotation for matrices
+  bool lookahead =
+      true;  // reads what a later layer will probably want, or for certain; off to measure what that brings
   OpenBlockReaderOptions reader;
   std::optional<FileChanges> changes;  // of the file since it was opened; unset: from now on
 };
@@ -59,6 +62,9 @@ class WeightStream final : public ExpertSource, public MatrixSource {
 
   // `watch` says from now on, at each layer, how much the cache may hold.
   void WatchMemory(std::unique_ptr<MemoryWatch> watch) { watch_ = std::move(watch); }
+  // The cache may hold `n_bytes` more than it was made for, at most WeightStreamOptions::lendable_bytes, until this is called again: memory
+  // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
+  void Lend(int64_t n_bytes);
   // `observer` is told what the pipeline does, besides those that are already; null: nobody is.
   void Observe(StreamObserver* observer) { stream_->Observe(observer); }
 
@@ -71,6 +77,11 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) override;
   void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) override;
 
+  // Which experts of the model's layer `layer` are in memory or on their way there; [n_experts], all set.
+  void Look(int32_t layer, std::span<uint8_t> is_near) const;
+  // Everything leaves memory, as if the stream had just been opened; what was counted stays. REQUIRES: no run at hand.
+  void Forget();
+
   int64_t cache_bytes() const { return cache_->budget_bytes(); }
   const WeightPlacer& placer() const { return *placer_; }
   std::string_view queue_name() const { return reader_->queue_name(); }
@@ -80,7 +91,8 @@ class WeightStream final : public ExpertSource, public MatrixSource {
 
  private:
   explicit WeightStream(FileChanges changes) : changes_(std::move(changes)) {}
-  void SetAhead();
+  int64_t WantedBytes() const { return planned_bytes_ + lent_bytes_; }
+  void SetBudget(int64_t n_bytes);
   void FitMemory();
   Status BeginLayer(int32_t layer);
   void ReadAhead();
@@ -93,6 +105,10 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   std::unique_ptr<BlockReader> reader_;
   std::unique_ptr<BlockCache> cache_;
   std::unique_ptr<BlockStream> stream_;  // dies first
+  bool lookahead_ = true;
+  int64_t planned_bytes_ = 0;  // of the cache
+  int64_t lent_bytes_ = 0;
+  int64_t most_lent_bytes_ = 0;
   ThreadPool* pool_ = nullptr;
   const std::function<bool()>* keep_going_ = nullptr;
   int32_t layer_ = -1;  // that was begun last in this run

@@ -93,8 +93,8 @@ Status DeepSeek2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wo
     p.Add(p.x, p.h);
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
-    if (w.router) p.RouteExperts(p.h, w.router);  // chosen, mix [m, n_slots]
-    if (w.gate) {                                 // dense, or the shared expert
+    if (w.router) p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
+    if (w.gate) {                                    // dense, or the shared expert
       const int64_t width = w.gate.rows;
       p.Project(p.h, {{w.gate, p.gate_up}, {w.up, p.gate_up + width}}, 2 * width);  // gate_up [m, 2 width]
       p.SiluMul(width);                                                             // ff [m, width]

@@ -9,23 +9,32 @@
 
 namespace pantry {
 
-void ForwardPass::RouteExperts(const float* in, const WeightMatrix& router, const float* router_bias) {
+void ForwardPass::RouteExperts(int32_t layer, const float* in, const WeightMatrix& router, const float* router_bias) {
   Project(in, {{router, router_logits}}, shape_.n_experts);
   AddBias(router_logits, router_bias, shape_.n_experts, shape_.n_experts);
-  ByRow([this](int64_t row) {
-    const auto n_experts = static_cast<size_t>(shape_.n_experts), n = static_cast<size_t>(n_slots);
-    const std::span<const float> logits(router_logits + row * shape_.n_experts, n_experts);
-    const std::span<int32_t> row_chosen(chosen + row * n_slots, n);
-    ChooseExperts(logits, row_chosen);
+  const bool as_liked = run_.chooser == nullptr;
+  if (!as_liked) {
+    FlushRowSteps();
+    run_.chooser->Choose(layer, m, RouterLogits(), Chosen());
+  }
+  ByRow([this, as_liked](int64_t row) {
+    const auto n_experts = static_cast<size_t>(shape_.n_experts);
+    const std::span<const float> logits = RouterLogits().subspan(static_cast<size_t>(row) * n_experts, n_experts);
+    std::span<int32_t> row_chosen(chosen + row * n_slots, static_cast<size_t>(n_slots));
+    if (as_liked) ChooseExperts(logits, row_chosen);
+    while (!row_chosen.empty() && row_chosen.back() == ExpertChooser::kNone) {
+      mix[row * n_slots + static_cast<int64_t>(row_chosen.size()) - 1] = 0;
+      row_chosen = row_chosen.first(row_chosen.size() - 1);
+    }
     pantry::MixExperts(shape_.expert_mixing, logits, row_chosen, {routing_ + row * shape_.n_experts, n_experts},
-                       {mix + row * n_slots, n});
+                       {mix + row * n_slots, row_chosen.size()});
   });
 }
 
 void ForwardPass::ExpectExperts(int32_t layer) {
   if (run_.experts == nullptr) return;
   FlushRowSteps();
-  run_.experts->Expect(layer, {chosen, static_cast<size_t>(m * n_slots)}, 1);
+  run_.experts->Expect(layer, Chosen(), 1);
 }
 
 // The residual stream changes little from layer to layer, so a later layer's router chooses mostly the same now (recall of 0.77 to 0.87
@@ -44,7 +53,9 @@ void ForwardPass::GuessExperts(int32_t layer, const float* norm, const WeightMat
   const MatMulTask task = {&router, logits, shape_.n_experts};
   MatMul(pool_, {&task, 1}, ActivationRows::InScratch(in, 1, n, quantized_));
   const std::span<int32_t> guessed(reinterpret_cast<int32_t*>(logits + shape_.n_experts), static_cast<size_t>(n_slots));
-  ChooseExperts({logits, static_cast<size_t>(shape_.n_experts)}, guessed);
+  const std::span<const float> of_next(logits, static_cast<size_t>(shape_.n_experts));
+  if (run_.chooser != nullptr) run_.chooser->Guess(layer, of_next, guessed);
+  else ChooseExperts(of_next, guessed);
   run_.experts->Expect(layer, guessed, kLikelihood);
 }
 
@@ -52,7 +63,9 @@ void ForwardPass::GuessExperts(int32_t layer, const float* norm, const WeightMat
 std::span<ExpertTask> ForwardPass::GroupPicks() {
   const int64_t n_picks = m * n_slots;
   for (int32_t i = 0; i < shape_.n_experts; ++i) tasks_[i] = {.expert = i};
-  for (int64_t pick = 0; pick < n_picks; ++pick) ++tasks_[chosen[pick]].n_picks;
+  for (int64_t pick = 0; pick < n_picks; ++pick) {
+    if (chosen[pick] != ExpertChooser::kNone) ++tasks_[chosen[pick]].n_picks;
+  }
   int64_t n_before = 0;
   for (int32_t i = 0; i < shape_.n_experts; ++i) {
     tasks_[i].first_pick = n_before;
@@ -60,6 +73,7 @@ std::span<ExpertTask> ForwardPass::GroupPicks() {
     tasks_[i].n_picks = 0;
   }
   for (int64_t pick = 0; pick < n_picks; ++pick) {
+    if (chosen[pick] == ExpertChooser::kNone) continue;
     ExpertTask& task = tasks_[chosen[pick]];
     const int64_t at = task.first_pick + task.n_picks++;
     pick_row_[at] = static_cast<int32_t>(pick / n_slots);
@@ -81,7 +95,7 @@ Status ForwardPass::ComputeExperts(int32_t layer, const ExpertLayer& experts, co
                    .partials = partials_};
   ByRow([&run](int64_t row) { PrepareExpertRow(*run.layout, run.x, row); });
   FlushRowSteps();
-  if (run_.routing != nullptr) run_.routing->Routed(layer, m, {chosen, static_cast<size_t>(m * n_slots)});
+  if (run_.routing != nullptr) run_.routing->Routed(layer, m, RouterLogits(), Chosen());
   const std::span<ExpertTask> tasks = GroupPicks();
   for (ExpertTask& task : tasks) task.bias = experts.BiasOf(task.expert);
   if (run_.experts != nullptr) {
@@ -99,6 +113,7 @@ void ForwardPass::MixExperts(float* out) {
     float* const to = out + row * n;
     std::fill(to, to + n, 0.0f);
     for (int64_t slot = row * n_slots; slot < (row + 1) * n_slots; ++slot) {
+      if (chosen[slot] == ExpertChooser::kNone) break;
       ops_.add_scaled(to, partials_ + pick_at_[slot] * stride, mix[slot], n);
     }
   });

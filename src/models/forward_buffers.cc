@@ -82,9 +82,19 @@ Result<std::unique_ptr<ForwardBuffers>> ForwardBuffers::Allocate(const Model& ow
   buffers->owner_ = &owner;
   buffers->max_tokens_ = max_tokens;
   buffers->memory_ = std::move(memory).value();
-  Carver carver(buffers->memory_.data());
-  buffers->parts_ = Carve(carver, owner.shape(), max_tokens);
   return buffers;
+}
+
+ForwardParts ForwardBuffers::PartsFor(int64_t n_tokens) const {
+  Carver carver(memory_.data());
+  return Carve(carver, owner_->shape(), n_tokens);
+}
+
+void ForwardBuffers::Trim(int64_t n_tokens) {
+  const size_t page = AlignedBuffer::PageBytes();
+  const size_t begin = (static_cast<size_t>(BytesFor(owner_->shape(), n_tokens)) + page - 1) / page * page;
+  const size_t end = memory_.size() / page * page;
+  if (begin < end) memory_.GiveBack(begin, end - begin);
 }
 
 int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens) {

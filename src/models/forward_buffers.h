@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// ForwardBuffers is the scratch memory of forward passes: one allocation, cut into the parts that a pass works in.
+// ForwardBuffers is the scratch memory of forward passes: one allocation, cut for each pass into the parts that it works in.
 //
+// A pass of few rows takes the beginning of it only, so that memory is committed as rows need it, and what a long prompt took can be given
+// back while an answer is written.
 // The planner asks BytesFor() before anything is loaded, so sizes follow from the shape alone; forms of activations that a model's kernels
 // do not use share memory with those that they do.
 // Threads: one pass at a time.
@@ -29,20 +31,19 @@ struct ForwardParts {
   ExpertTask* tasks;
 };
 
-// The buffers of a forward pass, for up to max_tokens rows, in one allocation.
 class ForwardBuffers final : public Workspace {
  public:
   static Result<std::unique_ptr<ForwardBuffers>> Allocate(const Model& owner, int64_t max_tokens);
   static int64_t BytesFor(const ModelShape& shape, int64_t max_tokens);
   int64_t max_tokens() const override { return max_tokens_; }
   const Model* owner() const { return owner_; }
-  const ForwardParts& parts() const { return parts_; }
+  ForwardParts PartsFor(int64_t n_tokens) const;  // REQUIRES: at most max_tokens()
+  void Trim(int64_t n_tokens) override;
 
  private:
   const Model* owner_ = nullptr;
   int64_t max_tokens_ = 0;
-  AlignedBuffer memory_;
-  ForwardParts parts_ = {};
+  mutable AlignedBuffer memory_;  // scratch: a pass writes to it
 };
 
 }  // namespace pantry

@@ -29,7 +29,7 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
       pool_(pool),
       ops_(VectorOpsFor(isa)),
       attention_(AttentionOpsFor(isa)) {
-  const ForwardParts& parts = static_cast<ForwardBuffers&>(workspace).parts();
+  const ForwardParts parts = static_cast<ForwardBuffers&>(workspace).PartsFor(m);
   x = parts.x;
   h = parts.h;
   qkv = parts.qkv;

@@ -107,7 +107,7 @@ class ForwardPass {
 
   // Experts, in three steps (expert_step.cc). Route: chosen and mix from router * (row of in), [m, n_embd]. Compute: the chosen experts'
   // results for in, wherever their blocks come from. Mix: out = the sum of a row's results times their weights, in the order of slots.
-  void RouteExperts(const float* in, const WeightMatrix& router, const float* router_bias = nullptr);
+  void RouteExperts(int32_t layer, const float* in, const WeightMatrix& router, const float* router_bias = nullptr);
   // Expect: where they come from a source, it begins to fetch what Route chose. For models that choose long before they compute.
   void ExpectExperts(int32_t layer);
   // Guess: what a later layer will choose if x stays as it is by then, for a single row: its router on norm(x) * norm (null: on x).
@@ -133,6 +133,8 @@ class ForwardPass {
   // Writes down body(row), which must hold what it needs by value.
   template <typename Body>
   void ByRow(Body body);
+  std::span<const float> RouterLogits() const { return {router_logits, static_cast<size_t>(m * shape_.n_experts)}; }
+  std::span<int32_t> Chosen() const { return {chosen, static_cast<size_t>(m * n_slots)}; }
   std::span<ExpertTask> GroupPicks();
   void RunRowSteps(int64_t row) const;
   void FlushRowSteps();

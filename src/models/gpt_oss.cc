@@ -76,7 +76,7 @@ Status GptOss::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
     p.Add(p.x, p.h);
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
-    p.RouteExperts(p.h, w.router, w.router_bias);  // chosen, mix [m, n_slots]
+    p.RouteExperts(i, p.h, w.router, w.router_bias);  // chosen, mix [m, n_slots]
     PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().clamped_swiglu));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);

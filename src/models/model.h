@@ -19,6 +19,7 @@
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
 #include "models/weight_source.h"
+#include "policy/routing/expert_chooser.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
 #include "sys/thread_pool.h"
@@ -40,7 +41,8 @@ struct ForwardRun {
   std::span<float> logits;              // [logit_rows.size(), n_vocab]
   ExpertSource* experts = nullptr;      // where experts come from; null: the model's own memory
   MatrixSource* matrices = nullptr;     // likewise the matrices of layers
-  RoutingObserver* routing = nullptr;   // told what each layer's router chose; null: nobody
+  ExpertChooser* chooser = nullptr;     // which experts run; null: those that the router likes best
+  RoutingObserver* routing = nullptr;   // told which experts run in each layer; null: nobody
 };
 
 // What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic
@@ -95,11 +97,13 @@ Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* i
                                   ModelCost* cost = nullptr);
 int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens);
 
-// The scratch memory of a forward pass; allocated once, reused for every run.
+// The scratch memory of a forward pass; allocated once, reused for every run. A run of n tokens commits Model::WorkspaceBytes(n) of it.
 class Workspace {
  public:
   virtual ~Workspace() = default;
   virtual int64_t max_tokens() const = 0;
+  // Gives back to the system what runs of up to n_tokens do not need; it comes again with the next larger run.
+  virtual void Trim(int64_t n_tokens) = 0;
 };
 
 }  // namespace pantry

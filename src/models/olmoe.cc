@@ -63,7 +63,7 @@ Status Olmoe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& worksp
     p.Add(p.x, p.h);
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
-    p.RouteExperts(p.h, w.router);  // chosen, mix [m, n_slots]
+    p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
     if (const Layer* next = LayerAfter(i, layers_)) p.GuessExperts(i + 1, next->ffn_norm, next->router);
     PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().silu_mul));
     p.MixExperts(p.h);  // h [m, n_embd]

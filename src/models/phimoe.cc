@@ -85,7 +85,7 @@ Status PhiMoe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
     p.Add(p.x, p.h);
 
     p.LayerNorm(p.x, w.ffn_norm, w.ffn_norm_bias, p.h);
-    p.RouteExperts(p.h, w.router);  // chosen, mix [m, n_slots]
+    p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
     PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().silu_mul));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);

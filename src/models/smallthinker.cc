@@ -61,7 +61,7 @@ Status SmallThinker::Forward(const ForwardRun& run, ThreadPool& pool, Workspace&
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 
-    p.RouteExperts(p.x, w.router);                                  // chosen, mix [m, n_slots]
+    p.RouteExperts(i, p.x, w.router);                               // chosen, mix [m, n_slots]
     p.RmsNorm(p.x, w.attn_norm, p.h);                               // h [m, n_embd]
     p.Project(p.h, {{w.q, p.q}, {w.k, p.k}, {w.v, p.v}}, p.n_qkv);  // qkv [m, n_qkv]
     p.ExpectExperts(i);                                             // they are read while attention is computed

@@ -40,7 +40,8 @@ class ExpertSource {
   // Sets `block` of each task and calls compute() with runs of them until each task was in exactly one. A block must stay where it is
   // until the call with it returns. `tasks` are of distinct experts of the layer, in ascending order; their order may be changed.
   virtual Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) = 0;
-  // The layer's Provide() will want `experts`, the likeliest first and some perhaps twice: 1 for certain, less for a guess. Does not wait.
+  // The layer's Provide() will want `experts`, the likeliest first and some perhaps twice: 1 for certain, less for a guess. Negative ones
+  // are none. Does not wait.
   virtual void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) = 0;
 };
 

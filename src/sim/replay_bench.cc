@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hit rates of the policies and of Belady's bound on made-up traces, by cache size: the table of residency/README.md.
-// The counter "hit" is what matters; the time is that of replaying one event. PANTRY_ROUTING_FILE names a recording
-// (pantry run --routing-trace FILE) to be replayed instead.
+// Hit rates of the policies and of Belady's bound on made-up traces, by cache size: the tables of residency/README.md.
+// The counter "hit" is what matters; the time is that of replaying one event. PANTRY_ROUTING_FILE names recordings
+// (pantry run --trace-routing FILE), separated by colons, to be replayed instead. "lru-by-layer" is LRU with an equal budget for each layer.
 #include <benchmark/benchmark.h>
 #include <cmath>
 
@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,16 +52,60 @@ void HitRate(benchmark::State& state, const Scene& scene, PolicyOptions policy, 
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
+// What layer `layer` alone wanted, with its blocks numbered from 0.
+Scene LayerOf(const Scene& scene, int32_t layer) {
+  Scene out;
+  uint32_t first = 0;
+  while (scene.blocks[first].layer != layer) ++first;
+  for (const BlockInfo& block : scene.blocks) {
+    if (block.layer == layer) out.blocks.push_back({0, block.n_bytes});
+  }
+  std::vector<BlockId> blocks;
+  for (size_t i = 0; i < scene.trace.events.size(); ++i) {
+    if (scene.trace.events[i].layer != layer) continue;
+    blocks.clear();
+    for (const BlockId block : scene.trace.blocks_of(i)) blocks.emplace_back(block.value() - first);
+    out.trace.Add(0, true, blocks, scene.trace.events[i].n_tokens);
+  }
+  return out;
+}
+
+// The published baseline: a cache of its own for each layer, with the same share of its blocks.
+void HitRateByLayer(benchmark::State& state, const Scene& scene, double share) {
+  int64_t n_hits = 0, n_demanded = 0;
+  for (auto _ : state) {
+    const int32_t n_layers = scene.blocks.back().layer + 1;
+    for (int32_t layer = 0; layer < n_layers; ++layer) {
+      const Scene alone = LayerOf(scene, layer);
+      BlockCacheOptions options;
+      const double n_slots = std::round(share * static_cast<double>(alone.blocks.size()));
+      options.budget_bytes =
+          static_cast<int64_t>(std::max(n_slots, 1.0)) * BlockCache::SlotBytes(alone.blocks.front().n_bytes);
+      options.huge_pages = false;
+      options.policy.kind = PolicyKind::kLru;
+      const auto cache = BlockCache::Create(alone.blocks, options).value();
+      const int64_t n_skipped = std::min(kSkip, static_cast<int64_t>(alone.trace.n_steps() / 4));
+      const CacheStats stats = Replay(alone.trace, *cache, {.skip_steps = n_skipped, .watch = {}}).value();
+      n_hits += stats.n_hits;
+      n_demanded += stats.n_demanded;
+    }
+  }
+  state.counters["hit"] = static_cast<double>(n_hits) / static_cast<double>(std::max<int64_t>(n_demanded, 1));
+}
+
 std::vector<std::shared_ptr<const Scene>> Scenes() {
   std::vector<std::shared_ptr<const Scene>> scenes;
-  if (const char* const path = std::getenv("PANTRY_ROUTING_FILE")) {
-    Result<RecordedRouting> recorded = ReadRoutingTrace(path);
-    if (!recorded.ok()) {
-      std::fprintf(stderr, "%s\n", recorded.status().ToString().c_str());
-      return scenes;
+  if (const char* const paths = std::getenv("PANTRY_ROUTING_FILE")) {
+    std::istringstream list(paths);
+    for (std::string path; std::getline(list, path, ':');) {
+      Result<RecordedRouting> recorded = ReadRoutingTrace(path);
+      if (!recorded.ok()) {
+        std::fprintf(stderr, "%s\n", recorded.status().ToString().c_str());
+        continue;
+      }
+      scenes.push_back(std::make_shared<Scene>(
+          Scene{recorded->header.model, std::move(recorded->blocks), std::move(recorded->trace)}));
     }
-    scenes.push_back(std::make_shared<Scene>(
-        Scene{recorded->header.model, std::move(recorded->blocks), std::move(recorded->trace)}));
     return scenes;
   }
   const TraceShape shapes[] = {
@@ -81,7 +126,17 @@ int Register() {
         benchmark::RegisterBenchmark(full.c_str(), run)->Iterations(1);
       };
       add("belady", {PolicyKind::kLru, 0}, true);
-      for (const PolicyKind kind : kPolicyKinds) add(std::string(PolicyName(kind)), {kind, 0}, false);
+      for (const PolicyKind kind : kPolicyKinds) {
+        if (DefaultHalfLife(kind) == 0) add(std::string(PolicyName(kind)), {kind, 0}, false);
+        else
+          for (const double half_life : {16, 64, 256}) {
+            add(std::string(PolicyName(kind)) + ":" + std::to_string(static_cast<int>(half_life)), {kind, half_life},
+                false);
+          }
+      }
+      const std::string by_layer = scene->name + "/lru-by-layer/" + std::to_string(static_cast<int>(share * 100)) + "%";
+      const auto run = [=](benchmark::State& state) { HitRateByLayer(state, *scene, share); };
+      benchmark::RegisterBenchmark(by_layer.c_str(), run)->Iterations(1);
     }
   }
   return 0;

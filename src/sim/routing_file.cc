@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <iterator>
 #include <limits>
@@ -20,6 +22,40 @@ constexpr int64_t kVersion = 1;
 constexpr int64_t kMostLayers = 4096;  // more is no model
 constexpr int64_t kMostBlocks = 1 << 22;
 constexpr int64_t kUnknownBlockBytes = 4096;
+
+constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void AppendBase64(fmt::memory_buffer& text, std::span<const float> values) {
+  static_assert(std::endian::native == std::endian::little);
+  const std::span<const std::byte> bytes = std::as_bytes(values);
+  uint32_t bits = 0;
+  int n_bits = 0;
+  for (const std::byte byte : bytes) {
+    bits = (bits << 8) | static_cast<uint32_t>(byte);
+    for (n_bits += 8; n_bits >= 6; n_bits -= 6) text.push_back(kBase64[(bits >> (n_bits - 6)) & 63]);
+  }
+  if (n_bits > 0) text.push_back(kBase64[(bits << (6 - n_bits)) & 63]);
+}
+
+// Appends the n values that `text` holds; false where it does not hold exactly those.
+bool ParseBase64(std::string_view text, size_t n, std::vector<float>& values) {
+  if (text.size() != (n * sizeof(float) * 8 + 5) / 6) return false;
+  values.resize(values.size() + n);
+  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(values).last(n));
+  uint32_t bits = 0;
+  int n_bits = 0;
+  size_t n_done = 0;
+  for (const char character : text) {
+    const size_t digit = kBase64.find(character);
+    if (digit == std::string_view::npos) return false;
+    bits = (bits << 6) | static_cast<uint32_t>(digit);
+    n_bits += 6;
+    if (n_bits < 8 || n_done == bytes.size()) continue;
+    n_bits -= 8;
+    bytes[n_done++] = static_cast<std::byte>(bits >> n_bits);
+  }
+  return true;
+}
 
 void AppendList(fmt::memory_buffer& text, std::string_view name, std::span<const int32_t> values) {
   const auto out = std::back_inserter(text);
@@ -55,52 +91,66 @@ void RoutingFileWriter::Begin(const RoutingHeader& header) {
   union_.reserve(picks_of_.size());
   experts_.reserve(n_layers * picks_of_.size());
   counts_.reserve(n_layers * picks_of_.size());
+  logits_.reserve(n_layers * picks_of_.size());
 }
 
-void RoutingFileWriter::Routed(int32_t layer, int64_t n_tokens, std::span<const int32_t> chosen) {
+void RoutingFileWriter::Routed(int32_t layer, int64_t n_tokens, std::span<const float> logits,
+                               std::span<const int32_t> chosen) {
   if (n_tokens == 1) {
-    Add(layer, chosen, {});
+    while (!chosen.empty() && chosen.back() < 0) chosen = chosen.first(chosen.size() - 1);
+    Add(layer, chosen, {}, logits);
     return;
   }
-  for (const int32_t expert : chosen) ++picks_of_[static_cast<size_t>(expert)];
+  for (const int32_t expert : chosen) {
+    if (expert >= 0) ++picks_of_[static_cast<size_t>(expert)];
+  }
   union_.clear();
   for (size_t i = 0; i < picks_of_.size(); ++i) {
     if (picks_of_[i] > 0) union_.push_back(static_cast<int32_t>(i));
   }
-  Add(layer, union_, picks_of_);
+  Add(layer, union_, picks_of_, {});
   std::fill(picks_of_.begin(), picks_of_.end(), 0);
 }
 
 // `counts`: by expert, or none.
-void RoutingFileWriter::Add(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> counts) {
+void RoutingFileWriter::Add(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> counts,
+                            std::span<const float> logits) {
   if (file_ == nullptr) return;
-  if (!lines_.empty() && lines_.back().layer >= layer) {  // the run before did not end
-    lines_.clear();
-    experts_.clear();
-    counts_.clear();
-  }
+  if (!lines_.empty() && lines_.back().layer >= layer) ForgetLines();  // the run before did not end
   for (const int32_t expert : experts) {
     experts_.push_back(expert);
     counts_.push_back(counts.empty() ? 0 : counts[static_cast<size_t>(expert)]);
   }
-  lines_.push_back({layer, experts_.size()});
+  logits_.insert(logits_.end(), logits.begin(), logits.end());
+  lines_.push_back({layer, experts_.size(), logits_.size()});
+}
+
+void RoutingFileWriter::ForgetLines() {
+  lines_.clear();
+  experts_.clear();
+  counts_.clear();
+  logits_.clear();
 }
 
 void RoutingFileWriter::EndRun(int64_t n_tokens) {
   if (file_ == nullptr) return;
-  size_t begin = 0;
+  size_t begin = 0, logits_begin = 0;
   for (const Line& line : lines_) {
     fmt::format_to(std::back_inserter(text_), R"({{"t":{},"n":{},"layer":{})", n_tokens_, n_tokens, line.layer);
     const size_t n = line.end - begin;
     AppendList(text_, "experts", std::span(experts_).subspan(begin, n));
     if (n > 0 && counts_[begin] > 0) AppendList(text_, "counts", std::span(counts_).subspan(begin, n));
+    if (line.logits_end > logits_begin) {
+      fmt::format_to(std::back_inserter(text_), R"(,"logits":")");
+      AppendBase64(text_, std::span(logits_).subspan(logits_begin, line.logits_end - logits_begin));
+      text_.push_back('"');
+    }
     text_.push_back('}');
     text_.push_back('\n');
     begin = line.end;
+    logits_begin = line.logits_end;
   }
-  lines_.clear();
-  experts_.clear();
-  counts_.clear();
+  ForgetLines();
   n_tokens_ += n_tokens;
   Write();
 }
@@ -119,16 +169,26 @@ void RoutingFileWriter::Write() {
 
 namespace {
 
-// A whole number of an object, within [least, most].
+// A value as a message shows it. What may be nested, however deep, is named only: printing or copying it would recurse.
+std::string Shown(const Json& value) {
+  return value.is_structured() ? value.type_name() : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// A whole number within [least, most].
+Result<int64_t> NumberOf(const Json& value, const char* name, int64_t least, int64_t most) {
+  const bool is_small = value.is_number_integer() &&
+                        (!value.is_number_unsigned() || value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX));
+  if (!is_small || value.get<int64_t>() < least || value.get<int64_t>() > most) {
+    return CorruptionError("'{}': expected a number from {} to {}, found {}", name, least, most, Shown(value));
+  }
+  return value.get<int64_t>();
+}
+
+// An object's.
 Result<int64_t> Number(const Json& object, const char* name, int64_t least, int64_t most) {
   const auto found = object.find(name);
   if (found == object.end()) return CorruptionError("'{}' is missing", name);
-  const bool is_small = found->is_number_integer() &&
-                        (!found->is_number_unsigned() || found->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX));
-  if (!is_small || found->get<int64_t>() < least || found->get<int64_t>() > most) {
-    return CorruptionError("'{}': expected a number from {} to {}, found {}", name, least, most, found->dump());
-  }
-  return found->get<int64_t>();
+  return NumberOf(*found, name, least, most);
 }
 
 Status ReadHeader(const Json& json, RecordedRouting& out) {
@@ -157,7 +217,7 @@ Status ReadHeader(const Json& json, RecordedRouting& out) {
       return CorruptionError("'block_bytes' has {} sizes, but there are {} layers", sizes->size(), header.n_layers);
     }
     for (const Json& size : *sizes) {
-      PANTRY_ASSIGN_OR_RETURN(const int64_t bytes, Number({{"block_bytes", size}}, "block_bytes", 1, UINT32_MAX));
+      PANTRY_ASSIGN_OR_RETURN(const int64_t bytes, NumberOf(size, "block_bytes", 1, UINT32_MAX));
       header.block_bytes.push_back(bytes);
     }
   }
@@ -189,7 +249,7 @@ class EventReader {
     blocks_.clear();
     for (const Json& expert : *experts) {
       if (!expert.is_number_unsigned() || expert.get<uint64_t>() >= static_cast<uint64_t>(header.n_experts)) {
-        return CorruptionError("expert {}: the model has experts 0 to {}", expert.dump(), header.n_experts - 1);
+        return CorruptionError("expert {}: the model has experts 0 to {}", Shown(expert), header.n_experts - 1);
       }
       blocks_.emplace_back(index * static_cast<uint32_t>(header.n_experts) + expert.get<uint32_t>());
     }
@@ -197,12 +257,23 @@ class EventReader {
     if (std::adjacent_find(blocks_.begin(), blocks_.end()) != blocks_.end()) {
       return CorruptionError("an expert occurs twice");
     }
+    PANTRY_RETURN_IF_ERROR(ReadLogits(json));
     out_.trace.Add(static_cast<int>(index), token != token_, blocks_, static_cast<int32_t>(n_tokens));
     token_ = token;
     return OkStatus();
   }
 
  private:
+  Status ReadLogits(const Json& json) {
+    const auto found = json.find("logits");
+    out_.logits_at.push_back(found == json.end() ? -1 : static_cast<int64_t>(out_.logits.size()));
+    if (found == json.end()) return OkStatus();
+    const auto n_experts = static_cast<size_t>(out_.header.n_experts);
+    if (found->is_string() && ParseBase64(found->get_ref<const std::string&>(), n_experts, out_.logits))
+      return OkStatus();
+    return CorruptionError("'logits': expected {} numbers of 32 bits in base64", n_experts);
+  }
+
   RecordedRouting& out_;
   int64_t token_ = -1;  // of the line before
   std::vector<BlockId> blocks_;

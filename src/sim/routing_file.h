@@ -3,12 +3,13 @@
 //
 //   {"pantry_routing":1,"model":"...","first_layer":1,"n_layers":26,"n_experts":64,"n_used":6,"ranked":true,"block_bytes":[5767168,...]}
 //   {"t":0,"n":7,"layer":1,"experts":[0,3,17,...],"counts":[1,5,2,...]}     a prompt of 7 tokens: all that were chosen, and by how many
-//   {"t":7,"n":1,"layer":1,"experts":[17,4,40,3,9,61]}                      a token
+//   {"t":7,"n":1,"layer":1,"experts":[17,4,40,3,9,61],"logits":"mpmZPw..."} a token
 //
 // "t" counts the tokens that were computed since the recording began, whatever conversation they belong to; lines of one run share it. Layers
 // and experts are numbered as in the model: the first of the n_layers that have experts is first_layer. Where "ranked" is true, a single
-// token's experts are in the order of its router's liking, else and in a prompt they ascend. "counts" may be missing. "block_bytes" are
-// those of an expert of each layer, or [] where they are not known. Whoever reads it skips members he does not know.
+// token's experts are in the order of its router's liking, else and in a prompt they ascend. "counts" may be missing. "experts" are those that
+// ran; "logits", which may be missing, too, are what the router said of all n_experts: numbers of 32 bits, little-endian, in base64 without
+// padding. "block_bytes" are those of an expert of each layer, or [] where they are not known. Whoever reads it skips members he does not know.
 // A file whose end is missing (the program was stopped) is whole up to its last line break.
 // Threads: thread-compatible.
 #pragma once
@@ -46,9 +47,9 @@ class RoutingFileWriter final : public RoutingObserver {
   static Result<std::unique_ptr<RoutingFileWriter>> Create(const std::string& path, Logger& log);
 
   void Begin(const RoutingHeader& header);  // before anything else
-  void Routed(int32_t layer, int64_t n_tokens, std::span<const int32_t> chosen) override;
+  void Routed(int32_t layer, int64_t n_tokens, std::span<const float> logits, std::span<const int32_t> chosen) override;
   // The same where only the set is known.
-  void Wanted(int32_t layer, std::span<const int32_t> experts) { Add(layer, experts, {}); }
+  void Wanted(int32_t layer, std::span<const int32_t> experts) { Add(layer, experts, {}, {}); }
   // The run of `n_tokens` whose layers were told has succeeded: its lines are written, and in the file at once. Those of a run that did not
   // come so far are dropped when the next one begins.
   void EndRun(int64_t n_tokens);
@@ -59,10 +60,13 @@ class RoutingFileWriter final : public RoutingObserver {
   };
   struct Line {
     int32_t layer;
-    size_t end;  // in experts_ and counts_
+    size_t end;         // in experts_ and counts_
+    size_t logits_end;  // in logits_
   };
   RoutingFileWriter(std::string path, std::FILE* file, Logger& log) : path_(std::move(path)), log_(log), file_(file) {}
-  void Add(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> counts);
+  void Add(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> counts,
+           std::span<const float> logits);
+  void ForgetLines();
   void Write();
 
   std::string path_;
@@ -74,6 +78,7 @@ class RoutingFileWriter final : public RoutingObserver {
   std::vector<Line> lines_;                     // of the run at hand
   std::vector<int32_t> experts_;                // of all of them
   std::vector<int32_t> counts_;                 // likewise, or 0
+  std::vector<float> logits_;
   fmt::memory_buffer text_;
 };
 
@@ -81,7 +86,14 @@ struct RecordedRouting {
   RoutingHeader header;
   std::vector<BlockInfo>
       blocks;  // of a cache that is to replay it: block of (layer, expert) = (layer - first_layer) * n_experts + expert
-  RoutingTrace trace;  // an event's blocks ascend, as the engine demands them
+  RoutingTrace trace;                   // an event's blocks ascend, as the engine demands them
+  std::vector<float> logits = {};       // [those events that have them, n_experts]
+  std::vector<int64_t> logits_at = {};  // by event: where in `logits`; -1: not recorded
+
+  std::span<const float> logits_of(size_t event) const {
+    if (logits_at[event] < 0) return {};
+    return std::span(logits).subspan(static_cast<size_t>(logits_at[event]), static_cast<size_t>(header.n_experts));
+  }
 };
 
 // kNotFound, kIoError; kCorruption names the line. Blocks whose size is not known count as a page.

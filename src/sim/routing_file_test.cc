@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -56,10 +59,10 @@ std::vector<uint32_t> BlocksOf(const RoutingTrace& trace, size_t event) {
 
 TEST_F(RoutingFile, IsWrittenAsItsDescriptionSays) {
   const auto writer = Create(Header());
-  writer->Routed(1, 3, Ids{7, 0, 0, 2, 2, 0});
-  writer->Routed(2, 3, Ids{1, 4, 4, 1, 1, 4});
+  writer->Routed(1, 3, {}, Ids{7, 0, 0, 2, 2, 0});
+  writer->Routed(2, 3, {}, Ids{1, 4, 4, 1, 1, 4});
   writer->EndRun(3);
-  writer->Routed(1, 1, Ids{5, 3});
+  writer->Routed(1, 1, {}, Ids{5, 3});
   writer->Wanted(2, Ids{0, 6});
   writer->EndRun(1);
   EXPECT_EQ(Text(),
@@ -76,12 +79,51 @@ TEST_F(RoutingFile, IsWrittenAsItsDescriptionSays) {
             "\n");
 }
 
+TEST_F(RoutingFile, KeepsASingleTokensLogitsToTheLastBit) {
+  const auto writer = Create(Header());
+  Rng rng(5);
+  std::vector<float> logits(16);
+  for (float& value : logits) value = static_cast<float>(rng.NextDouble() * 100 - 50);
+  logits[3] = -std::numeric_limits<float>::infinity();
+  const std::span<const float> all(logits);
+  writer->Routed(1, 2, all, Ids{7, 0, 0, 2});
+  writer->EndRun(2);
+  writer->Routed(1, 1, all.first(8), Ids{5, 3});
+  writer->Routed(2, 1, all.last(8), Ids{4, -1});
+  writer->EndRun(1);
+  writer->Wanted(1, Ids{0, 6});
+  writer->EndRun(1);
+
+  const auto recorded = ReadRoutingTrace(path_.string());
+  ASSERT_TRUE(recorded.ok()) << recorded.status().ToString();
+  ASSERT_EQ(recorded->trace.events.size(), 4u);
+  EXPECT_TRUE(recorded->logits_of(0).empty());
+  EXPECT_TRUE(std::ranges::equal(recorded->logits_of(1), all.first(8)));
+  EXPECT_TRUE(std::ranges::equal(recorded->logits_of(2), all.last(8)));
+  EXPECT_THAT(BlocksOf(recorded->trace, 2), ElementsAre(12));
+  EXPECT_TRUE(recorded->logits_of(3).empty());
+}
+
+TEST_F(RoutingFile, LogitsOfAnotherLengthAreRefused) {
+  const std::string header =
+      R"({"pantry_routing":1,"first_layer":0,"n_layers":1,"n_experts":2,"n_used":1,"ranked":true})"
+      "\n";
+  const auto parse = [&](const std::string& logits) {
+    return ParseRoutingTrace(header + R"({"t":0,"n":1,"layer":0,"experts":[1],"logits":)" + logits + "}\n", "file")
+        .status();
+  };
+  EXPECT_TRUE(parse(R"("AAAAAAAAgD8")").ok());
+  for (const char* const bad : {R"("AAAAAAAAgD8A")", R"("AAAAAA")", R"("AAAA*AAAgD8")", "[0,1]"}) {
+    EXPECT_THAT(parse(bad).message(), HasSubstr("file:2: 'logits': expected 2 numbers")) << bad;
+  }
+}
+
 TEST_F(RoutingFile, WhatWasWrittenIsReadAsATrace) {
   const auto writer = Create(Header());
-  writer->Routed(1, 2, Ids{7, 0, 0, 2});
-  writer->Routed(2, 2, Ids{1, 4, 4, 1});
+  writer->Routed(1, 2, {}, Ids{7, 0, 0, 2});
+  writer->Routed(2, 2, {}, Ids{1, 4, 4, 1});
   writer->EndRun(2);
-  writer->Routed(1, 1, Ids{5, 3});
+  writer->Routed(1, 1, {}, Ids{5, 3});
   writer->EndRun(1);
   const Result<RecordedRouting> read = ReadRoutingTrace(path_.string());
   ASSERT_TRUE(read.ok()) << read.status().ToString();
@@ -117,7 +159,7 @@ TEST_F(RoutingFile, ReplaysLikeTheTraceItWasMadeFrom) {
   for (size_t i = 0; i < trace.events.size(); ++i) {
     Ids experts;
     for (const BlockId block : trace.blocks_of(i)) experts.push_back(static_cast<int32_t>(block.value() % 16));
-    writer->Routed(trace.events[i].layer, 1, experts);
+    writer->Routed(trace.events[i].layer, 1, {}, experts);
     if (trace.events[i].layer == 3) writer->EndRun(1);
   }
   const Result<RecordedRouting> read = ReadRoutingTrace(path_.string());
@@ -138,9 +180,9 @@ TEST_F(RoutingFile, ReplaysLikeTheTraceItWasMadeFrom) {
 
 TEST_F(RoutingFile, LayersOfARunThatFailedAreNotRecorded) {
   const auto writer = Create(Header());
-  writer->Routed(1, 1, Ids{6, 7});  // and no more of it
-  writer->Routed(1, 1, Ids{5, 3});
-  writer->Routed(2, 1, Ids{0, 1});
+  writer->Routed(1, 1, {}, Ids{6, 7});  // and no more of it
+  writer->Routed(1, 1, {}, Ids{5, 3});
+  writer->Routed(2, 1, {}, Ids{0, 1});
   writer->EndRun(1);
   const Result<RecordedRouting> read = ReadRoutingTrace(path_.string());
   ASSERT_TRUE(read.ok()) << read.status().ToString();
@@ -150,8 +192,8 @@ TEST_F(RoutingFile, LayersOfARunThatFailedAreNotRecorded) {
 
 TEST_F(RoutingFile, IsReadUpToTheLastWholeLineWhereItsEndIsMissing) {
   const auto writer = Create(Header());
-  writer->Routed(1, 1, Ids{5, 3});
-  writer->Routed(2, 1, Ids{0, 1});
+  writer->Routed(1, 1, {}, Ids{5, 3});
+  writer->Routed(2, 1, {}, Ids{0, 1});
   writer->EndRun(1);
   const std::string text = Text();
   for (size_t n = 0; n <= text.size(); ++n) {
@@ -168,7 +210,7 @@ TEST_F(RoutingFile, AFullDiskIsToldOnceAndEndsTheRecording) {
   ASSERT_TRUE(writer.ok());
   (*writer)->Begin(Header());
   for (int run = 0; run < 3; ++run) {
-    (*writer)->Routed(1, 1, Ids{5, 3});
+    (*writer)->Routed(1, 1, {}, Ids{5, 3});
     (*writer)->EndRun(1);
   }
   ASSERT_EQ(log_.lines.size(), 1u);
@@ -201,6 +243,24 @@ TEST(ParseRoutingTrace, SaysInWhichLineWhatIsWrong) {
     EXPECT_THAT(std::string(read.status().message()), HasSubstr(message));
   }
   EXPECT_TRUE(ParseRoutingTrace(header + "{\"t\":0,\"n\":1,\"layer\":1,\"experts\":[],\"new\":{}}\n", "x").ok());
+}
+
+// A message must not print or copy what is nested deeper than the stack.
+TEST(ParseRoutingTrace, DeepNestingIsRefusedByItsType) {
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  const std::string header =
+      R"({"pantry_routing":1,"first_layer":0,"n_layers":1,"n_experts":4,"n_used":2,"block_bytes":[)";
+  const std::string cases[] = {
+      "{\"pantry_routing\":" + deep + "}\n",
+      header + deep + "]}\n",
+      header + "]}\n{\"t\":" + deep + ",\"n\":1,\"layer\":0,\"experts\":[1]}\n",
+      header + "]}\n{\"t\":0,\"n\":1,\"layer\":0,\"experts\":[" + deep + "]}\n",
+  };
+  for (const std::string& text : cases) {
+    const auto read = ParseRoutingTrace(text, "x");
+    ASSERT_EQ(read.status().code(), StatusCode::kCorruption);
+    EXPECT_THAT(std::string(read.status().message()), HasSubstr("array"));
+  }
 }
 
 TEST(ReadRoutingTrace, AMissingFileIsNotFound) {

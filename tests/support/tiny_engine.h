@@ -31,7 +31,9 @@ inline std::unique_ptr<GgufFile> OpenGguf(const std::string& path) {
 struct StreamSetup {
   double cache_share = 1;  // of all blocks; the floor at least
   PolicyKind policy = PolicyKind::kLru;
+  int64_t lendable_bytes = 0;  // more, while the session's memory is idle
   DiskAccess access = DiskAccess::kAuto;
+  ExpertPolicyOptions expert_policy = {};
   int n_threads = 2;
   std::unique_ptr<BlockReader> reader = nullptr;
   const Clock* clock = nullptr;           // null: a SteadyClock
@@ -53,12 +55,18 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
     const auto all = static_cast<double>(WeightStream::AllBlocksBytes(*placer));
     options.cache_bytes =
         std::max(WeightStream::LeastCacheBytes(*placer), static_cast<int64_t>(setup->cache_share * all));
+    options.lendable_bytes = setup->lendable_bytes;
     options.policy = PolicyOptions{.kind = setup->policy};
     options.reader.access = setup->access;
     const Clock& clock = setup->clock != nullptr ? *setup->clock : steady_clock;
     auto stream = WeightStream::Open(*parts.file, std::move(placer), options, clock, log, std::move(setup->reader));
     if (!stream.ok()) return nullptr;
     parts.stream = std::move(stream).value();
+    if (setup->expert_policy.policy.kind != ExpertPolicyKind::kExact) {
+      auto router = ExpertRouter::Create(setup->expert_policy, parts.model->shape(), *parts.stream);
+      PANTRY_CHECK(router.ok());
+      parts.router = std::move(router).value();
+    }
   }
   const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);
   parts.tokenizer = std::make_unique<WordTokenizer>(std::vector<std::string>(n_vocab, "word"));

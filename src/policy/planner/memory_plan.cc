@@ -105,8 +105,11 @@ Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
 std::string MemoryPlan::Table() const {
   std::string table = fmt::format("program and tables  {:>10}\n", FormatBytes(process_bytes));
   table += fmt::format("dense weights       {:>10}   always in memory\n", FormatBytes(dense_bytes));
-  table += fmt::format("KV cache            {:>10}   {} positions\n", FormatBytes(kv_bytes), n_ctx);
-  table += fmt::format("scratch             {:>10}\n", FormatBytes(scratch_bytes));
+  const std::string lent = is_streamed ? fmt::format("lent to the {} until they are used", blocks) : "";
+  table += fmt::format("KV cache            {:>10}   {} positions{}{}\n", FormatBytes(kv_bytes), n_ctx,
+                       is_streamed ? ", " : "", lent);
+  table += fmt::format("scratch             {:>10}{}{}\n", FormatBytes(scratch_bytes),
+                       is_streamed ? "   for prompts, " : "", lent);
   if (is_streamed) table += fmt::format("reading             {:>10}\n", FormatBytes(reading_bytes));
   if (block_bytes > 0) {
     table += fmt::format("{:<20}{:>10}   {:.0f} % of {}\n", blocks, FormatBytes(cache_bytes),

@@ -10,6 +10,7 @@ namespace pantry {
 namespace {
 
 constexpr size_t kMaxSizeClasses = 64;  // a model has 1 to 4; each costs a search when memory moves between them
+constexpr int64_t kLeastForHugePages = 64 * kMiB;
 
 }  // namespace
 
@@ -86,7 +87,9 @@ Status BlockCache::Lay(std::span<const BlockInfo> blocks, const BlockCacheOption
   int64_t largest = 0;
   for (const auto& [slot_bytes, n_blocks] : classes) {
     const int64_t n_slots = std::min(n_blocks, max_budget_bytes_ / slot_bytes);
-    const bool huge = options.huge_pages && (classes.size() == 1 || slot_bytes % (2 * kMiB) == 0);
+    // A slot counts with the huge page that it begins, which must not cost a small budget one of its few slots.
+    const bool is_large = budget_bytes_ >= kLeastForHugePages || max_budget_bytes_ == budget_bytes_;
+    const bool huge = options.huge_pages && is_large && (classes.size() == 1 || slot_bytes % (2 * kMiB) == 0);
     PANTRY_ASSIGN_OR_RETURN(SlotArena arena, SlotArena::Create(slot_bytes, static_cast<uint32_t>(n_slots), huge));
     if (!arena.CanTake() || arena.CostOfTake() > budget_bytes_) {
       return OutOfBudgetError("block cache: a block needs {} in memory, the budget is {}",
@@ -206,7 +209,7 @@ bool BlockCache::MakeRoom(BlockId block, Room room, double likelihood) {
 bool BlockCache::MayEvictFor(BlockId guess, BlockId victim, double likelihood) const {
   const Record& coming = records_[guess.value()];
   const Record& going = records_[victim.value()];
-  const bool may_be_of_step = likelihood >= 1;
+  const bool may_be_of_step = likelihood >= 1 || policy_->knows_order();
   if ((going.demanded_step == step_ && !may_be_of_step) || !policy_->IsColder(victim, guess, likelihood)) return false;
   if (going.size_class == coming.size_class) return true;
   const SlotArena& arena = arenas_[coming.size_class];

@@ -18,7 +18,8 @@
 //
 // Threads: thread-compatible; one thread at a time. No allocation after construction.
 // Invariants: (1) committed_bytes() <= budget_bytes() at any moment, slots rounded up to pages. (2) Pinned blocks and blocks being read are
-// never evicted and do not move. (3) A guess evicts nothing that is warmer than it or was demanded in this step.
+// never evicted and do not move. (3) A guess evicts nothing that is warmer than it, or was demanded in this step where the
+// policy does not know the order of layers.
 // Cost: O(log blocks of a layer) an operation, and O(layers) an eviction with the cycle policy; at most 64 bytes a block.
 #pragma once
 
@@ -69,7 +70,7 @@ class BlockCache {
   // For a demanded block: pinned. Refused when what is pinned or being read leaves no room. REQUIRES: absent.
   Admission Admit(BlockId block);
   // Before it is demanded: not pinned. Takes free room or the place of one block that is colder than the guess, which counts as
-  // `likelihood` (0 .. 1) of a use, and that was not demanded in this step. REQUIRES: absent.
+  // `likelihood` (0 .. 1) of a use, and that was not demanded in this step unless the policy knows the order. REQUIRES: absent.
   Admission AdmitGuess(BlockId block, double likelihood);
   // Before it is demanded, for certain: as a guess of likelihood 1, and in the place of what was demanded in this step, too, if that is needed
   // later. REQUIRES: absent.

@@ -28,8 +28,7 @@ class Cycle final : public EvictionPolicy {
         layer_of_(blocks.size()),
         entries_(blocks.size()),
         positions_(blocks.size()),
-        half_life_tokens_(half_life_tokens),
-        all_uses_(1 / (1 - std::exp2(-1 / half_life_tokens))) {
+        half_life_tokens_(half_life_tokens) {
     std::vector<size_t> n_of_layer;
     for (size_t i = 0; i < blocks.size(); ++i) {
       const auto layer = static_cast<size_t>(blocks[i].layer);
@@ -42,7 +41,7 @@ class Cycle final : public EvictionPolicy {
       heaps_.emplace_back(std::span(entries_).subspan(begin, n), positions_);
       begin += n;
     }
-    visit_unit_.assign(heaps_.size(), 1.0);
+    visits_.assign(heaps_.size(), 1.0);
   }
 
   void BeginStep(int64_t n_tokens) override {
@@ -50,12 +49,12 @@ class Cycle final : public EvictionPolicy {
     const double factor = heat_.SetTime(time_ / half_life_tokens_);
     if (factor == 1) return;
     for (BlockHeap& heap : heaps_) heap.Scale(factor);
-    for (double& unit : visit_unit_) unit = std::max(unit * factor, std::numeric_limits<double>::min());
+    for (double& visits : visits_) visits = std::max(visits * factor, std::numeric_limits<double>::min());
   }
 
   void Demanded(int layer, std::span<const BlockId> blocks) override {
     here_ = static_cast<size_t>(layer);
-    visit_unit_[here_] = heat_.unit();
+    visits_[here_] += heat_.unit();
     for (const BlockId block : blocks) heat_.Add(block, 1);
   }
   void Expected(BlockId block, double n_uses) override { heat_.Add(block, n_uses); }
@@ -86,10 +85,12 @@ class Cycle final : public EvictionPolicy {
     return Wait(LayerOf(victim), heat_.heat(victim)) * odds > UntilVisit(LayerOf(guess));
   }
 
+  bool knows_order() const override { return true; }
+
   void Forget() override {
     for (const BlockHeap& heap : heaps_) PANTRY_CHECK(heap.empty());
     heat_.Forget();
-    std::fill(visit_unit_.begin(), visit_unit_.end(), 1.0);
+    std::fill(visits_.begin(), visits_.end(), 1.0);
     time_ = 0;
     here_ = 0;
   }
@@ -98,7 +99,7 @@ class Cycle final : public EvictionPolicy {
     return heat_.bookkeeping_bytes() +
            static_cast<int64_t>(layer_of_.capacity() * sizeof(uint16_t) + positions_.capacity() * sizeof(uint32_t) +
                                 entries_.capacity() * sizeof(BlockHeap::Entry) + heaps_.capacity() * sizeof(BlockHeap) +
-                                visit_unit_.capacity() * sizeof(double));
+                                visits_.capacity() * sizeof(double));
   }
 
  private:
@@ -113,19 +114,18 @@ class Cycle final : public EvictionPolicy {
   // Tokens until a block of `layer` with this much heat is expected to be used.
   double Wait(size_t layer, double heat) const {
     constexpr double kLeast = 1e-30;  // never used: a wait of the age of the universe, but the layer's distance is moot
-    return UntilVisit(layer) + all_uses_ * visit_unit_[layer] / std::max(heat, kLeast * visit_unit_[layer]) - 1;
+    return UntilVisit(layer) + visits_[layer] / std::max(heat, kLeast * visits_[layer]) - 1;
   }
 
   HeatTable heat_;
   std::vector<uint16_t> layer_of_;
   std::vector<BlockHeap::Entry> entries_;
   std::vector<uint32_t> positions_;
-  std::vector<BlockHeap> heaps_;    // by layer
-  std::vector<double> visit_unit_;  // by layer: what a use weighed when it was last visited
+  std::vector<BlockHeap> heaps_;  // by layer
+  std::vector<double> visits_;    // by layer: the heat of a block that all its visits used, and one before the first
   const double half_life_tokens_;
-  const double all_uses_;  // the heat of a block that every visit uses, in units
-  double time_ = 0;        // tokens
-  size_t here_ = 0;        // the layer visited last
+  double time_ = 0;  // tokens
+  size_t here_ = 0;  // the layer visited last
 };
 
 }  // namespace

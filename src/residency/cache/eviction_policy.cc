@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "residency/cache/eviction_policy.h"
 
+#include <charconv>
 #include <cmath>
+#include <string>
 
 namespace pantry {
 
@@ -26,13 +28,27 @@ Result<PolicyKind> ParsePolicyName(std::string_view name) {
   return InvalidArgumentError("cache policy: \"{}\" is not known; there are: {}", name, known);
 }
 
+Result<PolicyOptions> ParsePolicy(std::string_view text) {
+  const size_t colon = text.find(':');
+  PolicyOptions options;
+  PANTRY_ASSIGN_OR_RETURN(options.kind, ParsePolicyName(text.substr(0, colon)));
+  if (colon == std::string_view::npos) return options;
+  const std::string_view number = text.substr(colon + 1);
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), options.half_life_tokens);
+  if (error != std::errc() || end != number.data() + number.size() || !(options.half_life_tokens > 0)) {
+    return InvalidArgumentError("cache policy: \"{}\": expected a half-life in tokens behind the colon", text);
+  }
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  return options;
+}
+
 double DefaultHalfLife(PolicyKind kind) {
   switch (kind) {
     case PolicyKind::kLru:
     case PolicyKind::kRotation: return 0;
-    case PolicyKind::kLfu: return 64;
-    case PolicyKind::kLrfu: return 16;
-    case PolicyKind::kCycle: return 16;
+    case PolicyKind::kLfu:
+    case PolicyKind::kLrfu:
+    case PolicyKind::kCycle: return 64;
   }
   return 0;
 }

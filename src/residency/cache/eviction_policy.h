@@ -40,6 +40,8 @@ class EvictionPolicy {
   // Whether `victim` is worth less than `guess`, which will be wanted with `likelihood`, would be if it were brought in now. Equal is not
   // colder.
   virtual bool IsColder(BlockId victim, BlockId guess, double likelihood) const = 0;
+  // Whether IsColder() goes by the order of layers, so that what was wanted in this step may be colder than what will be wanted in it.
+  virtual bool knows_order() const { return false; }
 
   // Forgets all heat, as if new. REQUIRES: nothing is inserted.
   virtual void Forget() = 0;
@@ -60,6 +62,8 @@ struct PolicyOptions {
 
   Status Validate() const;
 };
+// "cycle", "cycle:32": a name, or with a half-life in tokens. kInvalidArgument.
+Result<PolicyOptions> ParsePolicy(std::string_view text);
 // What half_life_tokens = 0 stands for.
 double DefaultHalfLife(PolicyKind kind);
 

@@ -46,7 +46,7 @@ class ReferenceCache {
   }
   void Demand(int layer, const std::vector<BlockId>& wanted) {
     here_ = layer;
-    visited_[layer] = time_;
+    visits_[layer].push_back(time_);
     for (const BlockId id : wanted) {
       demanded_[id.value()] = step;
       if (State(id.value()) == BlockState::kResident) ++n_hits;
@@ -91,9 +91,11 @@ class ReferenceCache {
     const double heat = Heat(id, extra_use);
     if (kind_ != PolicyKind::kCycle) return heat;
     const int layer = blocks_[id].layer;
-    const double unit = visited_.count(layer) ? UseWeight(visited_.at(layer)) : 1.0;
-    const double all = 1 / (1 - std::exp2(-1 / half_life_));
-    return -(UntilVisit(layer) + all * unit / std::max(heat, 1e-30 * unit) - 1);
+    double all = 1;
+    if (visits_.count(layer)) {
+      for (const double time : visits_.at(layer)) all += UseWeight(time);
+    }
+    return -(UntilVisit(layer) + all / std::max(heat, 1e-30 * all) - 1);
   }
   double UntilVisit(int layer) const {
     const int ahead = layer > here_ ? layer - here_ : layer + n_layers_ - here_;
@@ -136,7 +138,9 @@ class ReferenceCache {
       const int64_t victim = Coldest();
       if (only_free || victim < 0) return false;
       const auto v = static_cast<uint32_t>(victim);
-      if (guess && ((demanded_[v] == step && likelihood < 1) || !IsColder(v, id, likelihood))) return false;
+      if (guess &&
+          ((demanded_[v] == step && likelihood < 1 && kind_ != PolicyKind::kCycle) || !IsColder(v, id, likelihood)))
+        return false;
       in_.erase(v);
       ++n_evicted;
     }
@@ -156,7 +160,7 @@ class ReferenceCache {
   void Forget() {
     in_.clear();
     uses_.clear();
-    visited_.clear();
+    visits_.clear();
     demanded_.clear();
     time_ = 0;
     here_ = 0;
@@ -180,7 +184,7 @@ class ReferenceCache {
   std::map<uint32_t, Block> in_;
   std::map<uint32_t, std::vector<Use>> uses_;
   std::map<uint32_t, int64_t> demanded_;
-  std::map<int, double> visited_;
+  std::map<int, std::vector<double>> visits_;
 };
 
 }  // namespace pantry::testing

@@ -44,6 +44,16 @@ BlockStream::~BlockStream() {
   Abandon();
 }
 
+void BlockStream::CancelReads() {
+  PANTRY_CHECK(n_to_hand_out_ == 0 && n_handed_out_ == 0);
+  Abandon();
+}
+
+void BlockStream::Forget() {
+  CancelReads();
+  cache_.Forget();
+}
+
 void BlockStream::Observe(StreamObserver* observer) {
   if (observer == nullptr) observers_.clear();
   else observers_.push_back(observer);

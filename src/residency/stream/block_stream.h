@@ -65,6 +65,11 @@ class BlockStream {
   // How many of them are there or on their way.
   size_t Expect(std::span<const BlockId> blocks, double likelihood);
 
+  // Drops all that is under way, so that no block is being read. REQUIRES: the event before has ended.
+  void CancelReads();
+  // The same, and what the cache holds.
+  void Forget();
+
   // `observer` is told of all that happens from now on, beside those who are told already; null: nobody is any more. It must live until
   // then, or until the last call but the destructor.
   void Observe(StreamObserver* observer);

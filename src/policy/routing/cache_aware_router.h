@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// A CacheAwareRouter chooses experts for a model's layers by a policy, knows what is near, and counts what that changed.
+//
+// It keeps each layer's running mean of the range of logits, over all tokens seen, and leaves alone what it is told to: prompts (several
+// tokens at once), the first layers. The engine gives it the real cache to look at, evaluation and simulation theirs.
+// Threads: thread-compatible. No allocation after construction.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "policy/routing/expert_chooser.h"
+#include "policy/routing/expert_policy.h"
+
+namespace pantry {
+
+class CachePrior;
+
+// Says which experts of a layer are in memory or on their way.
+class NearExperts {
+ public:
+  virtual ~NearExperts() = default;
+  virtual void Look(int32_t layer, std::span<uint8_t> is_near) const = 0;  // [n_experts], all set
+};
+
+struct CacheAwareRouterOptions {
+  ExpertPolicySpec policy;
+  int32_t first_layer = 0;  // of the model's layers that have experts
+  int32_t n_layers = 0;     // that have experts
+  int32_t n_experts = 0;
+  int32_t n_used = 0;
+  int32_t n_spared_layers = 0;  // the first ones choose exactly
+  bool in_prompts = false;      // runs of several tokens, too
+};
+
+// Sums over tokens and layers that a policy may have changed.
+struct RoutingCounts {
+  int64_t n_choices = 0;  // (token, layer) pairs
+  int64_t n_picks = 0;    // of the router: n_used each
+  int64_t n_agreed = 0;   // picks that the router would have made, too
+  double share_kept = 0;  // of the chosen experts' softmax shares over those of the router's choice; n_choices at most
+
+  RoutingCounts operator-(const RoutingCounts& before) const {
+    return {n_choices - before.n_choices, n_picks - before.n_picks, n_agreed - before.n_agreed,
+            share_kept - before.share_kept};
+  }
+  // A choice and what the router's own would have been, each in descending order of logits.
+  void Add(std::span<const float> logits, std::span<const int32_t> chosen, std::span<const int32_t> routers_own);
+  double agreement() const { return n_picks > 0 ? static_cast<double>(n_agreed) / static_cast<double>(n_picks) : 1; }
+  double gate_mass() const { return n_choices > 0 ? share_kept / static_cast<double>(n_choices) : 1; }
+};
+
+class CacheAwareRouter final : public ExpertChooser {
+ public:
+  // `near` must outlive it. Errors as MakeExpertPolicy().
+  static Result<std::unique_ptr<CacheAwareRouter>> Create(const CacheAwareRouterOptions& options,
+                                                          const NearExperts& near);
+
+  void Choose(int32_t layer, int64_t n_tokens, std::span<const float> logits, std::span<int32_t> chosen) override;
+  void Guess(int32_t layer, std::span<const float> logits, std::span<int32_t> chosen) const override;
+
+  const ExpertPolicySpec& policy() const { return options_.policy; }
+  const RoutingCounts& counts() const { return counts_; }
+  // Of cache-prior and auto: its strength from now on, cut to 0 .. 1. Others have none.
+  void SetStrength(double lambda);
+  double strength() const { return strength_; }
+
+ private:
+  // Running, over the tokens of a layer whose logits were finite.
+  struct LogitRange {
+    double sum = 0;
+    int64_t n_tokens = 0;
+    void Add(std::span<const float> logits);
+    float mean() const { return n_tokens > 0 ? static_cast<float>(sum / static_cast<double>(n_tokens)) : 0; }
+  };
+  CacheAwareRouter(const CacheAwareRouterOptions& options, const NearExperts& near);
+  size_t IndexOf(int32_t layer) const;
+  bool IsSpared(size_t index) const { return index < static_cast<size_t>(options_.n_spared_layers); }
+
+  CacheAwareRouterOptions options_;
+  const NearExperts& near_;
+  std::unique_ptr<ExpertPolicy> policy_;
+  CachePrior* prior_ = nullptr;          // policy_, where it has a strength
+  std::unique_ptr<ExpertPolicy> exact_;  // for spared layers and prompts, and to compare with
+  RoutingCounts counts_;
+  double strength_ = 0;
+  std::vector<LogitRange> ranges_;        // by layer
+  mutable std::vector<uint8_t> is_near_;  // [n_experts]  scratch, as is the next
+  std::vector<int32_t> routers_own_;      // [n_used]
+};
+
+}  // namespace pantry
