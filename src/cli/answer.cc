@@ -56,6 +56,17 @@ std::string StreamFigures(const WeightStreamStats& before, const WeightStreamSta
                      share(after.stream.wait_us - before.stream.wait_us, us));
 }
 
+// " · cache-prior:0.2: 91% of the router's picks, 97% of their weight" of the tokens since `before`; "" where experts run as routed.
+std::string PolicyFigures(const ExpertRouter* router, const RoutingCounts& before) {
+  if (router == nullptr) return "";
+  if (router->chooser().counts().n_choices == before.n_choices) {
+    return fmt::format(" · {}: nothing to choose", ExpertPolicyText(router->chooser().policy()));
+  }
+  const RoutingCounts since = router->chooser().counts() - before;
+  return fmt::format(" · {}: {:.1f}% of the router's picks, {:.1f}% of their weight",
+                     ExpertPolicyText(router->chooser().policy()), 100 * since.agreement(), 100 * since.gate_mass());
+}
+
 double HitRate(const WeightStreamStats& before, const WeightStreamStats& after) {
   const int64_t n_demanded = after.cache.n_demanded - before.cache.n_demanded;
   if (n_demanded == 0) return -1;
@@ -74,6 +85,8 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
     return write_status.ok();
   };
   const WeightStream* const stream = engine_.stream();
+  const ExpertRouter* const router = engine_.router();
+  const RoutingCounts counts_before = router != nullptr ? router->chooser().counts() : RoutingCounts();
   std::optional<WeightStreamStats> after_prompt;
   callbacks.on_token = [&](TokenId) {
     if (stream != nullptr && !after_prompt) after_prompt = stream->stats();
@@ -97,8 +110,10 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
     return too_long ? Status(StatusCode::kOutOfBudget, std::string(result.status().message())) : result.status();
   }
   PANTRY_RETURN_IF_ERROR(output_.EndLine());
-  Account(*result,
-          after_prompt ? StreamFigures(*after_prompt, stream->stats(), result->n_decoded, result->decode_us) : "");
+  std::string figures;
+  if (after_prompt) figures = StreamFigures(*after_prompt, stream->stats(), result->n_decoded, result->decode_us);
+  if (router == nullptr && stream != nullptr && engine_.shape().has_experts()) figures += " · experts exact";
+  Account(*result, figures + PolicyFigures(router, counts_before));
   if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, stream->stats()) : -1);
   return result;
 }

@@ -145,7 +145,7 @@ TEST(Args, ForeignFlagsSayWhyTheyDoNothing) {
 
 TEST(Args, FlagsOfLaterVersionsAreRefused) {
   EXPECT_THAT(ErrorOf(kRun, {"--cache", "6G"}), HasSubstr("--cache is not available in this version"));
-  EXPECT_THAT(ErrorOf(kRun, {"--expert-policy=drop:0.5"}), HasSubstr("not available"));
+  EXPECT_THAT(ErrorOf(kRun, {"--n-expert-used=4"}), HasSubstr("not available"));
 }
 
 TEST(Args, LogitBiasReadsSignedAndInfiniteValues) {

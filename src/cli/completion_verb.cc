@@ -22,6 +22,7 @@ constexpr std::pair<Verb, std::string_view> kVerbHelp[] = {
     {kDoctor, "what this machine can do"},
     {kPlan, "how a model would run here"},
     {kPack, "write a model so that it streams faster here"},
+    {kSim, "how a model would run on another machine"},
     {kVersion, "version and instruction sets"},
     {kHelp, "flags of a verb"},
     {kCompletion, "completion script for a shell"},
@@ -51,12 +52,17 @@ std::string ValueWords(const Flag& flag) {
   if (flag.names.find("--cache-type") != std::string_view::npos) return "f32 f16 q8_0";
   if (flag.names == "--isa") return IsaNames(" ");
   if (flag.names == "-o, --output") return "table md csv json jsonl";
+  if (flag.names == "--task") return "choice triviaqa gsm8k gsm8k_cot rolling";
   if (flag.names == "--tokens") return "sampled random";
+  if (flag.names == "--ablation") return "powerinfer2";
+  if (flag.names == "--device") return "host";  // or a file
   return "";
 }
 
+bool TakesFile(const Flag& flag) { return flag.value.find("FILE") != std::string_view::npos; }
+
 std::string_view FirstWords(Verb verb) {
-  return verb == kEval ? "perplexity" : verb == kCompletion ? "bash zsh fish" : "";
+  return verb == kEval ? "perplexity tasks kl routing" : verb == kCompletion ? "bash zsh fish" : "";
 }
 
 std::string Bash() {
@@ -76,8 +82,9 @@ std::string Bash() {
   const CliOptions defaults;
   ForEachField(defaults, [&](const Flag& flag, const auto&) {
     if (ValueWords(flag).empty()) return;
-    out += fmt::format("    {}) COMPREPLY=($(compgen -W '{}' -- \"$word\")); return ;;\n",
-                       fmt::join(SplitNames(flag.names), "|"), ValueWords(flag));
+    out += fmt::format("    {}) COMPREPLY=($(compgen -W '{}' -- \"$word\"){}); return ;;\n",
+                       fmt::join(SplitNames(flag.names), "|"), ValueWords(flag),
+                       TakesFile(flag) ? R"( $(compgen -f -- "$word"))" : "");
   });
   out += "  esac\n  case $verb in\n";
   for (const auto& [verb, help] : kVerbHelp) {
@@ -117,7 +124,9 @@ std::string ZshArguments(Verb verb) {
     const std::string value =
         flag.value.empty() ? ""
                            : fmt::format(":{}:{}", ZshQuote(flag.value),
-                                         ValueWords(flag).empty() ? "_files" : fmt::format("({})", ValueWords(flag)));
+                                         ValueWords(flag).empty() ? "_files"
+                                         : TakesFile(flag) ? fmt::format("{{compadd {}; _files}}", ValueWords(flag))
+                                                           : fmt::format("({})", ValueWords(flag)));
     for (const std::string_view name : SplitNames(flag.names)) {
       out += fmt::format(" \\\n        '*{}[{}]{}'", name, ZshQuote(flag.help), value);
     }
@@ -170,7 +179,8 @@ std::string Fish() {
                      : name.size() == 2     ? fmt::format(" -s {}", name.substr(1))
                                             : fmt::format(" -o {}", name.substr(1));
       }
-      if (!ValueWords(flag).empty()) spellings += fmt::format(" -x -a {}", FishQuote(ValueWords(flag)));
+      if (!ValueWords(flag).empty())
+        spellings += fmt::format(" {} -a {}", TakesFile(flag) ? "-r" : "-x", FishQuote(ValueWords(flag)));
       else if (!flag.value.empty()) spellings += " -r";
       out += fmt::format("complete -c pantry -n {}{} -d {}\n", condition, spellings, FishQuote(flag.help));
     });

@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// `pantry eval perplexity`: how well a model predicts a text.
-#include <nlohmann/json.hpp>
+// `pantry eval WHAT`: chooses the measurement, and checks what several of them share.
+#include <algorithm>
 #include <string>
 
-#include "cli/interrupt.h"
-#include "cli/model_path.h"
+#include "cli/eval_verbs.h"
 #include "cli/open_engine.h"
-#include "cli/verbs.h"
-#include "eval/perplexity.h"
 
 namespace pantry {
-namespace {
 
-Result<PerplexityOptions> PerplexityOptionsOf(VerbContext& context) {
-  const CliOptions& options = context.options();
-  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
+Result<SessionOptions> EvalSessionOf(VerbContext& context) {
+  PANTRY_ASSIGN_OR_RETURN(SessionOptions session, SessionOptionsOf(context.options()));
   if (session.k_type != session.v_type && context.invocation.Given("--cache-type-v")) {
     return InvalidArgumentError(
         "--cache-type-v: eval uses one number format for keys and values. Give --cache-type-k only");
   }
+  session.v_type = session.k_type;
+  // A policy changes tokens that are computed one by one; prompts only where that is asked for.
+  const CliOptions& options = context.options();
+  if (options.expert_policy != "exact" && !options.expert_policy_prompts) session.n_batch = 1;
+  return session;
+}
+
+Result<PerplexityOptions> PerplexityOptionsOf(VerbContext& context) {
+  const CliOptions& options = context.options();
+  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, EvalSessionOf(context));
   PerplexityOptions perplexity;
   if (options.ctx_size > 0) perplexity.n_ctx = options.ctx_size;
   if (options.chunks < -1 || options.chunks == 0) {
@@ -31,7 +36,6 @@ Result<PerplexityOptions> PerplexityOptionsOf(VerbContext& context) {
   return perplexity;
 }
 
-// What the measurement will ask of the engine.
 SessionOptions EvalSession(const PerplexityOptions& perplexity) {
   SessionOptions session;
   session.n_ctx = perplexity.n_ctx;
@@ -41,49 +45,37 @@ SessionOptions EvalSession(const PerplexityOptions& perplexity) {
   return session;
 }
 
-std::string AsJson(const PerplexityResult& result, int64_t n_ctx) {
-  const double tok_per_s = result.seconds > 0 ? static_cast<double>(result.n_chunks * n_ctx) / result.seconds : 0.0;
-  const nlohmann::ordered_json json = {{"ppl", result.ppl},         {"ppl_stderr", result.ppl_stderr},
-                                       {"tokens", result.n_tokens}, {"chunks", result.n_chunks},
-                                       {"seconds", result.seconds}, {"tok_per_s", tok_per_s}};
-  return json.dump() + "\n";
+std::string PolicyLine(Engine& engine) {
+  const CacheAwareRouter& chooser = engine.router()->chooser();
+  const CacheStats cache = engine.stream()->stats().cache;
+  return fmt::format("{}: misses {:.2f} % · {:.2f} % of the router's picks · {:.2f} % of their weight",
+                     ExpertPolicyText(chooser.policy()), 100 * (1 - cache.HitRate()),
+                     100 * chooser.counts().agreement(), 100 * chooser.counts().gate_mass());
 }
 
-}  // namespace
+Status RejectOtherFlags(const Invocation& invocation, std::string_view what,
+                        std::initializer_list<std::string_view> known) {
+  Status status;
+  ForEachField(invocation.options, [&](const Flag& flag, const auto&) {
+    const std::string_view name = FlagName(flag);
+    const bool is_ours = (flag.verbs & kEval) != 0 && (flag.group == "Evaluation" || flag.group == "Prompt");
+    if (!is_ours || !status.ok() || invocation.SourceOf(name) != ValueSource::kFlag) return;
+    if (std::find(known.begin(), known.end(), name) != known.end()) return;
+    status = InvalidArgumentError("{} has no effect on 'pantry eval {}'. See: pantry help eval", name, what);
+  });
+  return status;
+}
 
 Status EvalVerb(VerbContext& context) {
-  Invocation& invocation = context.invocation;
-  if (invocation.words.empty() || invocation.words.front() != "perplexity") {
-    return InvalidArgumentError("say what to evaluate. Try: pantry eval perplexity -m MODEL.gguf -f TEXT");
-  }
-  invocation.words.erase(invocation.words.begin());
-  PANTRY_ASSIGN_OR_RETURN(const std::string path, ModelOf(invocation));
-  PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
-  const CliOptions& options = context.options();
-  if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
-  PANTRY_ASSIGN_OR_RETURN(const PerplexityOptions perplexity, PerplexityOptionsOf(context));
-  PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, EvalSession(perplexity)));
-  context.console.Note(ModeLine(*engine, nullptr));
-
-  std::string so_far;
-  const auto on_chunk = [&](int64_t done, int64_t total, double ppl) {
-    so_far = fmt::format(" · {} of {} windows, perplexity {:.4f}", done, total, ppl);
-    return !Interrupted();
-  };
-  const auto keep_going = [&](int64_t n_done, int64_t n_total) {
-    context.console.Progress(fmt::format("token {}/{}{}", n_done, n_total, so_far));
-    return !Interrupted();
-  };
-  context.console.Progress("token 0");  // starts the clock of the first line
-  PANTRY_ASSIGN_OR_RETURN(const PerplexityResult result,
-                          MeasurePerplexity(*engine, text, perplexity, on_chunk, keep_going));
-  context.console.EndProgress();
-  context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}", result.n_chunks, perplexity.n_ctx,
-                                   result.seconds, MemoryFigure(engine->memory_plan())));
-  if (options.json) return context.output.Write(AsJson(result, perplexity.n_ctx));
-  return context.output.Write(
-      fmt::format("perplexity {:.4f} ± {:.4f} over {} tokens\n", result.ppl, result.ppl_stderr, result.n_tokens));
+  std::vector<std::string>& words = context.invocation.words;
+  const std::string what = words.empty() ? "" : words.front();
+  if (!words.empty()) words.erase(words.begin());
+  if (what == "perplexity") return EvalPerplexityVerb(context);
+  if (what == "tasks") return EvalTasksVerb(context);
+  if (what == "kl") return EvalKlVerb(context);
+  if (what == "routing") return EvalRoutingVerb(context);
+  return InvalidArgumentError(
+      "say what to evaluate: perplexity, tasks, kl, routing. Try: pantry eval perplexity -m MODEL.gguf -f TEXT");
 }
 
 }  // namespace pantry

@@ -41,7 +41,7 @@ constexpr ForeignFlag kFlags[] = {
 
     {"-hf, -hfr, --hf-repo, -hff, --hf-file", kOne, kLater, "download the .gguf file yourself and give its path to -m"},
     {"--cache, --io-threads, --dense", kOne, kLater, "--memory divides itself; --stream and --io say the rest"},
-    {"--expert-policy, --n-expert-used", kOne, kLater, "models run exactly as they were trained"},
+    {"--n-expert-used", kOne, kLater, "models run exactly as they were trained"},
     {"--grammar, --grammar-file, -j, --json-schema, -jf, --json-schema-file", kOne, kLater,
      "ask for the format in the prompt"},
     {"--samplers, --sampler-seq, --sampling-seq", kOne, kLater,

@@ -20,8 +20,12 @@ constexpr std::string_view kOverview =
   pantry tokenize -m MODEL -f FILE         token ids of a text
   pantry template -m MODEL --messages FILE the prompt that a conversation becomes
   pantry eval perplexity -m MODEL -f FILE  how well a model predicts a text
+  pantry eval tasks -m MODEL FILE.jsonl... how well it answers questions with known answers
+  pantry eval kl -m MODEL --reference FILE how far its probabilities are from those of another
+  pantry eval routing -m MODEL -f FILE     what choosing experts by what is in memory saves and costs
   pantry bench -m MODEL                    how fast it runs here, and how near to what the machine can do
   pantry plan MODEL --memory 6G            how it would run in so much memory: what fits, how fast; reads no weights
+  pantry sim MODEL --device FILE           how it would run on another machine, by its cache and pipeline on a virtual clock
   pantry pack MODEL                        write it so that it streams faster here, as MODEL.pantry
   pantry doctor                            what this machine can do: memory, arithmetic, disk
   pantry version                           version, compiler, instruction sets
@@ -47,8 +51,20 @@ std::string_view Usage(Verb verb) {
       return "pantry template (-m MODEL | --template-file FILE) --messages FILE [--var NAME=STRING]... [--now TIME]\n\n"
              "Prints the prompt that a conversation becomes, byte for byte.";
     case kEval:
-      return "pantry eval perplexity -m MODEL -f FILE [-c 512] [--chunks N] [--json]\n\nScores a model on a text as "
-             "llama.cpp does.";
+      return "pantry eval perplexity -m MODEL -f FILE [-c 512] [--chunks N] [--json]\n"
+             "pantry eval tasks -m MODEL FILE.jsonl... [--limit N] [--out FILE] [--json]\n"
+             "pantry eval kl -m MODEL (-f TEXT --save-logits FILE | --reference FILE) [-c 512] [--chunks N] "
+             "[--json]\n"
+             "pantry eval routing (-m MODEL -f FILE | --replay FILE) [--policies LIST] [--cache-shares LIST] [--csv "
+             "FILE] "
+             "[--html FILE]\n\n"
+             "perplexity scores a model on a text as llama.cpp does. tasks asks it the questions of JSON lines as\n"
+             "lm-evaluation-harness does: choices by log-likelihood (acc; acc_norm divides by characters), answers by\n"
+             "greedy decoding, whole texts by their perplexity. kl keeps a model's probabilities after each token of "
+             "a\n"
+             "text, or compares a model with what was kept. routing tries out policies of choosing experts by what a "
+             "cache\n"
+             "holds: misses, perplexity and what is given up, for caches of several sizes; --csv and --html keep it.";
     case kBench:
       return "pantry bench [-m] MODEL [-p 512] [-n 128] [-d 0] [-t THREADS] [-b 512] [-r 5] [-o FORMAT]\n\nMeasures "
              "how "
@@ -73,6 +89,12 @@ std::string_view Usage(Verb verb) {
              "kernels. "
              "OUT is by default next to the model, and takes about as much room. A run that was interrupted goes on "
              "where it\nwas. The model itself is not changed.";
+    case kSim:
+      return "pantry sim [-m] MODEL|SHAPE [--device host|FILE] [--memory SIZE] [--trace FILE|zipf:..] [--trace-out "
+             "FILE] "
+             "[--json]\n\nRuns a model's tokens on a simulated machine: the real cache, pipeline and reader, a virtual "
+             "clock, and a device\nthat is a table of rates. Prints the speed, the hit rate and where the time goes. "
+             "No weights are read; a SHAPE\n(such as qwen3-30b-a3b) needs no file at all.";
     case kVersion: return "pantry version";
     case kCompletion:
       return "pantry completion bash|zsh|fish\n\nPrints a completion script, e.g. for ~/.bashrc: source <(pantry "
@@ -120,9 +142,14 @@ constexpr VerbText kVerbTexts[] = {
     {kTokenize, "--parse-special", "read control tokens such as <|im_end|> in the text", ""},
     {kDoctor, "--model", "the file to read from its disk; a name in the models folder will do", ""},
     {kEval, "--file", "read the text from FILE; -: standard input", ""},
-    {kEval, "--ctx-size", "tokens in a window; each is scored on its second half", "512"},
+    {kEval, "--ctx-size",
+     "tokens in a window; each is scored on its second half (tasks: of context; by default what the items need)",
+     "512"},
     {kPack, "--model", "the GGUF file to pack; of a sharded model, the first shard", ""},
     {kPack, "--isa", "the instruction set whose kernels will read it", ""},
+    {kSim, "--model", "a GGUF or .pantry file, or a shape: bamboo-7b, llama-7b, mixtral-47b, qwen3-30b-a3b, ...", ""},
+    {kSim, "--threads", "cores that compute; -1: the device's", ""},
+    {kSim, "--memory", "of the simulated process: 6G, 512M; of a shape, auto is all that it wants", ""},
     {kPlan, "--ctx-size", "context in tokens; 0: the model's, cut to what memory allows", ""},
     {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0", ""},
     {kEval, "--cache-type-v", "must be the same as --cache-type-k", ""},

@@ -14,7 +14,7 @@
 namespace pantry {
 namespace {
 
-// --memory, --stream, --io, --cache-policy.
+// --memory, --stream, --io, --cache-policy, --expert-policy.
 Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, EngineOptions& engine) {
   if (options.memory != "auto") {
     PANTRY_ASSIGN_OR_RETURN(engine.memory_bytes, ParseMemoryBudget(options.memory, available_bytes));
@@ -25,11 +25,15 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
     return InvalidArgumentError("--stream: expected auto, on or off, found '{}'", options.stream);
   }
   PANTRY_ASSIGN_OR_RETURN(engine.disk_access, ParseDiskAccess(options.io));
+  engine.lookahead = options.lookahead;
   if (!options.cache_policy.empty()) {
-    engine.cache_policy.emplace();
-    PANTRY_ASSIGN_OR_RETURN(engine.cache_policy->kind, ParsePolicyName(options.cache_policy));
+    PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }
-  return OkStatus();
+  Result<ExpertPolicySpec> policy = ParseExpertPolicy(options.expert_policy);
+  if (!policy.ok()) return policy.status().WithContext("--expert-policy");
+  policy->top_j = options.expert_policy_top;
+  engine.expert_policy = {*policy, options.expert_policy_skip, options.expert_policy_prompts};
+  return engine.expert_policy.Validate();
 }
 
 std::string StreamedLine(Engine& engine, const WeightStream& stream) {

@@ -26,8 +26,10 @@ enum Verb : uint32_t {
   kDoctor = 512,
   kPlan = 1024,
   kPack = 2048,
+  kSim = 4096,
 };
-inline constexpr uint32_t kModelVerbs = kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan | kPack;
+inline constexpr uint32_t kModelVerbs =
+    kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan | kPack | kSim;
 inline constexpr uint32_t kEveryVerb = kModelVerbs | kVersion | kHelp | kCompletion;
 
 struct Flag {
@@ -111,10 +113,10 @@ void ForEachField(Options& o, Visit&& visit) {
              "add B to token ID's logit, e.g. 198-2.5 or 198-inf; may be given several times"},
         o.sampling.logit_bias);
 
-  visit(Flag{"-c, --ctx-size", "N", kComputing | kPlan, "Computing",
+  visit(Flag{"-c, --ctx-size", "N", kComputing | kPlan | kSim, "Computing",
              "context in tokens; 0: the model's, cut to what memory allows (eval: 512)"},
         o.ctx_size);
-  visit(Flag{"-t, --threads", "N", kComputing | kPlan, "Computing", "threads; -1: physical cores"}, o.threads);
+  visit(Flag{"-t, --threads", "N", kComputing | kPlan | kSim, "Computing", "threads; -1: physical cores"}, o.threads);
   visit(Flag{"-tb, --threads-batch", "N", kComputing, "Computing", "threads for the prompt; no effect here beside -t"},
         o.threads_batch);
   visit(Flag{"-b, --batch-size", "N", kComputing | kPlan, "Computing", "tokens of the prompt handed over at once"},
@@ -130,17 +132,49 @@ void ForEachField(Options& o, Visit&& visit) {
         o.cache_type_v);
   visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack, "Computing", kIsaHelp}, o.isa);
 
-  visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan, "Memory",
+  visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan | kSim, "Memory",
              "for the whole process: 6G, 512M, 60% of what is available, or auto (70%)"},
         o.memory);
-  visit(Flag{"--stream", "auto|on|off", kComputing | kBench | kPlan, "Memory",
+  visit(Flag{"--stream", "auto|on|off", kComputing | kBench | kPlan | kSim, "Memory",
              "read experts from the file while running: where they do not fit, always, never"},
         o.stream);
   visit(Flag{"--io", "WAY", kComputing | kBench, "Memory", "how they are read: auto, io_uring, pread, page-cache"},
         o.io);
-  visit(Flag{"--cache-policy", "NAME", kComputing | kBench, "Memory",
-             "which experts stay in memory: lru, lfu, lrfu, cycle"},
+  visit(Flag{"--lookahead", "", kComputing | kBench, "Memory",
+             "read what the next layers will want while this one is computed (on)", "--no-lookahead"},
+        o.lookahead);
+  visit(Flag{"--cache-policy", "NAME", kComputing | kBench | kSim, "Memory",
+             "which experts stay in memory: lru, lfu, lrfu, cycle; lfu:32 and the like: a use counts half after 32 "
+             "tokens"},
         o.cache_policy);
+  visit(Flag{"--expert-policy", "POLICY", kComputing | kBench, "Memory",
+             "which experts of a streamed model run: exact, or with a little less quality rather those in memory: "
+             "cache-prior:0.2, max-rank:M, cumulative:P, factor:F, drop:F, or auto:1% while it waits for the disk"},
+        o.expert_policy);
+  visit(Flag{"--expert-policy-top", "J", kComputing | kBench, "Memory",
+             "a token's J best experts always run; 0: 1 of two, else 2"},
+        o.expert_policy_top);
+  visit(Flag{"--expert-policy-skip", "N", kComputing | kBench, "Memory", "leave the first N layers exact"},
+        o.expert_policy_skip);
+  visit(Flag{"--expert-policy-prompts", "", kComputing | kBench, "Memory", "for the tokens of prompts, too"},
+        o.expert_policy_prompts);
+  visit(Flag{"--cache", "SIZE", kSim, "Memory", "of blocks, instead of what --memory leaves for them"}, o.sim_cache);
+  visit(Flag{"--device", "host|FILE", kSim, "Simulation", "this machine as doctor measured it, or a device profile"},
+        o.sim_device);
+  visit(Flag{"--trace", "FILE|zipf:..", kSim, "Simulation",
+             "which experts are wanted: recorded by run --routing-trace, or made up (zipf:tokens=256,seed=1)"},
+        o.sim_trace);
+  visit(Flag{"--skip", "N", kSim, "Simulation",
+             "runs (a prompt, or a token) before counting begins, while the cache fills"},
+        o.sim_skip);
+  visit(Flag{"--guess-recall", "X", kSim, "Simulation", "share of the next layer's experts that are guessed; 0: none"},
+        o.sim_recall);
+  visit(Flag{"--ablation", "powerinfer2", kSim, "Simulation",
+             "a published experiment instead of a run: neurons of a 7B model on a phone's flash, step by step"},
+        o.sim_ablation);
+  visit(Flag{"--trace-out", "FILE", kSim, "Simulation",
+             "draw reading, waiting and computing in FILE, for ui.perfetto.dev or chrome://tracing"},
+        o.sim_trace_out);
   visit(Flag{"--sim-memory", "SIZE", kPlan, "Memory", "plan as if so much memory were available"}, o.sim_memory);
 
   visit(Flag{"-p, --n-prompt", "LIST", kPlan, "Prompts", "tokens of the prompts to plan for"}, o.plan_prompts);
@@ -165,7 +199,7 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--tensors", "", kShow, "Output", "list the tensors too"}, o.tensors);
   visit(Flag{"--effective", "", kShow, "Output", "list every setting, its value and where that came from"},
         o.effective);
-  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor | kPlan, "Output", "print JSON"}, o.json);
+  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor | kPlan | kSim, "Output", "print JSON"}, o.json);
   visit(Flag{"-o, --output", "FORMAT", kBench, "Output", "table, md, csv, json or jsonl"}, o.output);
   visit(Flag{"--no-bos", "", kTokenize, "Output", "do not add the tokens that the model puts around a text"}, o.no_bos);
   visit(Flag{"--pieces", "", kTokenize, "Output", "one token a line, with its text"}, o.pieces);
@@ -178,7 +212,31 @@ void ForEachField(Options& o, Visit&& visit) {
              "a template variable such as bos_token; may be given several times"},
         o.var);
   visit(Flag{"--now", "TIME", kTemplate, "Template", "what the template's clock says: 'YYYY-MM-DD HH:MM:SS'"}, o.now);
-  visit(Flag{"--chunks", "N", kEval, "Evaluation", "windows to score; -1: all"}, o.chunks);
+  visit(Flag{"--chunks", "N", kEval, "Evaluation", "windows to score; -1: all (routing: 20)"}, o.chunks);
+  visit(Flag{"--limit", "N", kEval, "Evaluation", "tasks: items of each file, from its beginning; -1: all"}, o.limit);
+  visit(Flag{"--task", "NAME", kEval, "Evaluation",
+             "tasks: how items are asked and judged: choice, triviaqa, gsm8k, gsm8k_cot, rolling; by default as their "
+             "fields say"},
+        o.task);
+  visit(Flag{"--prefix-file", "FILE", kEval, "Evaluation", "tasks: examples that gsm8k_cot puts before each question"},
+        o.prefix_file);
+  visit(Flag{"--out", "FILE", kEval, "Evaluation", "tasks: write each item's scores to FILE, a line of JSON each"},
+        o.item_file);
+  visit(Flag{"--save-logits", "FILE", kEval, "Evaluation", "kl: write the model's probabilities to FILE, as reference"},
+        o.save_logits);
+  visit(Flag{"--reference", "FILE", kEval, "Evaluation", "kl: compare with the probabilities in FILE"}, o.reference);
+  visit(Flag{"--policies", "LIST", kEval, "Evaluation",
+             "routing: what to try, with values (cache-prior:0.2) or without (several values): max-rank, cumulative, "
+             "cache-prior, factor, drop, prune, replace, leave-out; or all"},
+        o.routing_policies);
+  visit(Flag{"--cache-shares", "LIST", kEval, "Evaluation",
+             "routing: shares of each layer's experts that caches hold, such as 0.25,0.5"},
+        o.routing_cache_shares);
+  visit(Flag{"--csv", "FILE", kEval, "Evaluation", "routing: write the rows to FILE"}, o.routing_csv);
+  visit(Flag{"--html", "FILE", kEval, "Evaluation", "routing: write a page of charts to FILE"}, o.routing_html);
+  visit(Flag{"--replay", "FILE", kEval, "Evaluation",
+             "routing: try them on a recording of --routing-trace, without a model and so without perplexity"},
+        o.routing_replay);
 
   visit(Flag{"--force", "", kPack, "Output", "replace the file where it exists"}, o.force);
   visit(Flag{"--verify", "", kPack, "Output", "read everything back before the file gets its name (on)", "--no-verify"},

@@ -60,14 +60,28 @@ struct CliOptions {
   std::optional<Isa> isa;
 
   // How much memory it takes, and what happens to the rest.
-  std::string memory = "auto";  // of the whole process: a size, a share of what is available, or auto
-  std::string stream = "auto";  // on, off, auto: experts come from the file where they do not fit
-  std::string io = "auto";      // how they are read: DiskAccessName()
-  std::string cache_policy;     // which experts stay: PolicyName(); "": the best measured
+  std::string memory = "auto";          // of the whole process: a size, a share of what is available, or auto
+  std::string stream = "auto";          // on, off, auto: experts come from the file where they do not fit
+  std::string io = "auto";              // how they are read: DiskAccessName()
+  bool lookahead = true;                // they are read before they are wanted
+  std::string cache_policy;             // which experts stay: PolicyName(); "": the best measured
+  std::string expert_policy = "exact";  // which experts run: ParseExpertPolicy()
+  int32_t expert_policy_top = 0;        // how many of a router's best always do; 0: by the model
+  int32_t expert_policy_skip = 0;       // first layers that are left alone
+  bool expert_policy_prompts = false;   // prompts are not
 
   // plan.
   std::string sim_memory;  // available memory to plan for, instead of this machine's
   NumberList plan_prompts{{128, 512}};
+
+  // sim.
+  std::string sim_device = "host";  // or a file of DeviceProfile
+  std::string sim_trace;            // a routing file, or "zipf:..." (sim_input.h); "": made up
+  std::string sim_trace_out;        // file of TraceFile
+  std::string sim_cache;            // bytes for blocks, instead of what --memory leaves
+  int64_t sim_skip = 0;             // tokens, or prompts, before counting begins
+  std::string sim_ablation;         // NeuronAblation()
+  float sim_recall = 0.8f;          // of the next layer's experts, how many are guessed
 
   // pack.
   bool force = false;  // an existing file is replaced
@@ -97,6 +111,21 @@ struct CliOptions {
   std::vector<std::string> var;  // NAME=STRING
   std::string now;               // what the template's clock says
   int64_t chunks = -1;
+
+  // eval tasks, eval kl.
+  int64_t limit = -1;  // items of each file
+  std::string task;    // TaskProtocolName(); "": what the fields say
+  std::string prefix_file;
+  std::string item_file;    // a line of JSON for each item
+  std::string save_logits;  // KlFile to write
+  std::string reference;    // KlFile to compare with
+
+  // eval routing.
+  std::string routing_policies = "all";                // ParseRoutingVariants()
+  std::string routing_cache_shares = "0.25,0.5,0.75";  // of each layer's experts
+  std::string routing_csv;                             // file
+  std::string routing_html;                            // file
+  std::string routing_replay;                          // file of RoutingFileWriter
 
   // bench: what to vary.
   NumberList n_prompt{{512}};

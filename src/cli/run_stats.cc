@@ -19,12 +19,12 @@ Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger
   return std::unique_ptr<RunStats>(new RunStats(path, file, log));
 }
 
-void RunStats::Write(const RunReport& run, const WeightStream* stream) {
+void RunStats::Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router) {
   if (file_ == nullptr) return;
   line_.clear();
   fmt::format_to(std::back_inserter(line_), R"({{"position":{},"n_tokens":{},"us":{})", run.first_position,
                  run.n_tokens, run.us);
-  if (stream != nullptr) AppendStream(*stream);
+  if (stream != nullptr) AppendStream(*stream, router);
   line_.push_back('}');
   line_.push_back('\n');
   if (std::fwrite(line_.data(), 1, line_.size(), file_.get()) == line_.size() && std::fflush(file_.get()) == 0) return;
@@ -32,7 +32,16 @@ void RunStats::Write(const RunReport& run, const WeightStream* stream) {
   file_.reset();
 }
 
-void RunStats::AppendStream(const WeightStream& stream) {
+void RunStats::AppendPolicy(const CacheAwareRouter& chooser) {
+  const RoutingCounts since = chooser.counts() - counts_before_;
+  counts_before_ = chooser.counts();
+  fmt::format_to(std::back_inserter(line_),
+                 R"(,"policy":"{}","strength":{},"picks":{},"agreed":{},"choices":{},"weight_kept":{})",
+                 ExpertPolicyText(chooser.policy()), chooser.strength(), since.n_picks, since.n_agreed, since.n_choices,
+                 since.share_kept);
+}
+
+void RunStats::AppendStream(const WeightStream& stream, const ExpertRouter* router) {
   const WeightStreamStats now = stream.stats();
   const std::span<const CacheStats> layers = stream.layer_stats();
   layers_before_.resize(layers.size());
@@ -42,6 +51,8 @@ void RunStats::AppendStream(const WeightStream& stream) {
                  now.cache.n_misses - before_.cache.n_misses, now.reader.bytes_read - before_.reader.bytes_read,
                  now.stream.wait_us - before_.stream.wait_us, now.stream.place_us - before_.stream.place_us,
                  now.cache.n_evicted - before_.cache.n_evicted);
+  if (router != nullptr) AppendPolicy(router->chooser());
+  else if (stream.placer().has_experts()) fmt::format_to(out, R"(,"policy":"exact")");
   fmt::format_to(out, R"(,"first_layer":{})", stream.placer().first_layer());
   const std::pair<std::string_view, int64_t CacheStats::*> columns[] = {{"layer_hits", &CacheStats::n_hits},
                                                                         {"layer_late", &CacheStats::n_late},

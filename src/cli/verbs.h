@@ -38,6 +38,7 @@ Status BenchVerb(VerbContext& context);
 Status DoctorVerb(VerbContext& context);
 Status PlanVerb(VerbContext& context);
 Status PackVerb(VerbContext& context);
+Status SimVerb(VerbContext& context);
 Status VersionVerb(VerbContext& context);
 Status HelpVerb(VerbContext& context);
 Status CompletionVerb(VerbContext& context);

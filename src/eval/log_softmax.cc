@@ -7,8 +7,7 @@
 
 namespace pantry {
 
-double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId token) {
-  PANTRY_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
+LogNormalizer NormalizerOf(ThreadPool& pool, std::span<const float> logits) {
   // A fixed number of slices, so that the order of summation does not depend on the threads.
   constexpr size_t kSlices = 16;
   const size_t slice_size = (logits.size() + kSlices - 1) / kSlices;
@@ -23,7 +22,12 @@ double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId t
   });
   double total = 0;
   for (const double sum : sums) total += sum;
-  return static_cast<double>(logits[static_cast<size_t>(token)]) - largest - std::log(total);
+  return {largest, std::log(total)};
+}
+
+double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId token) {
+  PANTRY_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
+  return NormalizerOf(pool, logits).Of(logits[static_cast<size_t>(token)]);
 }
 
 TokenId BestToken(std::span<const float> logits) {

@@ -9,6 +9,16 @@
 
 namespace pantry {
 
+// What turns logits into log probabilities: log softmax(logits)[i] = Of(logits[i]).
+struct LogNormalizer {
+  float largest = 0;   // logit
+  double log_sum = 0;  // of exp(logit - largest)
+  double Of(float logit) const { return static_cast<double>(logit) - largest - log_sum; }
+};
+
+// The same bits for any number of threads. REQUIRES: logits not empty.
+LogNormalizer NormalizerOf(ThreadPool& pool, std::span<const float> logits);
+
 // log softmax(logits)[token]. The same bits for any number of threads. REQUIRES: 0 <= token < logits.size().
 double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId token);
 

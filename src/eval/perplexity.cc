@@ -97,6 +97,7 @@ Result<PerplexityResult> MeasurePerplexity(Engine& engine, std::string_view text
   LossSum losses;
   for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
     const std::span<TokenId> window(tokens.data() + chunk * options.n_ctx, static_cast<size_t>(options.n_ctx));
+    if (engine.router() != nullptr) engine.stream()->Forget();
     if (tokenizer.adds_bos()) window[0] = tokenizer.bos();
     std::function<bool(int64_t)> in_window;
     if (keep_going) {

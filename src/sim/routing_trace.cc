@@ -41,6 +41,11 @@ class TokenSource {
       topic.sums.push_back((topic.sums.empty() ? 0 : topic.sums.back()) +
                            std::exp(1.5 * logits[static_cast<size_t>(token)]));
     }
+    for (size_t i = 0; i < of_topic_.size(); ++i) {  // a topic that got none says one word
+      if (!of_topic_[i].tokens.empty()) continue;
+      of_topic_[i].tokens.push_back(static_cast<int>(i % kVocabulary));
+      of_topic_[i].sums.push_back(1);
+    }
   }
 
   int Next(Rng& rng, int& topic) const {
@@ -91,6 +96,9 @@ RoutingTrace MakeTrace(const TraceShape& shape, const TraceOptions& options) {
   }
 
   RoutingTrace trace;
+  const size_t n_events = static_cast<size_t>(std::max(options.n_tokens, 0)) * static_cast<size_t>(shape.n_layers);
+  trace.events.reserve(n_events);
+  trace.wanted.reserve(n_events * static_cast<size_t>(shape.n_chosen));
   std::vector<double> logits(n_experts);
   std::vector<uint32_t> order(n_experts);
   std::vector<BlockId> chosen(static_cast<size_t>(shape.n_chosen));

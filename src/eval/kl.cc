@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "eval/kl.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "eval/log_softmax.h"
+
+namespace pantry {
+namespace {
+
+using RowVisitor = std::function<Status(int64_t row, TokenId next, std::span<const float> logits)>;
+
+// Feeds the first n windows, and hands the logits of every scored position to `visit`, whose error ends it.
+Status VisitRows(Engine& engine, const KlHead& head, int64_t n_windows, const PerplexityOptions& options,
+                 const RowVisitor& visit, const KlProgress& keep_going) {
+  SessionOptions session_options;
+  session_options.n_ctx = head.n_ctx;
+  session_options.n_batch = options.n_batch;
+  session_options.k_type = session_options.v_type = options.kv_type;
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(session_options));
+  const auto n_ctx = static_cast<size_t>(head.n_ctx);
+  const size_t first = n_ctx / 2;
+  Status status;
+  for (int64_t window = 0; window < n_windows; ++window) {
+    const auto tokens = std::span(head.tokens).subspan(static_cast<size_t>(window) * n_ctx, n_ctx);
+    const auto from = [&](int64_t base) -> KlProgress {
+      return [&, base](int64_t n_done, int64_t) {
+        if (!status.ok()) return false;
+        return !keep_going || keep_going(window * head.n_ctx + base + n_done, n_windows * head.n_ctx);
+      };
+    };
+    if (engine.router() != nullptr) engine.stream()->Forget();  // so that windows do not depend on those before
+    session->Truncate(0);
+    PANTRY_RETURN_IF_ERROR(session->Feed(tokens.first(first), from(0)));
+    const Status fed = session->FeedAll(
+        tokens.subspan(first, n_ctx - 1 - first),
+        [&](int64_t index, std::span<const float> logits) {
+          const TokenId next = tokens[first + static_cast<size_t>(index) + 1];
+          if (status.ok()) status = visit(window * head.rows_per_window() + index, next, logits);
+        },
+        from(static_cast<int64_t>(first)));
+    PANTRY_RETURN_IF_ERROR(status);
+    PANTRY_RETURN_IF_ERROR(fed);
+  }
+  return OkStatus();
+}
+
+Result<LogNormalizer> FiniteNormalizer(Engine& engine, std::span<const float> logits) {
+  const LogNormalizer normalizer = NormalizerOf(engine.pool(), logits);
+  if (std::isfinite(normalizer.log_sum) && std::isfinite(normalizer.largest)) return normalizer;
+  return CorruptionError("the model gives no probabilities: its logits are not finite numbers");
+}
+
+Estimate MeanOf(std::span<const KlPosition> positions, const std::function<double(const KlPosition&)>& of) {
+  const auto n = static_cast<double>(positions.size());
+  double sum = 0;
+  for (const KlPosition& position : positions) sum += of(position);
+  const double mean = sum / n;
+  double squares = 0;
+  for (const KlPosition& position : positions) squares += (of(position) - mean) * (of(position) - mean);
+  return {mean, n > 1 ? std::sqrt(squares / (n - 1) / n) : 0.0};
+}
+
+// exp of an estimate, its error to first order.
+Estimate Exp(const Estimate& estimate) {
+  const double value = std::exp(estimate.value);
+  return {value, value * estimate.standard_error};
+}
+
+// Between the two nearest where it falls between them. REQUIRES: sorted, not empty.
+double Quantile(std::span<const double> sorted, double share) {
+  const double at = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+}  // namespace
+
+KlResult SummariseKl(std::span<const KlPosition> positions) {
+  KlResult result;
+  result.n_positions = static_cast<int64_t>(positions.size());
+  result.mean = MeanOf(positions, [](const KlPosition& p) { return p.kl; });
+  result.same_top = MeanOf(positions, [](const KlPosition& p) { return p.same_top ? 1.0 : 0.0; });
+  result.ppl = Exp(MeanOf(positions, [](const KlPosition& p) { return p.loss; }));
+  result.reference_ppl = Exp(MeanOf(positions, [](const KlPosition& p) { return p.reference_loss; }));
+  result.ppl_ratio = Exp(MeanOf(positions, [](const KlPosition& p) { return p.loss - p.reference_loss; }));
+  std::vector<double> sorted;
+  for (const KlPosition& position : positions) sorted.push_back(position.kl);
+  std::sort(sorted.begin(), sorted.end());
+  result.median = Quantile(sorted, 0.5);
+  result.percentile_90 = Quantile(sorted, 0.9);
+  result.percentile_99 = Quantile(sorted, 0.99);
+  result.max = sorted.back();
+  return result;
+}
+
+double KlDivergence(ThreadPool& pool, const KlRow& p, std::span<const float> logits) {
+  PANTRY_CHECK(p.steps.size() == logits.size());
+  const LogNormalizer q = NormalizerOf(pool, logits);
+  constexpr double kLeastLogQ = -100;  // tokens that models forbid (logits of -infinity) are not all that counts
+  constexpr size_t kSlices = 16;       // fixed, so that the order of summation does not depend on the threads
+  const size_t slice_size = (logits.size() + kSlices - 1) / kSlices;
+  std::array<double, kSlices> weights{};
+  std::array<double, kSlices> sums{};
+  pool.ParallelFor(kSlices, [&](int64_t slice, int) {
+    const size_t begin = std::min(static_cast<size_t>(slice) * slice_size, logits.size());
+    const size_t end = std::min(begin + slice_size, logits.size());
+    double weight = 0;
+    double sum = 0;
+    for (size_t i = begin; i < end; ++i) {
+      const double log_p = static_cast<double>(p.top) - static_cast<double>(p.step) * p.steps[i];
+      const double share = std::exp(log_p);
+      weight += share;
+      sum += share * (log_p - std::max(q.Of(logits[i]), kLeastLogQ));
+    }
+    weights[static_cast<size_t>(slice)] = weight;
+    sums[static_cast<size_t>(slice)] = sum;
+  });
+  double weight = 0;
+  double sum = 0;
+  for (const double slice : weights) weight += slice;
+  for (const double slice : sums) sum += slice;
+  return std::max(0.0, sum / weight - std::log(weight));  // of p / weight, which sums to 1
+}
+
+Result<KlHead> MakeKlHead(const Engine& engine, std::string_view text, const PerplexityOptions& options,
+                          std::string model) {
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  const Tokenizer& tokenizer = engine.tokenizer();
+  KlHead head;
+  head.model = std::move(model);
+  head.n_vocab = engine.shape().n_vocab;
+  head.n_ctx = options.n_ctx;
+  head.vocabulary = VocabularyHash(tokenizer);
+  head.tokens = tokenizer.Encode(text, EncodeOptions{});
+  const auto n_tokens = static_cast<int64_t>(head.tokens.size());
+  head.n_windows = n_tokens / head.n_ctx;
+  if (options.max_chunks > 0) head.n_windows = std::min(head.n_windows, options.max_chunks);
+  if (head.n_windows < 1) {
+    return InvalidArgumentError("the text has {} tokens, a window has {}; use a longer text or a smaller --ctx-size",
+                                n_tokens, head.n_ctx);
+  }
+  head.tokens.resize(static_cast<size_t>(head.n_windows * head.n_ctx));
+  for (size_t i = 0; i < head.tokens.size(); ++i) {
+    if (i % static_cast<size_t>(head.n_ctx) == 0 && tokenizer.adds_bos()) head.tokens[i] = tokenizer.bos();
+    if (head.tokens[i] < head.n_vocab) continue;
+    return CorruptionError("the tokenizer gives token {}, the model has only {}: they do not belong together",
+                           head.tokens[i], head.n_vocab);
+  }
+  return head;
+}
+
+Status SaveReference(Engine& engine, KlHead head, const PerplexityOptions& options, const std::string& path,
+                     const KlProgress& keep_going) {
+  PANTRY_ASSIGN_OR_RETURN(KlFileWriter writer, KlFileWriter::Create(path, head));
+  const auto add = [&](int64_t, TokenId next, std::span<const float> logits) -> Status {
+    PANTRY_ASSIGN_OR_RETURN(const LogNormalizer normalizer, FiniteNormalizer(engine, logits));
+    return writer.Add(logits, normalizer.largest, normalizer.log_sum, next);
+  };
+  const Status computed = VisitRows(engine, head, head.n_windows, options, add, keep_going);
+  if (computed.ok()) return writer.Publish();
+  (void)writer.Discard();  // what went wrong first is what is told
+  return computed;
+}
+
+Result<KlResult> CompareWithReference(Engine& engine, KlFile& reference, const PerplexityOptions& options,
+                                      const KlProgress& keep_going) {
+  const KlHead& head = reference.head();
+  const int64_t start_us = engine.clock().NowUs();
+  if (head.n_vocab != engine.shape().n_vocab || head.vocabulary != VocabularyHash(engine.tokenizer())) {
+    return InvalidArgumentError(
+        "{}: the reference is of '{}' with {} tokens; this model's vocabulary is another one ({} tokens), so their "
+        "probabilities cannot be compared",
+        reference.path(), head.model, head.n_vocab, engine.shape().n_vocab);
+  }
+  const int64_t n_windows = options.max_chunks > 0 ? std::min(options.max_chunks, head.n_windows) : head.n_windows;
+  std::vector<KlPosition> positions;
+  const auto compare = [&](int64_t row, TokenId next, std::span<const float> logits) -> Status {
+    PANTRY_ASSIGN_OR_RETURN(const KlRow p, reference.Row(row));
+    PANTRY_ASSIGN_OR_RETURN(const LogNormalizer normalizer, FiniteNormalizer(engine, logits));
+    positions.push_back({KlDivergence(engine.pool(), p, logits), p.loss,
+                         -normalizer.Of(logits[static_cast<size_t>(next)]), p.best == BestToken(logits)});
+    return OkStatus();
+  };
+  PANTRY_RETURN_IF_ERROR(VisitRows(engine, head, n_windows, options, compare, keep_going));
+  KlResult result = SummariseKl(positions);
+  result.seconds = static_cast<double>(engine.clock().NowUs() - start_us) * 1e-6;
+  return result;
+}
+
+}  // namespace pantry

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// A SimStream is what engine/weight_stream.h is to the engine: cache, reader and pipeline, and the order in which they are asked. Here the
+// reader's queue is a FlashQueue, and nothing is in the blocks.
+//
+// Threads: one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/function_ref.h"
+#include "base/rng.h"
+#include "io/block_reader.h"
+#include "residency/cache/block_cache.h"
+#include "residency/stream/block_stream.h"
+#include "sim/flash_queue.h"
+#include "sim/machine.h"
+#include "sim/simulated_placer.h"
+#include "sim/simulator.h"
+#include "sys/thread_pool.h"
+
+namespace pantry {
+
+// Of what is counted from a stream's beginning: after -= before.
+void SubtractCounts(const SimReport& before, SimReport& after);
+
+class SimStream {
+ public:
+  using Compute = FunctionRef<void(std::span<const BlockId>)>;
+
+  // All of them must outlive the stream; `observer` may be null. kOutOfBudget; kInvalidArgument: the device has no flash.
+  static Result<std::unique_ptr<SimStream>> Open(const SimModel& model, const DeviceProfile& device,
+                                                 const SimOptions& options, StreamObserver* observer, Machine& machine);
+
+  void BeginRun(int64_t n_tokens) { cache_->BeginStep(n_tokens); }
+  // The next event will want them, for certain.
+  void Expect(std::span<const BlockId> blocks, double likelihood);
+  // The event after the next one wants `blocks`: some of them, and others, are guessed when the next one begins.
+  void Guess(std::span<const BlockId> blocks);
+  // Calls compute() with blocks as they come, until all of `wanted` were in one call; and meanwhile() with shares that add up to 1, in turns.
+  Status Provide(const SimStep& step, std::span<const BlockId> wanted, FunctionRef<void(double share)> meanwhile,
+                 const Compute& compute);
+
+  void Count(SimReport& report) const;  // since the stream was opened
+
+ private:
+  SimStream(const SimModel& model, const SimOptions& options, Machine& machine)
+      : model_(model), options_(options), placer_(model, machine), pool_(1), rng_(options.seed) {}
+  void ReadAhead();
+  Status HandOut(size_t n_wanted, FunctionRef<void(double share)> meanwhile, const Compute& compute);
+  Status HandOutTogether(const Compute& compute);
+  void NoteFreshMemory();
+
+  const SimModel& model_;
+  const SimOptions& options_;
+  SimulatedPlacer placer_;
+  ThreadPool pool_;  // of one: what is placed passes through the caller
+  std::unique_ptr<Reader> file_;
+  FlashQueue* queue_ = nullptr;  // the reader's
+  std::unique_ptr<BlockReader> reader_;
+  std::unique_ptr<BlockCache> cache_;
+  std::unique_ptr<BlockStream> stream_;  // dies first
+  Rng rng_;
+  std::vector<BlockId> guesses_;
+  std::vector<uint32_t> n_uses_;  // by block
+  std::vector<BlockId> liked_;    // scratch
+  std::vector<BlockId> ready_;    // scratch
+  int64_t touched_bytes_ = 0;     // of the cache
+
+  // As in WeightStream: how far a model in rotation is read ahead, how much lies there that was not wanted yet, what, and the next to look at.
+  int64_t most_ahead_bytes_ = 0;
+  int64_t ahead_bytes_ = 0;
+  std::vector<uint8_t> is_ahead_;
+  uint32_t next_ahead_ = 0;
+  BlockId first_wanted_, last_wanted_;
+};
+
+}  // namespace pantry

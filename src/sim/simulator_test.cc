@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/simulator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "base/units.h"
+#include "policy/planner/speed_estimate.h"
+#include "sim/replay.h"
+#include "sim/sim_test_models.h"
+#include "sys/memory_info.h"
+
+namespace pantry {
+namespace {
+
+using testing::SmallDevice;
+using testing::SmallModel;
+using testing::SmallTrace;
+
+SimOptions HalfCache(const SimModel& model, double share = 0.5) {
+  SimOptions options;
+  options.cache_bytes = static_cast<int64_t>(share * model.block_bytes());
+  return options;
+}
+
+SimReport Simulated(const SimModel& model, const RoutingTrace& trace, const DeviceProfile& device,
+                    const SimOptions& options, const SimObservers& observers = {}) {
+  auto report = Simulate(model, trace, device, options, observers);
+  EXPECT_TRUE(report.ok()) << report.status().ToString();
+  return report.ok() ? *std::move(report) : SimReport();
+}
+
+void ExpectSame(const SimReport& a, const SimReport& b) {
+  EXPECT_EQ(a.wall_us, b.wall_us);
+  EXPECT_EQ(a.time_us, b.time_us);
+  EXPECT_EQ(a.cache.n_hits, b.cache.n_hits);
+  EXPECT_EQ(a.reader.bytes_read, b.reader.bytes_read);
+  ASSERT_EQ(a.runs.size(), b.runs.size());
+  for (size_t i = 0; i < a.runs.size(); ++i) EXPECT_EQ(a.runs[i].us, b.runs[i].us);
+}
+
+TEST(Simulator, SameInputsGiveTheSameReportToTheBit) {
+  const SimModel model = SmallModel();
+  const RoutingTrace trace = SmallTrace(model);
+  const SimOptions options = HalfCache(model);
+  const SimReport first = Simulated(model, trace, SmallDevice(), options);
+  EXPECT_GT(first.cache.n_misses, 0);
+  EXPECT_GT(first.cache.n_guesses, 0);
+  ExpectSame(first, Simulated(model, trace, SmallDevice(), options));
+}
+
+TEST(Simulator, TimesOfAllUsesAddUpToTheWall) {
+  for (const double share : {0.1, 0.5, 1.0}) {
+    for (const bool has_second : {false, true}) {
+      SimModel model = SmallModel();
+      DeviceProfile device = SmallDevice();
+      device.dram_bytes_per_s = 25e9;
+      if (has_second) device.second = SecondExecutor{"unit", 15e9, 1e12};
+      for (SimStep& step : model.steps) step.beside = {.bytes = 1e6, .int8_macs = 2e6};
+      const SimReport report = Simulated(model, SmallTrace(model), device, HalfCache(model, share));
+      const double sum = std::accumulate(report.time_us.begin(), report.time_us.end(), 0.0);
+      EXPECT_NEAR(sum, report.wall_us, 1e-6 * report.wall_us);
+      double of_runs = 0;
+      for (const SimRun& run : report.runs) of_runs += run.us;
+      EXPECT_NEAR(of_runs, report.wall_us, 1e-6 * report.wall_us);
+      // What the pipeline itself counts, by its clock of whole microseconds.
+      EXPECT_NEAR(report.time_us[static_cast<size_t>(TimeUse::kPlacing)], static_cast<double>(report.stream.place_us),
+                  1.0 * static_cast<double>(report.reader.n_reads) + 1);
+    }
+  }
+}
+
+TEST(Simulator, BytesReadAreThoseOfTheBlocksBroughtIn) {
+  const SimModel model = SmallModel(4, 16, 4, 64 * kKiB);  // pieces of whole pages: nothing is read beside them
+  SimOptions options = HalfCache(model);
+  options.guess_recall = 0;
+  const SimReport report = Simulated(model, SmallTrace(model), SmallDevice(), options);
+  EXPECT_GT(report.cache.n_misses, 0);
+  EXPECT_EQ(report.cache.n_late, 0);
+  EXPECT_EQ(report.reader.bytes_read, report.cache.n_misses * 3 * 64 * kKiB);
+  EXPECT_EQ(report.reader.bytes_read, report.cache.missed_bytes);
+}
+
+// The stream of a simulation and the bare cache see the same.
+TEST(Simulator, WithoutGuessesCountsAreThoseOfTheReplayer) {
+  const SimModel model = SmallModel();
+  const RoutingTrace trace = SmallTrace(model, 120);
+  for (const PolicyKind policy : {PolicyKind::kLru, PolicyKind::kLfu, PolicyKind::kLrfu, PolicyKind::kCycle}) {
+    for (const double share : {0.1, 0.3, 0.7}) {
+      SCOPED_TRACE(fmt::format("{} {}", PolicyName(policy), share));
+      SimOptions options = HalfCache(model, share);
+      options.policy.kind = policy;
+      options.guess_recall = 0;
+      options.skip_steps = 20;
+      const SimReport report = Simulated(model, trace, SmallDevice(), options);
+      BlockCacheOptions cache_options;
+      cache_options.budget_bytes = options.cache_bytes;
+      cache_options.policy.kind = policy;
+      auto cache = BlockCache::Create(model.blocks, cache_options);
+      ASSERT_TRUE(cache.ok());
+      const auto replayed = Replay(trace, **cache, {.skip_steps = 20, .watch = {}});
+      ASSERT_TRUE(replayed.ok());
+      EXPECT_EQ(report.cache.n_hits, replayed->n_hits);
+      EXPECT_EQ(report.cache.n_misses, replayed->n_misses);
+      EXPECT_EQ(report.cache.n_evicted, replayed->n_evicted);
+      EXPECT_EQ(report.cache.missed_bytes, replayed->missed_bytes);
+    }
+  }
+}
+
+TEST(Simulator, AFasterDiskIsNeverSlower) {
+  for (const uint64_t seed : {1, 2, 3, 4}) {
+    const SimModel model = SmallModel();
+    const RoutingTrace trace = SmallTrace(model, 40, seed);
+    for (const double recall : {0.0, 0.5}) {
+      double before_us = 0;
+      for (const double rate : {8e9, 4e9, 2e9, 1e9, 0.3e9, 0.05e9}) {
+        SimOptions options = HalfCache(model, 0.3);
+        options.guess_recall = recall;
+        options.seed = seed;
+        const double wall_us = Simulated(model, trace, SmallDevice(rate), options).wall_us;
+        // Other blocks come first, and guesses see another cache: a thousandth is not a slower disk.
+        EXPECT_GT(wall_us, 0.999 * before_us) << rate;
+        before_us = wall_us;
+      }
+    }
+  }
+}
+
+TEST(Simulator, ALargerCacheReadsLessAndIsFaster) {
+  const SimModel model = SmallModel();
+  const RoutingTrace trace = SmallTrace(model, 150);
+  double before = 0;
+  int64_t bytes_before = INT64_MAX;
+  for (const double share : {0.15, 0.3, 0.5, 0.8}) {
+    const SimReport report = Simulated(model, trace, SmallDevice(), HalfCache(model, share));
+    EXPECT_GT(report.tok_per_s(), before);
+    EXPECT_LT(report.reader.bytes_read, bytes_before);
+    before = report.tok_per_s();
+    bytes_before = report.reader.bytes_read;
+  }
+  SimOptions resident;
+  EXPECT_GT(Simulated(model, trace, SmallDevice(), resident).tok_per_s(), before);
+}
+
+// Where nothing is missing, the simulator says what the planner says of the same rates.
+TEST(Simulator, ResidentSpeedIsThatOfTheSpeedEstimate) {
+  const SimModel model = SmallModel();
+  DeviceProfile device = SmallDevice();
+  device.step_us = 0;
+  const SimReport report = Simulated(model, SmallTrace(model, 1), device, {});
+  ModelWork work;
+  work.n_expert_layers = model.n_layers();
+  work.n_experts = model.n_experts;
+  work.n_experts_used = model.n_used;
+  work.expert_bytes = static_cast<double>(model.blocks[0].n_bytes);
+  work.dense_bytes = static_cast<int64_t>(6 * 4e6 + 20e6);
+  work.int8_macs = static_cast<int64_t>(6 * 7e6 + 6 * 4 * model.block_macs[0]);
+  work.output_int8_macs = 35'000'000;
+  work.kv_bytes_per_position = 20'000;
+  const SpeedEstimate estimate = EstimateToken(device.Rates(2, 0), work, 0, {});
+  EXPECT_EQ(estimate.binds, Resource::kMemory);
+  EXPECT_NEAR(report.tok_per_s(), 1 / estimate.likely_s, 1e-3 / estimate.likely_s);
+}
+
+TEST(Simulator, AModelInRotationReadsWhatTheCacheDoesNotHold) {
+  const auto shape = FindShape("llama-7b");
+  ASSERT_TRUE(shape.ok());
+  const SimModel model = ModelOf(*shape, 512);
+  SimOptions options = HalfCache(model, 0.5);
+  options.n_tokens = 4;
+  options.skip_steps = 1;
+  const int64_t before = ResidentSetBytes();
+  const SimReport report = Simulated(model, {}, SmallDevice(), options);
+  const double per_token = static_cast<double>(report.reader.bytes_read) / 3;
+  EXPECT_GT(per_token, 0.48 * model.block_bytes());
+  EXPECT_LT(per_token, 0.56 * model.block_bytes());
+  // The disk is what it waits for, and is never idle for long.
+  EXPECT_GT(report.flash_busy_us, 0.9 * report.wall_us);
+  EXPECT_LT(ResidentSetBytes() - before, 64 * kMiB) << "a model of 3.7 GB was touched";
+}
+
+TEST(Simulator, AnEarlyRouterHidesReadsBehindAttention) {
+  SimModel late = SmallModel();
+  SimModel early = late;
+  for (SimStep& step : early.steps) {
+    step.between = step.before;
+    step.before = {};
+  }
+  SimOptions options = HalfCache(late, 0.3);
+  options.guess_recall = 0;
+  const RoutingTrace trace = SmallTrace(late);
+  const SimReport a = Simulated(late, trace, SmallDevice(), options),
+                  b = Simulated(early, trace, SmallDevice(), options);
+  EXPECT_LT(b.wall_us, a.wall_us);
+  EXPECT_GT(b.cache.n_late, 0);
+}
+
+TEST(Simulator, WithoutOverlapATokenTakesLonger) {
+  const SimModel model = SmallModel();
+  SimOptions options = HalfCache(model, 0.4);
+  const RoutingTrace trace = SmallTrace(model);
+  const double overlapped = Simulated(model, trace, SmallDevice(), options).wall_us;
+  options.overlap = Overlap::kNothing;
+  const double together = Simulated(model, trace, SmallDevice(), options).wall_us;
+  EXPECT_LT(overlapped, together);
+}
+
+TEST(Simulator, FreshMemoryIsPaidForOnce) {
+  const SimModel model = SmallModel();
+  DeviceProfile device = SmallDevice();
+  const SimOptions options = HalfCache(model, 0.5);
+  const RoutingTrace trace = SmallTrace(model);
+  const double free_us = Simulated(model, trace, device, options).wall_us;
+  device.fresh_bytes_per_s = 1e9;
+  const double paid_us = Simulated(model, trace, device, options).wall_us;
+  EXPECT_GT(paid_us, free_us);
+  EXPECT_LT(paid_us - free_us, 1.05e6 * static_cast<double>(options.cache_bytes) / 1e9);
+}
+
+TEST(Simulator, ATraceOfAnotherModelIsRefused) {
+  const SimModel model = SmallModel(2);
+  const auto report = Simulate(model, SmallTrace(SmallModel(3)), SmallDevice(), HalfCache(model));
+  EXPECT_EQ(report.status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(Simulator, EventsOutOfTheModelsOrderAreRefusedWithTheirToken) {
+  const SimModel model = SmallModel(2);
+  for (const std::vector<int>& layers : {std::vector<int>{1, 0}, std::vector<int>{0, 0, 1}}) {
+    RoutingTrace trace = SmallTrace(model, 1);
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const BlockId block(static_cast<uint32_t>(layers[i] * model.n_experts));
+      trace.Add(layers[i], i == 0, {&block, 1});
+    }
+    const auto report = Simulate(model, trace, SmallDevice(), HalfCache(model));
+    EXPECT_EQ(report.status().code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(report.status().message()), ::testing::HasSubstr("token 1: layer"));
+  }
+}
+
+// Not even the slowest machine takes forever.
+TEST(Simulator, TheLeastRatesStillEnd) {
+  DeviceProfile device = SmallDevice();
+  device.dram_read_bytes_per_s = device.int8_ops_per_s = device.f32_flops = {{1, 1}};
+  device.flash = {{4096, 1, 1, 0}};
+  device.dram_bytes_per_s = device.place_bytes_per_s = device.fresh_bytes_per_s = 1;
+  device.memory_share = device.arithmetic_share = device.flash_share = 1e-6;
+  const SimModel model = SmallModel(2);
+  const SimReport report = Simulated(model, SmallTrace(model, 2), device, HalfCache(model));
+  EXPECT_TRUE(std::isfinite(report.wall_us));
+  EXPECT_GT(report.wall_us, 1e15);
+}
+
+// A made-up trace has a token of every topic, however many there are.
+TEST(MakeTrace, TopicsWithoutATokenOfTheirOwnGetOne) {
+  const RoutingTrace trace = MakeTrace({"many", 1, 4, 1}, {.n_tokens = 500, .n_topics = 8192});
+  EXPECT_EQ(trace.n_steps(), 500u);
+}
+
+TEST(Simulator, ACacheThatIsTooSmallIsRefused) {
+  const SimModel model = SmallModel();
+  SimOptions options;
+  options.cache_bytes = model.blocks[0].n_bytes / 2;
+  EXPECT_EQ(Simulate(model, SmallTrace(model), SmallDevice(), options).status().code(), StatusCode::kOutOfBudget);
+}
+
+TEST(Shapes, HaveTheBytesOfTheirModels) {
+  const auto gigabytes = [](std::string_view name) {
+    const auto shape = FindShape(name);
+    EXPECT_TRUE(shape.ok());
+    const SimModel model = ModelOf(*shape, 512);
+    EXPECT_TRUE(model.Validate().ok());
+    return (model.block_bytes() + static_cast<double>(model.memory.dense_bytes)) / 1e9;
+  };
+  EXPECT_NEAR(gigabytes("llama-7b"), 6.74 * kQ4Bytes, 0.05);      // 6.74 billion weights
+  EXPECT_NEAR(gigabytes("bamboo-7b"), 7.24 * kQ4Bytes, 0.05);     // as Mistral
+  EXPECT_NEAR(gigabytes("mixtral-47b"), 46.7 * kQ4Bytes, 0.3);    //
+  EXPECT_NEAR(gigabytes("qwen3-30b-a3b"), 30.5 * kQ4Bytes, 0.3);  //
+  EXPECT_NEAR(gigabytes("olmoe-7b-a1b"), 6.92 * kQ4Bytes, 0.05);  //
+  EXPECT_EQ(FindShape("gpt-9").status().code(), StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace pantry
