@@ -52,22 +52,6 @@ void Sparsemix(std::span<const float> logits, std::span<const int32_t> chosen, s
 
 }  // namespace
 
-void ChooseExperts(std::span<const float> logits, std::span<int32_t> chosen) {
-  for (size_t rank = 0; rank < chosen.size(); ++rank) {
-    const auto taken = chosen.first(rank);
-    int32_t best = -1;
-    float best_logit = kLowest;
-    for (size_t i = 0; i < logits.size(); ++i) {
-      if (best >= 0 && !(logits[i] > best_logit)) continue;
-      const auto expert = static_cast<int32_t>(i);
-      if (std::find(taken.begin(), taken.end(), expert) != taken.end()) continue;
-      best = expert;
-      best_logit = std::isnan(logits[i]) ? kLowest : logits[i];
-    }
-    chosen[rank] = best;
-  }
-}
-
 void MixExperts(const ExpertMixing& mixing, std::span<const float> logits, std::span<const int32_t> chosen,
                 std::span<float> scratch, std::span<float> weights) {
   switch (mixing.gating) {

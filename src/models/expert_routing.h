@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Routing: from a router's logits to the experts of a token and the weights that their results are mixed with.
+// Mixing: from a router's logits to the weights that the results of a token's experts are mixed with.
 //
-// Two steps, so that a policy can put another choice between them: what a token chooses goes by the scores; the weights of whatever was
-// chosen always come from the token's own logits.
+// Which experts these are is chosen before (policy/routing/exact.h, or a policy); the weights of whatever was chosen always come from the
+// token's own logits.
 // Pure functions of one token's numbers.
 #pragma once
 
@@ -12,10 +12,6 @@
 #include "weights/model_shape.h"
 
 namespace pantry {
-
-// chosen[rank] = the experts of the highest logits, in descending order; of equals the one with the lower index first, NaN last.
-// REQUIRES: chosen.size() <= logits.size().
-void ChooseExperts(std::span<const float> logits, std::span<int32_t> chosen);
 
 // weights[rank] = the share of expert chosen[rank]; `chosen` may be any distinct experts. `scratch` is as long as logits.
 void MixExperts(const ExpertMixing& mixing, std::span<const float> logits, std::span<const int32_t> chosen,

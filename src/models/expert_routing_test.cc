@@ -10,12 +10,6 @@
 namespace pantry {
 namespace {
 
-std::vector<int32_t> Choose(const std::vector<float>& logits, size_t n) {
-  std::vector<int32_t> chosen(n, -7);
-  ChooseExperts(logits, chosen);
-  return chosen;
-}
-
 std::vector<float> Mix(const ExpertMixing& mixing, const std::vector<float>& logits,
                        const std::vector<int32_t>& chosen) {
   std::vector<float> scratch(logits.size()), weights(chosen.size());
@@ -26,24 +20,6 @@ std::vector<float> Mix(const ExpertMixing& mixing, const std::vector<float>& log
 void ExpectNear(const std::vector<float>& found, const std::vector<double>& expected) {
   ASSERT_EQ(found.size(), expected.size());
   for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-6) << i;
-}
-
-TEST(ChooseExperts, TakesTheHighestInDescendingOrder) {
-  EXPECT_EQ(Choose({0.1f, 3.0f, -2.0f, 2.0f}, 2), (std::vector<int32_t>{1, 3}));
-  EXPECT_EQ(Choose({0.1f, 3.0f, -2.0f, 2.0f}, 4), (std::vector<int32_t>{1, 3, 0, 2}));
-}
-
-TEST(ChooseExperts, OfEqualsTheLowerIndexComesFirst) {
-  EXPECT_EQ(Choose({1.0f, 2.0f, 2.0f, 1.0f, 2.0f}, 4), (std::vector<int32_t>{1, 2, 4, 0}));
-  EXPECT_EQ(Choose({0.0f, -0.0f, 0.0f}, 2), (std::vector<int32_t>{0, 1}));
-}
-
-// A model that computes nonsense must not make us read outside its experts.
-TEST(ChooseExperts, AlwaysGivesDistinctExpertsEvenOfNonsense) {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(Choose({nan, nan, nan}, 2), (std::vector<int32_t>{0, 1}));
-  EXPECT_EQ(Choose({nan, 1.0f, inf}, 3), (std::vector<int32_t>{2, 1, 0}));
-  EXPECT_EQ(Choose({-inf, -inf, -inf}, 3), (std::vector<int32_t>{0, 1, 2}));
 }
 
 TEST(MixExperts, SoftmaxIsOverAllExperts) {

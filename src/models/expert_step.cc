@@ -6,6 +6,7 @@
 #include "compute/activations.h"
 #include "models/expert_routing.h"
 #include "models/forward_pass.h"
+#include "policy/routing/exact.h"
 
 namespace pantry {
 

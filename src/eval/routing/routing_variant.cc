@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/rng.h"
+#include "policy/routing/exact.h"
 
 namespace pantry {
 namespace {
@@ -85,8 +86,8 @@ class ByPolicy final : public VariantChooser {
 // The yardsticks: exact but for some ranks.
 class ByRank final : public VariantChooser {
  public:
-  ByRank(const RoutingVariant& variant, const ExpertLayers& layers, std::unique_ptr<ExpertPolicy> exact)
-      : variant_(variant), layers_(layers), exact_(std::move(exact)), own_(static_cast<size_t>(layers.n_used)) {
+  ByRank(const RoutingVariant& variant, const ExpertLayers& layers)
+      : variant_(variant), layers_(layers), own_(static_cast<size_t>(layers.n_used)) {
     for (int32_t layer = 0; layer < layers.n_layers; ++layer) rngs_.emplace_back(static_cast<uint64_t>(layer) + 1);
   }
 
@@ -96,14 +97,14 @@ class ByRank final : public VariantChooser {
     for (size_t token = 0; token < static_cast<size_t>(n_tokens); ++token) {
       const auto of_token = logits.subspan(token * n_experts, n_experts);
       const auto to = chosen.subspan(token * n_used, n_used);
-      exact_->Choose({.logits = of_token, .is_near = {}}, own_);
+      ChooseExperts(of_token, own_);
       std::ranges::copy(own_, to.begin());
       Change(to, rng);
       counts_.Add(of_token, to, own_);
     }
   }
   void Guess(int32_t, std::span<const float> logits, std::span<int32_t> chosen) const override {
-    exact_->Choose({.logits = logits, .is_near = {}}, chosen);
+    ChooseExperts(logits, chosen);
   }
   const RoutingCounts& counts() const override { return counts_; }
 
@@ -131,7 +132,6 @@ class ByRank final : public VariantChooser {
 
   RoutingVariant variant_;
   ExpertLayers layers_;
-  std::unique_ptr<ExpertPolicy> exact_;
   std::vector<int32_t> own_;
   std::vector<Rng> rngs_;  // by layer: what a token is given does not depend on how tokens are batched
   RoutingCounts counts_;
@@ -177,10 +177,7 @@ Result<std::vector<RoutingVariant>> ParseRoutingVariants(std::string_view text, 
 Result<std::unique_ptr<VariantChooser>> VariantChooser::Create(const RoutingVariant& variant,
                                                                const ExpertLayers& layers, int32_t n_spared_layers,
                                                                const NearExperts& near) {
-  if (variant.kind != RoutingVariantKind::kPolicy) {
-    PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertPolicy> exact, MakeExpertPolicy({}, layers.n_experts, layers.n_used));
-    return {std::make_unique<ByRank>(variant, layers, std::move(exact))};
-  }
+  if (variant.kind != RoutingVariantKind::kPolicy) return {std::make_unique<ByRank>(variant, layers)};
   const CacheAwareRouterOptions options = {.policy = variant.policy,
                                            .first_layer = layers.first_layer,
                                            .n_layers = layers.n_layers,

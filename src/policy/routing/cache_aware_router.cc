@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "policy/routing/exact.h"
 #include "policy/routing/policies.h"
 
 namespace pantry {
@@ -29,7 +30,6 @@ Result<std::unique_ptr<CacheAwareRouter>> CacheAwareRouter::Create(const CacheAw
 CacheAwareRouter::CacheAwareRouter(const CacheAwareRouterOptions& options, const NearExperts& near)
     : options_(options),
       near_(near),
-      exact_(MakeExact(static_cast<size_t>(options.n_experts))),
       ranges_(static_cast<size_t>(options.n_layers)),
       is_near_(static_cast<size_t>(options.n_experts)),
       routers_own_(static_cast<size_t>(options.n_used)) {}
@@ -61,23 +61,21 @@ void CacheAwareRouter::Choose(int32_t layer, int64_t n_tokens, std::span<const f
     const auto of_token = logits.subspan(token * n_experts, n_experts);
     const auto to = chosen.subspan(token * n_used, n_used);
     ranges_[index].Add(of_token);
-    const RouterView view = {.logits = of_token, .is_near = is_near_, .mean_range = ranges_[index].mean()};
     if (may_change) {
-      policy_->Choose(view, to);
-      exact_->Choose(view, routers_own_);
+      policy_->Choose({.logits = of_token, .is_near = is_near_, .mean_range = ranges_[index].mean()}, to);
+      ChooseExperts(of_token, routers_own_);
       counts_.Add(of_token, to, routers_own_);
     } else {
-      exact_->Choose(view, to);
+      ChooseExperts(of_token, to);
     }
   }
 }
 
 void CacheAwareRouter::Guess(int32_t layer, std::span<const float> logits, std::span<int32_t> chosen) const {
   const size_t index = IndexOf(layer);
-  const RouterView view = {.logits = logits, .is_near = is_near_, .mean_range = ranges_[index].mean()};
-  if (IsSpared(index)) return exact_->Choose(view, chosen);
+  if (IsSpared(index)) return ChooseExperts(logits, chosen);
   near_.Look(layer, is_near_);
-  policy_->Choose(view, chosen);
+  policy_->Choose({.logits = logits, .is_near = is_near_, .mean_range = ranges_[index].mean()}, chosen);
 }
 
 void RoutingCounts::Add(std::span<const float> logits, std::span<const int32_t> chosen,

@@ -83,8 +83,7 @@ class CacheAwareRouter final : public ExpertChooser {
   CacheAwareRouterOptions options_;
   const NearExperts& near_;
   std::unique_ptr<ExpertPolicy> policy_;
-  CachePrior* prior_ = nullptr;          // policy_, where it has a strength
-  std::unique_ptr<ExpertPolicy> exact_;  // for spared layers and prompts, and to compare with
+  CachePrior* prior_ = nullptr;  // policy_, where it has a strength
   RoutingCounts counts_;
   double strength_ = 0;
   std::vector<LogitRange> ranges_;        // by layer

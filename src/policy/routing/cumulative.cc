@@ -10,7 +10,7 @@ class Cumulative final : public ExpertPolicy {
   Cumulative(size_t n_experts, size_t top_j, double share) : share_(share), choice_(n_experts, top_j) {}
   void Choose(const RouterView& view, std::span<int32_t> chosen) override {
     choice_.ranking().Read(view.logits);
-    choice_.Choose(view.is_near, choice_.ranking().CountForShare(share_), chosen);
+    choice_.Choose(view, choice_.ranking().CountForShare(share_), chosen);
   }
 
  private:

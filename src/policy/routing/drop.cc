@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "policy/routing/exact.h"
 #include "policy/routing/expert_chooser.h"
 #include "policy/routing/policies.h"
 
@@ -10,14 +11,14 @@ namespace {
 
 class Drop final : public ExpertPolicy {
  public:
-  Drop(size_t n_experts, size_t top_j, double share) : top_j_(top_j), share_(share), ranking_(n_experts) {}
+  Drop(size_t top_j, double share) : top_j_(top_j), share_(share) {}
 
   void Choose(const RouterView& view, std::span<int32_t> chosen) override {
-    ranking_.Read(view.logits);
-    ranking_.ChooseBest(chosen);
+    ChooseExperts(view.logits, chosen);
     if (chosen.empty() || share_ <= 0) return;
-    const float largest = LogitOf(chosen.front());
-    const auto weight = [&](int32_t expert) { return std::exp(static_cast<double>(LogitOf(expert)) - largest); };
+    const auto liking = [&](int32_t expert) { return LikingOf(view.logits[static_cast<size_t>(expert)]); };
+    const float largest = liking(chosen.front());
+    const auto weight = [&](int32_t expert) { return std::exp(static_cast<double>(liking(expert)) - largest); };
     double all = 0;
     for (const int32_t expert : chosen) all += weight(expert);
     // Upwards from the least liked: weights grow, so where one does not fit, none further up does. Not for NaN: all comparisons fail.
@@ -33,17 +34,12 @@ class Drop final : public ExpertPolicy {
   }
 
  private:
-  float LogitOf(int32_t expert) const { return ranking_.logit(static_cast<size_t>(expert)); }
-
   size_t top_j_;
   double share_;
-  ExpertRanking ranking_;
 };
 
 }  // namespace
 
-std::unique_ptr<ExpertPolicy> MakeDrop(size_t n_experts, size_t top_j, double share) {
-  return std::make_unique<Drop>(n_experts, top_j, share);
-}
+std::unique_ptr<ExpertPolicy> MakeDrop(size_t top_j, double share) { return std::make_unique<Drop>(top_j, share); }
 
 }  // namespace pantry

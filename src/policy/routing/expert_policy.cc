@@ -119,7 +119,7 @@ Result<std::unique_ptr<ExpertPolicy>> MakeExpertPolicy(const ExpertPolicySpec& s
   }
   const auto n = static_cast<size_t>(n_experts), j = static_cast<size_t>(top_j);
   switch (spec.kind) {
-    case ExpertPolicyKind::kExact: return MakeExact(n);
+    case ExpertPolicyKind::kExact: return MakeExact();
     case ExpertPolicyKind::kMaxRank:
       if (spec.value < n_used || spec.value > n_experts) {
         return InvalidArgumentError("{}: this model uses {} of {} experts, so M is one of {} to {}",
@@ -129,7 +129,7 @@ Result<std::unique_ptr<ExpertPolicy>> MakeExpertPolicy(const ExpertPolicySpec& s
     case ExpertPolicyKind::kCumulative: return MakeCumulative(n, j, spec.value);
     case ExpertPolicyKind::kCachePrior: return {std::make_unique<CachePrior>(n, j, spec.value, 0)};
     case ExpertPolicyKind::kFactor: return {std::make_unique<CachePrior>(n, j, 0, std::log(spec.value))};
-    case ExpertPolicyKind::kDrop: return MakeDrop(n, j, spec.value);
+    case ExpertPolicyKind::kDrop: return MakeDrop(j, spec.value);
     case ExpertPolicyKind::kAuto: return {std::make_unique<CachePrior>(n, j, 0, 0)};
   }
   return InternalError("expert policy: unknown kind");

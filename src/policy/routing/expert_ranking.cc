@@ -6,6 +6,8 @@
 #include <cmath>
 #include <functional>
 
+#include "policy/routing/exact.h"
+
 namespace pantry {
 namespace {
 
@@ -13,7 +15,7 @@ constexpr uint32_t kSign = 0x80000000u;
 constexpr uint64_t kNoKey = 0;  // below the key of any logit
 
 uint64_t KeyOf(float logit, size_t expert) {
-  const float number = std::isnan(logit) ? -std::numeric_limits<float>::infinity() : logit + 0.0f;  // -0 becomes 0
+  const float number = LikingOf(logit) + 0.0f;  // -0 becomes 0
   const auto bits = std::bit_cast<uint32_t>(number);
   const uint32_t ordered = (bits & kSign) != 0 ? ~bits : bits | kSign;
   return uint64_t{ordered} << 32 | (~uint32_t{0} - static_cast<uint32_t>(expert));
@@ -38,8 +40,6 @@ void ExpertRanking::Read(std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); ++i) keys_[i] = KeyOf(logits[i], i);
   n_experts_ = logits.size();
 }
-
-float ExpertRanking::logit(size_t expert) const { return LogitOf(keys_[expert]); }
 
 std::span<uint64_t> ExpertRanking::List(size_t which, size_t n) {
   const auto list = std::span<uint64_t>(lists_).subspan(which * keys_.size(), n);
@@ -82,12 +82,6 @@ size_t ExpertRanking::CountForShare(double share) {
     ++n;
   }
   return n;
-}
-
-void ExpertRanking::ChooseBest(std::span<int32_t> chosen) {
-  const auto best = List(0, chosen.size());
-  for (const uint64_t key : keys()) Offer(key, best);
-  for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = static_cast<int32_t>(ExpertOf(best[i]));
 }
 
 void ExpertRanking::ChooseWithBonus(std::span<const uint8_t> preferred, double bonus, std::span<int32_t> chosen) {

@@ -25,7 +25,6 @@ class ExpertRanking {
   // A token's logits, from now on. REQUIRES: at most max_experts.
   void Read(std::span<const float> logits);
   size_t n_experts() const { return n_experts_; }
-  float logit(size_t expert) const;  // as read; NaN as -infinity
 
   // marks[expert] = 1 for the n best; the rest stay as they are.
   void MarkBest(size_t n, std::span<uint8_t> marks);
@@ -34,10 +33,8 @@ class ExpertRanking {
   // The fewest best experts whose shares (softmax over all) come to at least `share`; 0 where the logits have no softmax.
   size_t CountForShare(double share);
 
-  // chosen = the best, in descending order. REQUIRES: chosen.size() <= n_experts().
-  void ChooseBest(std::span<int32_t> chosen);
-  // The same of logit + bonus for those that are preferred, in descending order of logits all the same. bonus >= 0. Where both are as
-  // good, the router's order decides.
+  // chosen = the experts of the largest logit + bonus, which those that are preferred get, in descending order of logits all the same.
+  // bonus >= 0. Where both are as good, the router's order decides. REQUIRES: chosen.size() <= n_experts().
   void ChooseWithBonus(std::span<const uint8_t> preferred, double bonus, std::span<int32_t> chosen);
 
  private:

@@ -11,10 +11,10 @@
 
 namespace pantry {
 
-std::unique_ptr<ExpertPolicy> MakeExact(size_t n_experts);
+std::unique_ptr<ExpertPolicy> MakeExact();
 std::unique_ptr<ExpertPolicy> MakeMaxRank(size_t n_experts, size_t top_j, size_t window);
 std::unique_ptr<ExpertPolicy> MakeCumulative(size_t n_experts, size_t top_j, double share);
-std::unique_ptr<ExpertPolicy> MakeDrop(size_t n_experts, size_t top_j, double share);
+std::unique_ptr<ExpertPolicy> MakeDrop(size_t top_j, double share);
 
 // cache-prior and factor: near experts and the J best get a bonus, which is a part of the layer's range of logits or the same everywhere.
 class CachePrior final : public ExpertPolicy {
@@ -37,8 +37,8 @@ class WindowChoice {
  public:
   WindowChoice(size_t n_experts, size_t top_j) : top_j_(top_j), preferred_(n_experts), ranking_(n_experts) {}
   ExpertRanking& ranking() { return ranking_; }
-  // Of the token that ranking() has read.
-  void Choose(std::span<const uint8_t> is_near, size_t window, std::span<int32_t> chosen);
+  // REQUIRES: ranking() has read view.logits.
+  void Choose(const RouterView& view, size_t window, std::span<int32_t> chosen);
 
  private:
   size_t top_j_;

@@ -17,7 +17,7 @@
 namespace pantry {
 
 struct PriorControllerOptions {
-  double max_cost = 0.01;   // of perplexity, as a share
+  double max_cost = 0.01;  // of perplexity, as a share
   // Rise of perplexity, as a share, for the whole of the gate mass. Fits on a small trained model are 0.27 and 0.14 (docs/performance.md).
   double cost_of_mass = 0.3;
   double waiting_above = 0.10;  // share of a token's time
