@@ -14,7 +14,6 @@
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 const std::string kModel = pantry::testing::TestData("models/tiny-llama.gguf");
 

@@ -294,25 +294,9 @@ class ProgramFaultTest : public ::testing::Test {
   }
   // A streamed run with a little more than the floor.
   Args RunArgs(int n_tokens) const {
-    return {"run",
-            "-m",
-            model_,
-            "-p",
-            "Once upon a time",
-            "-n",
-            std::to_string(n_tokens),
-            "--temp",
-            "1",
-            "--seed",
-            "3",
-            "--no-cnv",
-            "-t",
-            "2",
-            "--ignore-eos",
-            "--memory",
-            "65M",
-            "--stream",
-            "on"};
+    Args args = testing::RunArgs(model_, n_tokens);
+    args.insert(args.end(), {"--memory", "65M", "--stream", "on"});
+    return args;
   }
   // The n-th line of --stats is written when the n-th run of tokens has ended.
   std::string MakeFifo() const {

@@ -27,23 +27,9 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr double kSlack = 1.03;
 
 Args RunArgs(const std::string& model, int n_tokens) {
-  return {"run",
-          "-m",
-          model,
-          "-p",
-          "Once upon a time",
-          "-n",
-          std::to_string(n_tokens),
-          "--temp",
-          "1",
-          "--seed",
-          "3",
-          "-c",
-          "256",
-          "--no-cnv",
-          "-t",
-          "2",
-          "--ignore-eos"};
+  Args args = testing::RunArgs(model, n_tokens);
+  args.insert(args.end(), {"-c", "256"});
+  return args;
 }
 
 // Each of `files` holds the same model.

@@ -32,9 +32,9 @@ KlProgress ProgressOn(Console& console) {
 Status Save(VerbContext& context, const std::string& path) {
   const CliOptions& options = context.options();
   if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
-  PANTRY_ASSIGN_OR_RETURN(const PerplexityOptions windows, PerplexityOptionsOf(context));
+  PANTRY_ASSIGN_OR_RETURN(const WindowOptions windows, WindowOptionsOf(context));
   PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, EvalSession(windows)));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, windows.session()));
   context.console.Note(ModeLine(*engine, nullptr));
   PANTRY_ASSIGN_OR_RETURN(KlHead head, MakeKlHead(*engine, text, windows, NameOfFile(path)));
   const Json json = {{"reference", options.save_logits}, {"model", head.model},        {"n_ctx", head.n_ctx},
@@ -82,7 +82,7 @@ std::string AsText(const KlResult& result, const KlHead& head) {
 Status Compare(VerbContext& context, const std::string& path) {
   const CliOptions& options = context.options();
   if (!options.file.empty()) return InvalidArgumentError("-f has no effect beside --reference, which holds its text");
-  PANTRY_ASSIGN_OR_RETURN(PerplexityOptions windows, PerplexityOptionsOf(context));
+  PANTRY_ASSIGN_OR_RETURN(WindowOptions windows, WindowOptionsOf(context));
   PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Reader> reader, OpenFileReader(options.reference));
   PANTRY_ASSIGN_OR_RETURN(KlFile reference, KlFile::Open(std::move(reader)));
   const KlHead& head = reference.head();
@@ -91,7 +91,7 @@ Status Compare(VerbContext& context, const std::string& path) {
                                 head.n_ctx);
   }
   windows.n_ctx = head.n_ctx;
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, EvalSession(windows)));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, windows.session()));
   context.console.Note(ModeLine(*engine, nullptr));
   PANTRY_ASSIGN_OR_RETURN(const KlResult result,
                           CompareWithReference(*engine, reference, windows, ProgressOn(context.console)));

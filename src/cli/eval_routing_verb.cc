@@ -2,7 +2,6 @@
 // `pantry eval routing`: what choosing experts by what is in memory saves and costs.
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -10,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/parse_number.h"
 #include "cli/eval_verbs.h"
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
@@ -31,12 +31,9 @@ Result<std::vector<double>> SharesOf(std::string_view list) {
     const size_t comma = list.find(',');
     is_last = comma == std::string_view::npos;
     const std::string_view text = list.substr(0, comma);
-    double share = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), share);
-    if (error != std::errc() || end != text.data() + text.size()) {
-      return InvalidArgumentError("--cache-shares: expected shares such as 0.25,0.5, found '{}'", text);
-    }
-    shares.push_back(share);
+    const auto share = ParseNumber<double>(text);
+    if (!share) return InvalidArgumentError("--cache-shares: expected shares such as 0.25,0.5, found '{}'", text);
+    shares.push_back(*share);
     if (!is_last) list.remove_prefix(comma + 1);
   }
   return shares;
@@ -52,12 +49,9 @@ Result<RoutingSweepOptions> SweepOptionsOf(VerbContext& context) {
   // Nor do their twins in the environment, which are meant for other commands: tokens are computed in batches here.
   context.invocation.options.expert_policy = CliOptions().expert_policy;
   context.invocation.options.expert_policy_prompts = CliOptions().expert_policy_prompts;
-  PANTRY_ASSIGN_OR_RETURN(const PerplexityOptions windows, PerplexityOptionsOf(context));
   RoutingSweepOptions sweep;
-  sweep.n_ctx = windows.n_ctx;
-  sweep.max_chunks = context.invocation.Given("--chunks") ? windows.max_chunks : kDefaultWindows;
-  sweep.n_batch = windows.n_batch;
-  sweep.kv_type = windows.kv_type;
+  PANTRY_ASSIGN_OR_RETURN(sweep.windows, WindowOptionsOf(context));
+  if (!context.invocation.Given("--chunks")) sweep.windows.max_chunks = kDefaultWindows;
   PANTRY_ASSIGN_OR_RETURN(sweep.cache_shares, SharesOf(options.routing_cache_shares));
   sweep.variants = options.routing_policies;
   sweep.top_j = options.expert_policy_top;
@@ -87,12 +81,7 @@ Result<RoutingSweep> Measure(VerbContext& context, const RoutingSweepOptions& op
   const std::string& file = context.options().file;
   if (file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
   PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(file));
-  SessionOptions session;
-  session.n_ctx = options.n_ctx;
-  session.n_batch = options.n_batch;
-  session.k_type = session.v_type = options.kv_type;
-  session.all_logits = true;
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, session));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, options.windows.session()));
   context.console.Note(ModeLine(*engine, nullptr));
   head.model = path.substr(path.rfind('/') + 1);
   head.text = file.substr(file.rfind('/') + 1);

@@ -21,28 +21,19 @@ Result<SessionOptions> EvalSessionOf(VerbContext& context) {
   return session;
 }
 
-Result<PerplexityOptions> PerplexityOptionsOf(VerbContext& context) {
+Result<WindowOptions> WindowOptionsOf(VerbContext& context) {
   const CliOptions& options = context.options();
   PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, EvalSessionOf(context));
-  PerplexityOptions perplexity;
-  if (options.ctx_size > 0) perplexity.n_ctx = options.ctx_size;
+  WindowOptions windows;
+  if (options.ctx_size > 0) windows.n_ctx = options.ctx_size;
   if (options.chunks < -1 || options.chunks == 0) {
     return InvalidArgumentError("--chunks: expected -1 (all) or 1 or more, found {}", options.chunks);
   }
-  perplexity.max_chunks = options.chunks;
-  perplexity.n_batch = session.n_batch;
-  perplexity.kv_type = options.cache_type_k;
-  PANTRY_RETURN_IF_ERROR(perplexity.Validate());
-  return perplexity;
-}
-
-SessionOptions EvalSession(const PerplexityOptions& perplexity) {
-  SessionOptions session;
-  session.n_ctx = perplexity.n_ctx;
-  session.n_batch = perplexity.n_batch;
-  session.k_type = session.v_type = perplexity.kv_type;
-  session.all_logits = true;
-  return session;
+  windows.max_chunks = options.chunks;
+  windows.n_batch = session.n_batch;
+  windows.kv_type = options.cache_type_k;
+  PANTRY_RETURN_IF_ERROR(windows.Validate());
+  return windows;
 }
 
 std::string PolicyLine(Engine& engine) {

@@ -10,7 +10,7 @@
 
 #include "cli/verbs.h"
 #include "engine/engine.h"
-#include "eval/perplexity.h"
+#include "eval/text_windows.h"
 
 namespace pantry {
 
@@ -20,11 +20,9 @@ Status EvalKlVerb(VerbContext& context);
 Status EvalRoutingVerb(VerbContext& context);
 
 // Checked options of -c, --chunks, -b, -ub, -ctk for measurements that cut a text into windows.
-Result<PerplexityOptions> PerplexityOptionsOf(VerbContext& context);
+Result<WindowOptions> WindowOptionsOf(VerbContext& context);
 // Checked options of -c, -b, -ub, -ctk, where keys and values have one number format; tokens one by one where a policy wants that.
 Result<SessionOptions> EvalSessionOf(VerbContext& context);
-// What a measurement by windows will ask of the engine.
-SessionOptions EvalSession(const PerplexityOptions& perplexity);
 
 // What a policy of choosing experts changed, beside what it cost. REQUIRES: engine.router() is not null.
 std::string PolicyLine(Engine& engine);

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <limits>
 
+#include "base/parse_number.h"
+
 namespace pantry {
 namespace {
 
@@ -29,11 +31,11 @@ Status SetInteger(T& field, std::string_view text) {
 
 // Accepts "inf" too; NaN is never meant.
 bool ParseFloat(std::string_view text, float& value) {
-  const char* begin = text.data();
-  const char* end = begin + text.size();
-  if (begin != end && *begin == '+') ++begin;
-  const auto [rest, error] = std::from_chars(begin, end, value);
-  return error == std::errc() && rest == end && !std::isnan(value);
+  if (text.starts_with('+')) text.remove_prefix(1);
+  const auto number = ParseNumber<float>(text);
+  if (!number || std::isnan(*number)) return false;
+  value = *number;
+  return true;
 }
 
 // Appends "8", or the numbers of "1-8", "1-8+2" or "1-8*2".

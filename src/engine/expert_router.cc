@@ -34,9 +34,8 @@ Result<std::unique_ptr<ExpertRouter>> ExpertRouter::Create(const ExpertPolicyOpt
 void ExpertRouter::Look(int32_t layer, std::span<uint8_t> is_near) const { stream_.Look(layer, is_near); }
 
 void ExpertRouter::EndRun(int64_t n_tokens, int64_t us) {
-  const int64_t waited_us = stream_.stats().stream.wait_us - wait_us_;
   if (!controller_ || n_tokens > 1 || us <= 0) return;
-  const double wait_share = static_cast<double>(waited_us) / static_cast<double>(us);
+  const double wait_share = static_cast<double>(stream_.wait_us() - wait_us_) / static_cast<double>(us);
   chooser_->SetStrength(controller_->Next(wait_share, chooser_->counts()));
 }
 

@@ -37,7 +37,7 @@ class ExpertRouter final : public NearExperts {
   const CacheAwareRouter& chooser() const { return *chooser_; }
 
   // A run begins. One of a single token counts as part of an answer, though a prompt may end in one.
-  void BeginRun() { wait_us_ = stream_.stats().stream.wait_us; }
+  void BeginRun() { wait_us_ = stream_.wait_us(); }
   // It was of `n_tokens`, took `us` and succeeded; steers a policy that is to be steered.
   void EndRun(int64_t n_tokens, int64_t us);
 

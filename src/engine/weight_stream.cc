@@ -5,21 +5,14 @@
 #include <array>
 #include <utility>
 
-#include "base/units.h"
-
 namespace pantry {
 namespace {
 
-// Blocks that are computed together at most; between two such calls the disk gets new work.
-constexpr size_t kBlocksAtOnce = 8;
+constexpr size_t kBlocksAtOnce = BlockStream::kBlocksAtOnce;
 static_assert(kBlocksAtOnce <= kMaxMatMulTasks);
 // Of cache, stream and reader, for each block and in all; what they report at run time is less.
 constexpr int64_t kBookkeepingPerBlock = 160;
 constexpr int64_t kBookkeeping = 1 << 20;
-// Matrices are read ahead of their use, so that a disk does not run dry while those that are there are computed: twice what is under way at
-// once. What lies there unused is missing in the cache, so twice as much was 3 % slower; a small cache keeps most of itself for what it holds.
-constexpr int64_t kAheadBytes = 64 * kMiB;
-constexpr int64_t kAheadShare = 4;
 
 }  // namespace
 
@@ -77,8 +70,8 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   stream->wanted_.reserve(static_cast<size_t>(most_blocks));
   stream->guesses_.reserve(static_cast<size_t>(most_blocks));
   stream->task_of_.resize(static_cast<size_t>(most_blocks));
-  stream->is_ahead_.resize(blocks.size());
   stream->lookahead_ = options.lookahead;
+  if (options.lookahead && !where.has_experts()) stream->ahead_.emplace(*stream->cache_, *stream->stream_);
   stream->planned_bytes_ = options.cache_bytes;
   stream->most_lent_bytes_ = options.lendable_bytes;
   stream->SetBudget(options.cache_bytes);
@@ -86,9 +79,8 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
 }
 
 void WeightStream::SetBudget(int64_t n_bytes) {
-  const int64_t budget_bytes = cache_->SetBudget(n_bytes);
-  // How far matrices are read ahead, as far as the cache lets it.
-  if (!placer_->has_experts()) most_ahead_bytes_ = std::min(kAheadBytes, budget_bytes / kAheadShare);
+  cache_->SetBudget(n_bytes);
+  if (ahead_) ahead_->BudgetChanged();
 }
 
 // The budget moves by as much as is lent more or less, so that what memory pressure took from it stays taken.
@@ -176,14 +168,9 @@ Status WeightStream::Provide(std::span<const MatMulTask> tasks, const MatrixSink
       task_of_[static_cast<size_t>(placer_->IndexInLayer(wanted_.back()))] = static_cast<int32_t>(i);
     }
   }
-  for (const BlockId block : wanted_) {
-    uint8_t& is_ahead = is_ahead_[block.value()];
-    if (is_ahead != 0) ahead_bytes_ -= placer_->block_bytes(block);
-    is_ahead = 0;
-  }
+  if (ahead_) ahead_->Wanted(wanted_);
   stream_->Begin(layer, wanted_);
-  next_ahead_ = 1;
-  ReadAhead();
+  if (ahead_) ahead_->Read();
   return HandOut([&](std::span<const BlockId> ready) {
     std::array<WeightMatrix, kBlocksAtOnce> parts;
     std::array<MatMulTask, kBlocksAtOnce> part_tasks;
@@ -199,22 +186,8 @@ Status WeightStream::Provide(std::span<const MatMulTask> tasks, const MatrixSink
       part_tasks[i] = {&parts[i], task.y + first_row, task.y_stride};
     }
     compute({part_tasks.data(), ready.size()});
-    ReadAhead();
+    if (ahead_) ahead_->Read();
   });
-}
-
-// Matrices come in a fixed order, token after token, so what is wanted next is known for certain.
-void WeightStream::ReadAhead() {
-  if (!lookahead_ || !stream_->all_admitted()) return;  // what is wanted now comes first
-  const auto n_blocks = static_cast<uint32_t>(placer_->n_blocks());
-  for (; next_ahead_ < n_blocks && ahead_bytes_ < most_ahead_bytes_; ++next_ahead_) {
-    const BlockId block((wanted_.back().value() + next_ahead_) % n_blocks);
-    if (block == wanted_.front()) return;
-    if (cache_->state(block) != BlockState::kAbsent) continue;
-    if (stream_->Expect({&block, 1}, 1) == 0) return;  // all that is there is wanted sooner
-    if (is_ahead_[block.value()] == 0) ahead_bytes_ += placer_->block_bytes(block);
-    is_ahead_[block.value()] = 1;
-  }
 }
 
 void WeightStream::Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) {
@@ -242,8 +215,7 @@ void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
 void WeightStream::Forget() {
   stream_->Forget();
   guesses_.clear();
-  std::fill(is_ahead_.begin(), is_ahead_.end(), uint8_t{0});
-  ahead_bytes_ = 0;
+  if (ahead_) ahead_->Forget();
 }
 
 WeightStreamStats WeightStream::stats() const {

@@ -24,6 +24,7 @@
 #include "models/weight_source.h"
 #include "residency/cache/block_cache.h"
 #include "residency/stream/block_stream.h"
+#include "residency/stream/rotation_ahead.h"
 #include "sys/thread_pool.h"
 #include "weights/gguf/gguf_file.h"
 
@@ -86,6 +87,7 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   const WeightPlacer& placer() const { return *placer_; }
   std::string_view queue_name() const { return reader_->queue_name(); }
   WeightStreamStats stats() const;  // since the stream was opened
+  int64_t wait_us() const { return stream_->stats().wait_us; }  // of stats(), without the rest
   // The same of each layer that has blocks, live; placer().first_layer() is the first of them in the model.
   std::span<const CacheStats> layer_stats() const { return cache_->layer_stats(); }
 
@@ -95,7 +97,6 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   void SetBudget(int64_t n_bytes);
   void FitMemory();
   Status BeginLayer(int32_t layer);
-  void ReadAhead();
   template <typename Compute>
   Status HandOut(const Compute& compute);
 
@@ -105,6 +106,7 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   std::unique_ptr<BlockReader> reader_;
   std::unique_ptr<BlockCache> cache_;
   std::unique_ptr<BlockStream> stream_;  // dies first
+  std::optional<RotationAhead> ahead_;   // of matrices
   bool lookahead_ = true;
   int64_t planned_bytes_ = 0;  // of the cache
   int64_t lent_bytes_ = 0;
@@ -112,11 +114,6 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   ThreadPool* pool_ = nullptr;
   const std::function<bool()>* keep_going_ = nullptr;
   int32_t layer_ = -1;  // that was begun last in this run
-  // Of matrices: how far they are read ahead, how much lies there that was not wanted yet, what of it, and the next to look at.
-  int64_t most_ahead_bytes_ = 0;
-  int64_t ahead_bytes_ = 0;
-  std::vector<uint8_t> is_ahead_;  // by block
-  uint32_t next_ahead_ = 0;
   std::vector<BlockId> wanted_;   // of the layer at hand
   std::vector<BlockId> guesses_;  // of a later layer, to be read behind what the next event demands
   double guess_likelihood_ = 0;

@@ -10,47 +10,18 @@
 namespace pantry {
 namespace {
 
-using RowVisitor = std::function<Status(int64_t row, TokenId next, std::span<const float> logits)>;
-
-// Feeds the first n windows, and hands the logits of every scored position to `visit`, whose error ends it.
-Status VisitRows(Engine& engine, const KlHead& head, int64_t n_windows, const PerplexityOptions& options,
-                 const RowVisitor& visit, const KlProgress& keep_going) {
-  SessionOptions session_options;
-  session_options.n_ctx = head.n_ctx;
-  session_options.n_batch = options.n_batch;
-  session_options.k_type = session_options.v_type = options.kv_type;
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(session_options));
-  const auto n_ctx = static_cast<size_t>(head.n_ctx);
-  const size_t first = n_ctx / 2;
-  Status status;
-  for (int64_t window = 0; window < n_windows; ++window) {
-    const auto tokens = std::span(head.tokens).subspan(static_cast<size_t>(window) * n_ctx, n_ctx);
-    const auto from = [&](int64_t base) -> KlProgress {
-      return [&, base](int64_t n_done, int64_t) {
-        if (!status.ok()) return false;
-        return !keep_going || keep_going(window * head.n_ctx + base + n_done, n_windows * head.n_ctx);
-      };
-    };
-    if (engine.router() != nullptr) engine.stream()->Forget();  // so that windows do not depend on those before
-    session->Truncate(0);
-    PANTRY_RETURN_IF_ERROR(session->Feed(tokens.first(first), from(0)));
-    const Status fed = session->FeedAll(
-        tokens.subspan(first, n_ctx - 1 - first),
-        [&](int64_t index, std::span<const float> logits) {
-          const TokenId next = tokens[first + static_cast<size_t>(index) + 1];
-          if (status.ok()) status = visit(window * head.rows_per_window() + index, next, logits);
-        },
-        from(static_cast<int64_t>(first)));
-    PANTRY_RETURN_IF_ERROR(status);
-    PANTRY_RETURN_IF_ERROR(fed);
-  }
-  return OkStatus();
+// Of the first n windows.
+Status VisitRows(Engine& engine, const KlHead& head, int64_t n_windows, WindowOptions options, const RowVisitor& visit,
+                 const KlProgress& keep_going) {
+  options.n_ctx = head.n_ctx;
+  const auto tokens = std::span(head.tokens).first(static_cast<size_t>(n_windows * head.n_ctx));
+  return VisitWindows(engine, tokens, options, visit, {.keep_going = keep_going});
 }
 
 Result<LogNormalizer> FiniteNormalizer(Engine& engine, std::span<const float> logits) {
   const LogNormalizer normalizer = NormalizerOf(engine.pool(), logits);
   if (std::isfinite(normalizer.log_sum) && std::isfinite(normalizer.largest)) return normalizer;
-  return CorruptionError("the model gives no probabilities: its logits are not finite numbers");
+  return NoProbabilities();
 }
 
 Estimate MeanOf(std::span<const KlPosition> positions, const std::function<double(const KlPosition&)>& of) {
@@ -126,47 +97,33 @@ double KlDivergence(ThreadPool& pool, const KlRow& p, std::span<const float> log
   return std::max(0.0, sum / weight - std::log(weight));  // of p / weight, which sums to 1
 }
 
-Result<KlHead> MakeKlHead(const Engine& engine, std::string_view text, const PerplexityOptions& options,
+Result<KlHead> MakeKlHead(const Engine& engine, std::string_view text, const WindowOptions& options,
                           std::string model) {
   PANTRY_RETURN_IF_ERROR(options.Validate());
-  const Tokenizer& tokenizer = engine.tokenizer();
   KlHead head;
   head.model = std::move(model);
   head.n_vocab = engine.shape().n_vocab;
   head.n_ctx = options.n_ctx;
-  head.vocabulary = VocabularyHash(tokenizer);
-  head.tokens = tokenizer.Encode(text, EncodeOptions{});
-  const auto n_tokens = static_cast<int64_t>(head.tokens.size());
-  head.n_windows = n_tokens / head.n_ctx;
-  if (options.max_chunks > 0) head.n_windows = std::min(head.n_windows, options.max_chunks);
-  if (head.n_windows < 1) {
-    return InvalidArgumentError("the text has {} tokens, a window has {}; use a longer text or a smaller --ctx-size",
-                                n_tokens, head.n_ctx);
-  }
-  head.tokens.resize(static_cast<size_t>(head.n_windows * head.n_ctx));
-  for (size_t i = 0; i < head.tokens.size(); ++i) {
-    if (i % static_cast<size_t>(head.n_ctx) == 0 && tokenizer.adds_bos()) head.tokens[i] = tokenizer.bos();
-    if (head.tokens[i] < head.n_vocab) continue;
-    return CorruptionError("the tokenizer gives token {}, the model has only {}: they do not belong together",
-                           head.tokens[i], head.n_vocab);
-  }
+  head.vocabulary = VocabularyHash(engine.tokenizer());
+  PANTRY_ASSIGN_OR_RETURN(head.tokens, EncodeWindows(engine, text, options, 1));
+  head.n_windows = static_cast<int64_t>(head.tokens.size()) / head.n_ctx;
   return head;
 }
 
-Status SaveReference(Engine& engine, KlHead head, const PerplexityOptions& options, const std::string& path,
+Status SaveReference(Engine& engine, KlHead head, const WindowOptions& options, const std::string& path,
                      const KlProgress& keep_going) {
   PANTRY_ASSIGN_OR_RETURN(KlFileWriter writer, KlFileWriter::Create(path, head));
   const auto add = [&](int64_t, TokenId next, std::span<const float> logits) -> Status {
     PANTRY_ASSIGN_OR_RETURN(const LogNormalizer normalizer, FiniteNormalizer(engine, logits));
     return writer.Add(logits, normalizer.largest, normalizer.log_sum, next);
   };
-  const Status computed = VisitRows(engine, head, head.n_windows, options, add, keep_going);
+  Status computed = VisitRows(engine, head, head.n_windows, options, add, keep_going);
   if (computed.ok()) return writer.Publish();
   (void)writer.Discard();  // what went wrong first is what is told
   return computed;
 }
 
-Result<KlResult> CompareWithReference(Engine& engine, KlFile& reference, const PerplexityOptions& options,
+Result<KlResult> CompareWithReference(Engine& engine, KlFile& reference, const WindowOptions& options,
                                       const KlProgress& keep_going) {
   const KlHead& head = reference.head();
   const int64_t start_us = engine.clock().NowUs();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kullback-Leibler divergence: how far a model's probabilities are from a reference's, token by token of a text.
 //
-// KL(P||Q) = sum over the vocabulary of p * log(p / q), P the reference. Text, windows and scored positions are those of perplexity.h, so
+// KL(P||Q) = sum over the vocabulary of p * log(p / q), P the reference. Text, windows and scored positions are those of text_windows.h, so
 // both perplexities are what `MeasurePerplexity` would say; they are compared position by position, which is far more exact than two
 // figures with their own errors.
 // Threads: as Session.
@@ -17,7 +17,7 @@
 #include "base/status.h"
 #include "engine/engine.h"
 #include "eval/kl_file.h"
-#include "eval/perplexity.h"
+#include "eval/text_windows.h"
 
 namespace pantry {
 
@@ -57,13 +57,12 @@ double KlDivergence(ThreadPool& pool, const KlRow& p, std::span<const float> log
 using KlProgress = std::function<bool(int64_t n_done, int64_t n_total)>;  // tokens; false stops
 
 // What a reference of `text` would be: its windows, not yet its rows. kInvalidArgument when the text is too short.
-Result<KlHead> MakeKlHead(const Engine& engine, std::string_view text, const PerplexityOptions& options,
-                          std::string model);
+Result<KlHead> MakeKlHead(const Engine& engine, std::string_view text, const WindowOptions& options, std::string model);
 // Computes the rows. When it is stopped (kCancelled) or fails, no file is left. kCorruption when the model gives no probabilities.
-Status SaveReference(Engine& engine, KlHead head, const PerplexityOptions& options, const std::string& path,
+Status SaveReference(Engine& engine, KlHead head, const WindowOptions& options, const std::string& path,
                      const KlProgress& keep_going = {});
 // kInvalidArgument when the reference has another vocabulary. Scores options.max_chunks of its windows; n_ctx is the reference's.
-Result<KlResult> CompareWithReference(Engine& engine, KlFile& reference, const PerplexityOptions& options,
+Result<KlResult> CompareWithReference(Engine& engine, KlFile& reference, const WindowOptions& options,
                                       const KlProgress& keep_going = {});
 
 }  // namespace pantry

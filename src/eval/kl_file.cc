@@ -114,7 +114,7 @@ Result<KlFileWriter> KlFileWriter::Create(const std::string& path, KlHead head) 
   Store(out + 24, head.vocabulary);
   Store(out + 32, static_cast<uint32_t>(head.model.size()));
   Store(out + 40, static_cast<uint64_t>(head.rows_offset()));
-  std::memcpy(out + kFixedBytes, head.model.data(), head.model.size());
+  std::ranges::copy(head.model, out + kFixedBytes);
   std::memcpy(out + kFixedBytes + head.model.size(), head.tokens.data(), head.tokens.size() * sizeof(TokenId));
   Store(out + kHashOffset, HashOfHead({out, bytes.size()}, bytes.size()));
   PANTRY_RETURN_IF_ERROR(file->WriteAt(0, {out, bytes.size()}));

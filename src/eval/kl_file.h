@@ -40,7 +40,7 @@ struct KlHead {
   int64_t n_windows = 0;
   uint64_t vocabulary = 0;      // VocabularyHash()
   std::vector<TokenId> tokens;  // [n_windows, n_ctx], as they are fed
-  // The second half of each window is scored, as perplexity.h says.
+  // The second half of each window is scored, as text_windows.h says.
   int64_t rows_per_window() const { return n_ctx - 1 - n_ctx / 2; }
   int64_t n_rows() const { return n_windows * rows_per_window(); }
   int64_t row_bytes() const;

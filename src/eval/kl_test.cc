@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "engine/scripted_engine.h"
+#include "eval/perplexity.h"
 #include "support/temporary_files.h"
 #include "support/test_paths.h"
 #include "support/tiny_engine.h"
@@ -31,7 +32,7 @@ class KlTest : public ::testing::Test {
   NullLogger log_;
   testing::TemporaryFolder folder_;
   std::string path_ = folder_.path() + "/reference.kl";
-  PerplexityOptions options_;
+  WindowOptions options_;
   void SetUp() override { options_.n_ctx = 32; }
 
   std::unique_ptr<Engine> OpenModel(const std::string& name) {
@@ -144,8 +145,8 @@ TEST_F(KlTest, AnotherModelsDivergenceIsTheSumOverTheVocabulary) {
     ASSERT_TRUE(session.ok());
     ASSERT_TRUE((*session)
                     ->FeedAll(tokens,
-                              [rows = rows](int64_t, std::span<const float> logits) {
-                                rows->emplace_back(logits.begin(), logits.end());
+                              [to = rows](int64_t, std::span<const float> logits) {
+                                to->emplace_back(logits.begin(), logits.end());
                               })
                     .ok());
   }

@@ -30,6 +30,10 @@ double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId t
   return NormalizerOf(pool, logits).Of(logits[static_cast<size_t>(token)]);
 }
 
+Status NoProbabilities() {
+  return CorruptionError("the model gives no probabilities: its logits are not finite numbers");
+}
+
 TokenId BestToken(std::span<const float> logits) {
   return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }

@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "base/status.h"
 #include "base/strong_id.h"
 #include "engine/engine.h"
 
@@ -21,6 +22,9 @@ LogNormalizer NormalizerOf(ThreadPool& pool, std::span<const float> logits);
 
 // log softmax(logits)[token]. The same bits for any number of threads. REQUIRES: 0 <= token < logits.size().
 double LogProbability(ThreadPool& pool, std::span<const float> logits, TokenId token);
+
+// kCorruption: logits that are not finite, from which nothing follows.
+Status NoProbabilities();
 
 // The index of the largest logit, the lowest among equals. REQUIRES: logits not empty.
 TokenId BestToken(std::span<const float> logits);

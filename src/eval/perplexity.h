@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Perplexity of a model on a text, by llama.cpp's protocol, so that figures compare directly.
 //
-// The whole text is tokenised (with BOS where the model adds one), cut into windows of n_ctx tokens that do not overlap (a rest is dropped);
-// the first token of each window is replaced by BOS where the model adds one; only predictions of the second half are scored: tokens
-// first+1 .. n_ctx-1 with first = n_ctx/2, each from the logits of the position before.
-// Where an expert policy lets what is in memory decide, each window begins with an empty cache, so that windows do not depend on each other
-// (the protocol of arXiv 2412.00099).
+// Text, windows and scored tokens are those of eval/text_windows.h.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +10,11 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "eval/text_windows.h"
 
 namespace pantry {
 
-struct PerplexityOptions {
-  int64_t n_ctx = 512;
-  int64_t max_chunks = -1;  // windows; -1: all
-  int32_t n_batch = 512;
-  KvType kv_type = KvType::kF16;
-  Status Validate() const;
-};
+using PerplexityOptions = WindowOptions;
 
 struct PerplexityResult {
   double ppl = 0;

@@ -41,6 +41,12 @@ struct Surroundings {
   std::string program = std::string(PANTRY_BINARY_DIR) + "/bin/pantry";
 };
 
+// `pantry run`: a story of so many tokens, the same each time.
+inline Args RunArgs(const std::string& model, int n_tokens) {
+  return {"run", "-m",       model, "-p", "Once upon a time", "-n", std::to_string(n_tokens), "--temp", "1", "--seed",
+          "3",   "--no-cnv", "-t",  "2",  "--ignore-eos"};
+}
+
 inline std::string Drain(int fd) {
   std::string text;
   char buffer[1 << 14];

@@ -41,8 +41,8 @@ double CostOf(const RoutingRow& row) { return std::isfinite(row.cost) ? row.cost
 std::string CostLabel(const RoutingSweep& sweep) { return IsScored(sweep) ? "rise of perplexity" : "gate mass lost"; }
 
 std::string LabelOf(const RoutingRow& row) {
-  const std::string what = fmt::format("{}:{} · cache {:.0f} % · misses {:.2f} %", row.policy, row.value,
-                                       100 * row.cache_share, 100 * row.miss_rate);
+  std::string what = fmt::format("{}:{} · cache {:.0f} % · misses {:.2f} %", row.policy, row.value,
+                                 100 * row.cache_share, 100 * row.miss_rate);
   if (!std::isfinite(row.ppl)) return what;
   return what + fmt::format(" · perplexity {:.4f} ({:+.2f} %)", row.ppl, 100 * row.cost);
 }

@@ -1,42 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "eval/routing/routing_run.h"
 
-#include <cmath>
-
 namespace pantry {
-namespace {
-
-double StandardErrorOfMean(double sum, double sum_of_squares, int64_t n_tokens) {
-  const auto n = static_cast<double>(n_tokens);
-  const double mean = sum / n, variance = sum_of_squares / n - mean * mean;
-  return n_tokens > 1 && variance > 0 ? std::sqrt(variance / (n - 1)) : 0.0;
-}
-
-VirtualCacheFigures Difference(const VirtualCacheFigures& a, const VirtualCacheFigures& b) {
-  return {.n_choices = a.n_choices - b.n_choices,
-          .n_slots = a.n_slots - b.n_slots,
-          .n_misses = a.n_misses - b.n_misses,
-          .n_evicted = a.n_evicted - b.n_evicted,
-          .n_stayed = a.n_stayed - b.n_stayed};
-}
-
-}  // namespace
-
-void RoutingLosses::Add(double loss, double exact) {
-  ++n_tokens;
-  sum += loss;
-  sum_of_squares += loss * loss;
-  rise += loss - exact;
-  rise_of_squares += (loss - exact) * (loss - exact);
-}
-double RoutingLosses::perplexity() const { return std::exp(sum / static_cast<double>(n_tokens)); }
-double RoutingLosses::perplexity_stderr() const {
-  return StandardErrorOfMean(sum, sum_of_squares, n_tokens) * perplexity();
-}
-double RoutingLosses::cost() const { return std::expm1(rise / static_cast<double>(n_tokens)); }
-double RoutingLosses::cost_stderr() const {
-  return StandardErrorOfMean(rise, rise_of_squares, n_tokens) * (1 + cost());
-}
 
 Result<std::unique_ptr<RoutingRun>> RoutingRun::Create(const RoutingVariant& variant, const ExpertLayers& layers,
                                                        std::span<const int32_t> capacities, int32_t n_spared_layers) {
@@ -80,12 +45,8 @@ void RoutingRun::BeginWindow() {
 void RoutingRun::CommitWindow(std::span<const double> exact_losses) {
   PANTRY_CHECK(exact_losses.size() == losses_.size());
   for (size_t i = 0; i < losses_.size(); ++i) total_.Add(losses_[i], exact_losses[i]);
-  for (size_t i = 0; i < caches_.size(); ++i) cache_figures_[i] += Difference(caches_[i].figures(), before_[i]);
-  const RoutingCounts& now = chooser_->counts();
-  counts_.n_choices += now.n_choices - counts_before_.n_choices;
-  counts_.n_picks += now.n_picks - counts_before_.n_picks;
-  counts_.n_agreed += now.n_agreed - counts_before_.n_agreed;
-  counts_.share_kept += now.share_kept - counts_before_.share_kept;
+  for (size_t i = 0; i < caches_.size(); ++i) cache_figures_[i] += caches_[i].figures() - before_[i];
+  counts_ += chooser_->counts() - counts_before_;
 }
 
 }  // namespace pantry

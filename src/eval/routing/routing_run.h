@@ -8,12 +8,14 @@
 // Threads: thread-compatible.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "base/status.h"
+#include "eval/loss_sum.h"
 #include "eval/routing/routing_variant.h"
 #include "eval/routing/virtual_cache.h"
 
@@ -21,17 +23,17 @@ namespace pantry {
 
 // Losses of tokens, alone and against those of the exact run.
 struct RoutingLosses {
-  int64_t n_tokens = 0;
-  double sum = 0;
-  double sum_of_squares = 0;
-  double rise = 0;  // less the exact run's
-  double rise_of_squares = 0;
+  LossSum own;
+  LossSum rises;  // less the exact run's
 
-  void Add(double loss, double exact);
-  double perplexity() const;
-  double perplexity_stderr() const;
-  double cost() const;         // rise of perplexity, as a share
-  double cost_stderr() const;  // of the same tokens under both: far smaller than perplexity's own
+  void Add(double loss, double exact) {
+    own.Add(loss);
+    rises.Add(loss - exact);
+  }
+  int64_t n_tokens() const { return own.n(); }
+  double cost() const { return std::expm1(rises.Mean()); }  // rise of perplexity, as a share
+  // Of the same tokens under both: far smaller than perplexity's own.
+  double cost_stderr() const { return rises.StandardError() * (1 + cost()); }
 };
 
 class RoutingRun final : public ExpertChooser {

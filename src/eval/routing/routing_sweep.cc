@@ -13,8 +13,6 @@
 namespace pantry {
 namespace {
 
-using KeepGoing = std::function<bool(int64_t n_done)>;  // of a window's tokens
-
 // The engine's runs are routed by `run` while this lives.
 class Routed {
  public:
@@ -27,65 +25,22 @@ class Routed {
   Engine& engine_;
 };
 
-// Whole windows of the text's tokens, each with BOS first where the model adds one.
-Result<std::vector<TokenId>> WindowsOf(Engine& engine, std::string_view text, size_t n_ctx, int64_t max_chunks) {
-  const Tokenizer& tokenizer = engine.tokenizer();
-  std::vector<TokenId> tokens = tokenizer.Encode(text, EncodeOptions{});
-  const int32_t n_vocab = engine.shape().n_vocab;
-  if (std::ranges::any_of(tokens, [=](TokenId token) { return token >= n_vocab; })) {
-    return CorruptionError(
-        "the tokenizer gives tokens that the model, which has {}, does not know: they do not belong "
-        "together",
-        n_vocab);
-  }
-  if (tokens.size() < 2 * n_ctx) {
-    return InvalidArgumentError(
-        "the text has {} tokens, two windows of {} need {}; use a longer text or a smaller --ctx-size", tokens.size(),
-        n_ctx, 2 * n_ctx);
-  }
-  size_t n_windows = tokens.size() / n_ctx;
-  if (max_chunks > 0) n_windows = std::min(n_windows, static_cast<size_t>(max_chunks));
-  tokens.resize(n_windows * n_ctx);
-  if (tokenizer.adds_bos()) {
-    for (size_t begin = 0; begin < tokens.size(); begin += n_ctx) tokens[begin] = tokenizer.bos();
-  }
-  return tokens;
-}
-
 Status RunWindow(Engine& engine, Session& session, std::span<const TokenId> window, RoutingRun& run,
-                 const KeepGoing& keep_going) {
-  const auto from = [&](int64_t base) -> std::function<bool(int64_t, int64_t)> {
-    return [&keep_going, base](int64_t n_done, int64_t) { return keep_going(base + n_done); };
-  };
+                 const std::function<bool(int64_t n_done)>& keep_going) {
   const Routed routed(engine, run);
   run.BeginWindow();
-  session.Truncate(0);
-  const size_t first = window.size() / 2;
-  bool is_finite = true;
-  PANTRY_RETURN_IF_ERROR(session.Feed(window.first(first), from(0)));
-  PANTRY_RETURN_IF_ERROR(session.FeedAll(
-      window.subspan(first, window.size() - 1 - first),
-      [&](int64_t index, std::span<const float> logits) {
-        const TokenId next = window[first + static_cast<size_t>(index) + 1];
-        const double loss = -LogProbability(engine.pool(), logits, next);
-        is_finite = is_finite && std::isfinite(loss);
-        run.AddLoss(loss);
-      },
-      from(static_cast<int64_t>(first))));
-  if (is_finite) return OkStatus();
-  return CorruptionError("the model gives no probabilities: its logits are not finite numbers");
+  const auto add = [&](int64_t, TokenId next, std::span<const float> logits) {
+    const double loss = -LogProbability(engine.pool(), logits, next);
+    run.AddLoss(loss);
+    return std::isfinite(loss) ? OkStatus() : NoProbabilities();
+  };
+  return VisitWindow(engine, session, window, add, keep_going);
 }
 
 }  // namespace
 
 Status RoutingSweepOptions::Validate() const {
-  constexpr int64_t kMaxWindow = int64_t{1} << 30;
-  if (n_ctx < 4 || n_ctx > kMaxWindow) {
-    return InvalidArgumentError("--ctx-size {}: expected a window of 4 to {} tokens", n_ctx, kMaxWindow);
-  }
-  if (max_chunks == 0 || max_chunks < -1) {
-    return InvalidArgumentError("--chunks {}: expected -1 (all) or at least 1", max_chunks);
-  }
+  PANTRY_RETURN_IF_ERROR(windows.Validate());
   if (cache_shares.empty()) return InvalidArgumentError("--cache-shares: expected at least one, such as 0.5");
   for (const double share : cache_shares) {
     if (!(share > 0 && share <= 1)) {
@@ -112,17 +67,13 @@ Result<RoutingSweep> MeasureRouting(Engine& engine, std::string_view text, const
   const int64_t start_us = engine.clock().NowUs();
   RoutingSweep sweep;
   PANTRY_ASSIGN_OR_RETURN(sweep.layers, ExpertLayersOf(engine.shape()));
-  sweep.n_ctx = std::min<int64_t>(options.n_ctx, engine.shape().n_ctx_train);
-  const auto n_ctx = static_cast<size_t>(sweep.n_ctx);
-  PANTRY_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, WindowsOf(engine, text, n_ctx, options.max_chunks));
+  WindowOptions windows = options.windows;
+  windows.n_ctx = sweep.n_ctx = std::min<int64_t>(windows.n_ctx, engine.shape().n_ctx_train);
+  PANTRY_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, EncodeWindows(engine, text, windows, 2));
   PANTRY_ASSIGN_OR_RETURN(RunSet runs, RunSet::Create(options, sweep.layers));
-  const SessionOptions session_options = {.n_ctx = sweep.n_ctx,
-                                          .n_batch = options.n_batch,
-                                          .k_type = options.kv_type,
-                                          .v_type = options.kv_type,
-                                          .all_logits = true};
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(session_options));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(windows.session()));
 
+  const auto n_ctx = static_cast<size_t>(sweep.n_ctx);
   sweep.n_windows_planned = static_cast<int64_t>(tokens.size() / n_ctx);
   SweepProgress progress;
   progress.n_windows = sweep.n_windows_planned;
@@ -132,7 +83,7 @@ Result<RoutingSweep> MeasureRouting(Engine& engine, std::string_view text, const
     progress.window = sweep.n_windows;
     for (size_t i = 0; i < runs.n_runs(); ++i) {
       const auto base = static_cast<int64_t>(begin * runs.n_runs() + i * n_ctx);
-      const KeepGoing in_window = [&](int64_t n_done) {
+      const auto in_window = [&](int64_t n_done) {
         progress.n_done = base + n_done;
         is_stopped = is_stopped || (keep_going && !keep_going(progress));
         return !is_stopped;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A routing sweep measures what each way to choose experts saves a cache and costs in perplexity, over one text.
 //
-// The text is cut and scored as by eval/perplexity.h: windows of n_ctx tokens, predictions of the second half; so the exact rows have that
-// measurement's perplexity to the last digit. Misses, agreement and gate mass are of all tokens of the windows. Teacher-forced and as if
-// decoded token by token; caches are virtual, one LRU of `capacity` experts a layer, and begin each window empty; routers keep their mean
-// range of logits from window to window. Weights may come from anywhere: what the engine's own cache holds does not matter.
+// The text is cut and scored as eval/text_windows.h says: windows of n_ctx tokens, predictions of the second half; so the exact rows have
+// the perplexity of eval/perplexity.h to the last digit. Misses, agreement and gate mass are of all tokens of the windows. Teacher-forced
+// and as if decoded token by token; caches are virtual, one LRU of `capacity` experts a layer, and begin each window empty; routers keep
+// their mean range of logits from window to window. Weights may come from anywhere: what the engine's own cache holds does not matter.
 // All variants are run on a window before the next window begins; one that is broken off counts for none.
 // Source: arXiv 2412.00099, section 4.
 #pragma once
@@ -19,15 +19,13 @@
 #include "engine/engine.h"
 #include "eval/routing/routing_rows.h"
 #include "eval/routing/virtual_cache.h"
+#include "eval/text_windows.h"
 #include "sim/routing_file.h"
 
 namespace pantry {
 
 struct RoutingSweepOptions {
-  int64_t n_ctx = 512;      // at most the model's context
-  int64_t max_chunks = -1;  // windows; -1: all
-  int32_t n_batch = 512;
-  KvType kv_type = KvType::kF16;
+  WindowOptions windows = {};                            // n_ctx is cut to the model's context
   std::vector<double> cache_shares = {0.25, 0.5, 0.75};  // of each layer's experts
   std::string variants = "all";  // ParseRoutingVariants(); exact and Belady's bound always come along
   int32_t top_j = 0;             // as ExpertPolicySpec

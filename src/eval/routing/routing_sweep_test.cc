@@ -56,7 +56,7 @@ TEST(RoutingSweep, NeutralValuesHaveThePerplexityOfThePlainRunToTheLastDigit) {
   const std::string text = RandomText(200);
   const PerplexityResult plain = MeasurePerplexity(*engine, text, {.n_ctx = 32}).value();
   const int32_t n_used = engine->shape().n_experts_used;
-  RoutingSweepOptions options = {.n_ctx = 32, .cache_shares = {0.5}};
+  RoutingSweepOptions options = {.windows = {.n_ctx = 32}, .cache_shares = {0.5}};
   options.variants = fmt::format("cache-prior:0,max-rank:{},cumulative:0,factor:1,drop:0", n_used);
   const auto sweep = MeasureRouting(*engine, text, options);
   ASSERT_TRUE(sweep.ok()) << sweep.status().ToString();
@@ -81,11 +81,11 @@ TEST(RoutingSweep, NeutralValuesHaveThePerplexityOfThePlainRunToTheLastDigit) {
 TEST(RoutingSweep, ABatchGivesWhatSingleTokensGive) {
   NullLogger log;
   const auto engine = OpenTiny(log, 2);
-  RoutingSweepOptions options = {.n_ctx = 24, .cache_shares = {0.5}};
+  RoutingSweepOptions options = {.windows = {.n_ctx = 24}, .cache_shares = {0.5}};
   options.variants = "cache-prior:0.3,drop:0.3,replace:1";
   const std::string text = RandomText(120);
   const auto batched = MeasureRouting(*engine, text, options);
-  options.n_batch = 1;
+  options.windows.n_batch = 1;
   const auto single = MeasureRouting(*engine, text, options);
   ASSERT_TRUE(batched.ok() && single.ok());
   ASSERT_EQ(batched->rows.size(), single->rows.size());
@@ -104,7 +104,7 @@ TEST(RoutingSweep, ABatchGivesWhatSingleTokensGive) {
 TEST(RoutingSweep, EachVariantDoesWhatItSays) {
   NullLogger log;
   const auto engine = OpenTiny(log);
-  RoutingSweepOptions options = {.n_ctx = 40, .cache_shares = {0.75, 0.5}};
+  RoutingSweepOptions options = {.windows = {.n_ctx = 40}, .cache_shares = {0.75, 0.5}};
   const auto sweep = MeasureRouting(*engine, RandomText(170), options);
   ASSERT_TRUE(sweep.ok()) << sweep.status().ToString();
   const auto exact = RowsOf(*sweep, "exact"), belady = RowsOf(*sweep, "belady");
@@ -127,13 +127,13 @@ TEST(RoutingSweep, EachVariantDoesWhatItSays) {
 TEST(RoutingSweep, StoppedItKeepsWholeWindows) {
   NullLogger log;
   const auto engine = OpenTiny(log);
-  RoutingSweepOptions options = {.n_ctx = 16, .cache_shares = {0.5}};
+  RoutingSweepOptions options = {.windows = {.n_ctx = 16}, .cache_shares = {0.5}};
   options.variants = "cache-prior:0.2";
   const std::string text = RandomText(100);
-  options.max_chunks = 2;
+  options.windows.max_chunks = 2;
   const RoutingSweep two = MeasureRouting(*engine, text, options).value();
   EXPECT_TRUE(two.is_complete());
-  options.max_chunks = -1;
+  options.windows.max_chunks = -1;
   const auto stopped = MeasureRouting(*engine, text, options, [](const SweepProgress& progress) {
     EXPECT_LE(progress.n_done, progress.n_total);
     return progress.window < 2 || progress.n_done % 16 < 8;
@@ -154,10 +154,10 @@ TEST(RoutingSweep, RefusesWhatItCannotMeasure) {
   const auto code = [&](const RoutingSweepOptions& options, size_t n_letters) {
     return MeasureRouting(*engine, RandomText(n_letters), options).status().code();
   };
-  EXPECT_EQ(code({.n_ctx = 32}, 40), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({.n_ctx = 32, .cache_shares = {}}, 100), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({.n_ctx = 32, .cache_shares = {1.5}}, 100), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({.n_ctx = 32, .variants = "nonsense"}, 100), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.windows = {.n_ctx = 32}}, 40), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.windows = {.n_ctx = 32}, .cache_shares = {}}, 100), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.windows = {.n_ctx = 32}, .cache_shares = {1.5}}, 100), StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({.windows = {.n_ctx = 32}, .variants = "nonsense"}, 100), StatusCode::kInvalidArgument);
   EXPECT_EQ(ExpertLayersOf(ModelShape()).status().code(), StatusCode::kInvalidArgument);
 }
 

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <set>
 #include <utility>
 
+#include "base/parse_number.h"
 #include "base/rng.h"
 #include "policy/routing/exact.h"
 
@@ -50,9 +50,9 @@ Result<RoutingVariant> ParseVariant(std::string_view text, const ExpertLayers& l
     if (!text.starts_with(name) || !text.substr(name.size()).starts_with(':')) continue;
     variant.kind = kind;
     const std::string_view value = text.substr(name.size() + 1);
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), variant.value);
+    variant.value = ParseNumber<int32_t>(value).value_or(0);
     const int32_t most = kind == RoutingVariantKind::kPrune ? layers.n_used - 1 : layers.n_used;
-    if (error != std::errc() || end != value.data() + value.size() || variant.value < 1 || variant.value > most) {
+    if (variant.value < 1 || variant.value > most) {
       return InvalidArgumentError("{}: expected 1 to {}, found '{}'", name, most, value);
     }
     return variant;

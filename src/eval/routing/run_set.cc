@@ -59,9 +59,9 @@ RoutingRow RunSet::RowOf(const RoutingRun& run, size_t cache) const {
   row.lifetime = run.cache_figures(cache).lifetime();
   if (!std::isfinite(row.lifetime)) row.lifetime = kUnknown;
   const RoutingLosses& losses = run.losses();
-  const bool is_scored = losses.n_tokens > 0;
-  row.ppl = is_scored ? losses.perplexity() : kUnknown;
-  row.ppl_stderr = is_scored ? losses.perplexity_stderr() : kUnknown;
+  const bool is_scored = losses.n_tokens() > 0;
+  row.ppl = is_scored ? losses.own.Perplexity() : kUnknown;
+  row.ppl_stderr = is_scored ? losses.own.PerplexityError() : kUnknown;
   row.cost = is_scored ? losses.cost() : kUnknown;
   row.cost_stderr = is_scored ? losses.cost_stderr() : kUnknown;
   row.agreement = run.counts().agreement();

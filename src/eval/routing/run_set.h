@@ -27,7 +27,7 @@ class RunSet {
   // All runs have been through the window.
   Status CommitWindow();
   std::vector<RoutingRow> Rows() const;
-  int64_t n_tokens() const { return runs_.front()->losses().n_tokens; }  // scored
+  int64_t n_tokens() const { return runs_.front()->losses().n_tokens(); }  // scored
 
  private:
   explicit RunSet(const ExpertLayers& layers) : layers_(layers) {}

@@ -15,6 +15,14 @@ VirtualCacheFigures& VirtualCacheFigures::operator+=(const VirtualCacheFigures& 
   return *this;
 }
 
+VirtualCacheFigures VirtualCacheFigures::operator-(const VirtualCacheFigures& before) const {
+  return {.n_choices = n_choices - before.n_choices,
+          .n_slots = n_slots - before.n_slots,
+          .n_misses = n_misses - before.n_misses,
+          .n_evicted = n_evicted - before.n_evicted,
+          .n_stayed = n_stayed - before.n_stayed};
+}
+
 VirtualCache::VirtualCache(const ExpertLayers& layers, int32_t capacity)
     : layers_(layers),
       capacity_(capacity),

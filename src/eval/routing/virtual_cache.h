@@ -41,6 +41,7 @@ struct VirtualCacheFigures {
                          : std::numeric_limits<double>::infinity();
   }
   VirtualCacheFigures& operator+=(const VirtualCacheFigures& more);
+  VirtualCacheFigures operator-(const VirtualCacheFigures& before) const;
 };
 
 class VirtualCache final : public NearExperts {

@@ -8,6 +8,7 @@
 #include "engine/generate.h"
 #include "eval/log_softmax.h"
 #include "eval/tasks/answer_match.h"
+#include "eval/text_windows.h"
 
 namespace pantry {
 namespace {
@@ -79,10 +80,6 @@ Status ScoreRolling(Engine& engine, Session& session, std::span<const TokenId> t
   return OkStatus();
 }
 
-Status NoProbabilities() {
-  return CorruptionError("the model gives no probabilities: its logits are not finite numbers");
-}
-
 // Of some tokens the logit may be -infinity: the model forbids them.
 bool IsDistribution(std::span<const float> logits) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -134,17 +131,6 @@ Status MeasureItem(Engine& engine, Session& session, TaskProtocol protocol, cons
   return is_finite ? OkStatus() : NoProbabilities();
 }
 
-Status CheckTokens(const TaskRequest& request, int32_t n_vocab) {
-  for (const TokenSequence& sequence : request.sequences) {
-    for (const TokenId token : sequence.tokens) {
-      if (token < n_vocab) continue;
-      return CorruptionError("the tokenizer gives token {}, the model has only {}: they do not belong together", token,
-                             n_vocab);
-    }
-  }
-  return OkStatus();
-}
-
 // Why the request cannot be run here; "": it can.
 std::string WhySkipped(const TaskRequest& request, TaskProtocol protocol, int64_t n_ctx) {
   if (!request.impossible.empty()) return request.impossible;
@@ -186,7 +172,9 @@ Result<TaskResult> RunTask(Engine& engine, Session& session, const TaskFile& fil
     score.item = request.item;
     score.skipped = WhySkipped(request, file.protocol, session.n_ctx());
     if (score.skipped.empty()) {
-      PANTRY_RETURN_IF_ERROR(CheckTokens(request, engine.shape().n_vocab));
+      for (const TokenSequence& sequence : request.sequences) {
+        PANTRY_RETURN_IF_ERROR(CheckTokens(sequence.tokens, engine.shape().n_vocab));
+      }
       if (engine.router() != nullptr) {
         engine.stream()->Forget();
         session.Truncate(0);

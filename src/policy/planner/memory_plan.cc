@@ -4,9 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <vector>
 
+#include "base/parse_number.h"
 #include "base/units.h"
 #include "policy/planner/context_plan.h"
 
@@ -130,16 +130,14 @@ Result<int64_t> ParseMemoryBudget(std::string_view text, int64_t available_bytes
     if (bytes.ok() && *bytes > 0) return bytes;
     return InvalidArgumentError("--memory {}: expected a size (6G, 512M), a share (60%) or auto", text);
   }
-  double percent = 0;
-  const char* end = text.data() + text.size() - 1;
-  const auto [at, error] = std::from_chars(text.data(), end, percent);
-  if (error != std::errc() || at != end || !(percent > 0) || percent > 100) {
+  const auto percent = ParseNumber<double>(text.substr(0, text.size() - 1));
+  if (!percent || !(*percent > 0) || *percent > 100) {
     return InvalidArgumentError("--memory {}: expected a share above 0% and up to 100%", text);
   }
   if (available_bytes < 0) {
     return InvalidArgumentError("--memory {}: the system does not say how much memory there is; give a size", text);
   }
-  return share_of(percent / 100);
+  return share_of(*percent / 100);
 }
 
 }  // namespace pantry

@@ -47,6 +47,13 @@ struct RoutingCounts {
     return {n_choices - before.n_choices, n_picks - before.n_picks, n_agreed - before.n_agreed,
             share_kept - before.share_kept};
   }
+  RoutingCounts& operator+=(const RoutingCounts& more) {
+    n_choices += more.n_choices;
+    n_picks += more.n_picks;
+    n_agreed += more.n_agreed;
+    share_kept += more.share_kept;
+    return *this;
+  }
   // A choice and what the router's own would have been, each in descending order of logits.
   void Add(std::span<const float> logits, std::span<const int32_t> chosen, std::span<const int32_t> routers_own);
   double agreement() const { return n_picks > 0 ? static_cast<double>(n_agreed) / static_cast<double>(n_picks) : 1; }

@@ -3,13 +3,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <string>
 #include <string_view>
 
+#include "base/parse_number.h"
 #include "policy/routing/policies.h"
 
 namespace pantry {
@@ -47,13 +46,6 @@ std::string HowWritten(const PolicyRow& row) {
   return row.value.empty() ? std::string(row.name) : fmt::format("{}:{}", row.name, row.value);
 }
 
-std::optional<double> NumberOf(std::string_view text) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return number;
-}
-
 // Also false for NaN.
 bool IsInRange(const PolicyRow& row, double value) {
   if (!(value >= row.least && value <= row.most) || !std::isfinite(value)) return false;
@@ -87,7 +79,7 @@ Result<ExpertPolicySpec> ParseExpertPolicy(std::string_view text) {
     // A cost of "1" could be meant as 1 % or as 100 %, so the sign is not optional.
     const bool is_percentage = row.kind == ExpertPolicyKind::kAuto;
     if (is_percentage && !value.ends_with('%')) return BadValue(row, value);
-    const std::optional<double> number = NumberOf(is_percentage ? value.substr(0, value.size() - 1) : value);
+    const auto number = ParseNumber<double>(is_percentage ? value.substr(0, value.size() - 1) : value);
     if (!number) return BadValue(row, value);
     spec.value = is_percentage ? *number / 100 : *number;
     if (!IsInRange(row, spec.value)) return BadValue(row, value);

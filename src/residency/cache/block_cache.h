@@ -88,6 +88,7 @@ class BlockCache {
   // ---- a block ---------------------------------------------------------------------------------------------------------------------
   BlockState state(BlockId block) const { return records_[block.value()].state; }
   bool pinned(BlockId block) const { return records_[block.value()].n_pins > 0; }
+  int64_t n_bytes(BlockId block) const { return records_[block.value()].n_bytes; }
   uint8_t* memory(BlockId block);  // REQUIRES: not absent
 
   // ---- all of it -------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "residency/cache/eviction_policy.h"
 
-#include <charconv>
 #include <cmath>
 #include <string>
+
+#include "base/parse_number.h"
 
 namespace pantry {
 
@@ -33,11 +34,11 @@ Result<PolicyOptions> ParsePolicy(std::string_view text) {
   PolicyOptions options;
   PANTRY_ASSIGN_OR_RETURN(options.kind, ParsePolicyName(text.substr(0, colon)));
   if (colon == std::string_view::npos) return options;
-  const std::string_view number = text.substr(colon + 1);
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), options.half_life_tokens);
-  if (error != std::errc() || end != number.data() + number.size() || !(options.half_life_tokens > 0)) {
+  const auto half_life = ParseNumber<double>(text.substr(colon + 1));
+  if (!half_life || !(*half_life > 0)) {
     return InvalidArgumentError("cache policy: \"{}\": expected a half-life in tokens behind the colon", text);
   }
+  options.half_life_tokens = *half_life;
   PANTRY_RETURN_IF_ERROR(options.Validate());
   return options;
 }

@@ -43,6 +43,8 @@ class BlockStream {
  public:
   // Slots for pieces that are being read or placed: as many transfers as a disk takes at once, and half as many again.
   static constexpr int kStagingSlots = 48;
+  // Blocks that should be computed together at most: between two such calls the disk gets new work.
+  static constexpr size_t kBlocksAtOnce = 8;
   static int64_t StagingBytes(size_t max_piece_bytes);
 
   // All of them must outlive the stream; nobody else uses cache and reader meanwhile. kOutOfBudget: no memory for staging.
