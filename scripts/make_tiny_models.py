@@ -254,11 +254,13 @@ def add_no_tokenizer(writer: gguf.GGUFWriter, n_vocab: int):
     writer.add_vocab_size(n_vocab)
 
 
-def write_model(name: str, model, arch, explicit_head_dim: bool, tokenizer: bool, quantize=None):
+def write_model(name: str, model, arch, explicit_head_dim: bool, tokenizer: bool, quantize=None, extra=None):
     writer = gguf.GGUFWriter(OUT / f"{name}.gguf", gguf.MODEL_ARCH_NAMES[arch])
     writer.add_name(name)
     add_shape(writer, model.config, arch, explicit_head_dim)
     add_rope(writer, model.config, arch)
+    if extra:
+        extra(writer)
     if tokenizer:
         add_tokenizer(writer)
     elif arch != gguf.MODEL_ARCH.LLAMA:  # which says it anyhow
@@ -443,6 +445,53 @@ def make_quantized_experts():
     golden(model, OUT / f"{name}.golden", TOKENS, 256, N_VOCAB)
 
 
+class DoubleRelu(torch.nn.Module):
+    """dReLU of an MLP: relu(gate) * relu(up), as Bamboo and TurboSparse have it (Song et al. 2024)."""
+
+    def __init__(self, mlp):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+
+    def forward(self, x):
+        return self.down_proj(torch.relu(self.gate_proj(x)) * torch.relu(self.up_proj(x)))
+
+
+def make_relu(name: str, config, activation: str):
+    """Feed-forward networks that gate by ReLU, wide enough and in formats that lie by neuron; attention in Q8_0 keeps the file small."""
+    arch = gguf.MODEL_ARCH.LLAMA
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    if activation == "drelu":
+        for layer in model.model.layers:
+            layer.mlp = DoubleRelu(layer.mlp)
+    randomize(model, name)
+    packed = {}
+
+    def pack(gguf_name: str, value: np.ndarray) -> np.ndarray:
+        is_ff = "ffn_" in gguf_name and "inp" not in gguf_name
+        kind = gguf.GGMLQuantizationType["Q4_0" if is_ff and not gguf_name.startswith("blk.1.ffn_down") else "Q8_0"]
+        packed[gguf_name] = (gguf.quantize(np.ascontiguousarray(value), kind), kind)
+        return gguf.dequantize(packed[gguf_name][0], kind).reshape(value.shape)
+
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    for hf_name, parameter in model.named_parameters():
+        value = parameter.detach().numpy()
+        if value.ndim < 2 or hf_name.endswith("mlp.gate.weight"):
+            continue
+        if ".experts." in hf_name:
+            decoded = np.concatenate([pack(part, array) for part, array in split_experts(hf_name, value, arch)], axis=1)
+        else:
+            gguf_name = names.get_name(hf_name, try_suffixes=(".weight",))
+            heads = config.num_attention_heads if "attn_q." in gguf_name else config.num_key_value_heads if "attn_k." in gguf_name else 0
+            decoded = pack(gguf_name, permute(value, heads) if heads else value)
+            if heads:  # back to halves
+                decoded = decoded.reshape(heads, value.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(value.shape)
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(decoded.astype(np.float32)))
+    write_model(name, model, arch, True, True, lambda tensor_name, _: packed.get(tensor_name),
+                extra=lambda writer: writer.add_string("llama.feed_forward_activation", activation))
+    golden(model, OUT / f"{name}.golden", TOKENS, 256, config.vocab_size)
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     arch = gguf.MODEL_ARCH
@@ -501,6 +550,10 @@ def main():
     make_smallthinker("tiny-smallthinker-sliding", rope_parameters=default, num_hidden_layers=6, sliding_window=16, sigmoid=True)
     make_quantized()
     make_quantized_experts()
+    wide = {**COMMON, "vocab_size": 320, "hidden_size": 256, "head_dim": 16, "tie_word_embeddings": True, "rope_parameters": default}
+    make_relu("tiny-bamboo-quantized", transformers.LlamaConfig(**{**wide, "intermediate_size": 192}), "drelu")
+    make_relu("tiny-turbosparse-quantized", transformers.MixtralConfig(
+        **{**wide, "intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2, "hidden_act": "relu"}), "relu")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quanti
                                           "tiny-qwen2moe", "tiny-smallthinker", "tiny-phimoe", "tiny-gpt-oss",
                                           // without experts
                                           "tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3",
-                                          "tiny-gemma2", "tiny-gemma3"};
+                                          "tiny-gemma2", "tiny-gemma3",
+                                          // whose resident runs compute only what fires
+                                          "tiny-bamboo-quantized", "tiny-turbosparse-quantized"};
 
 // What varies between two runs is in StreamSetup; null: a resident run.
 std::unique_ptr<Engine> OpenEngine(const std::string& name, StreamSetup* setup, Logger& log) {

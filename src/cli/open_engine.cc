@@ -26,6 +26,7 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
   }
   PANTRY_ASSIGN_OR_RETURN(engine.disk_access, ParseDiskAccess(options.io));
   engine.lookahead = options.lookahead;
+  engine.sparse = options.sparse;
   if (!options.cache_policy.empty()) {
     PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }

@@ -130,6 +130,10 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench | kPlan, "Computing",
              "number format of cached values: f32, f16, q8_0"},
         o.cache_type_v);
+  visit(Flag{"--sparse", "", kComputing | kBench, "Computing",
+             "of models whose neurons gate by ReLU compute only those that fire: the same answer, sooner (on)",
+             "--no-sparse"},
+        o.sparse);
   visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack, "Computing", kIsaHelp}, o.isa);
 
   visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan | kSim, "Memory",

@@ -63,6 +63,7 @@ struct CliOptions {
   std::string memory = "auto";          // of the whole process: a size, a share of what is available, or auto
   std::string stream = "auto";          // on, off, auto: experts come from the file where they do not fit
   std::string io = "auto";              // how they are read: DiskAccessName()
+  bool sparse = true;                   // of ReLU networks, compute only what fires
   bool lookahead = true;                // they are read before they are wanted
   std::string cache_policy;             // which experts stay: PolicyName(); "": the best measured
   std::string expert_policy = "exact";  // which experts run: ParseExpertPolicy()

@@ -131,10 +131,33 @@ void Multiply(const WeightMatrix& w, int64_t begin, int64_t n, const ActivationR
                     x, y, y_stride);
 }
 
+// How many rows' firing neurons are looked for one row after another. More rows together read most neurons anyway.
+constexpr int64_t kSparseRows = 2;
+
+// out[n] = the activation of gate[n] and up's rows from `at` on, which are computed where gate is positive only. NaN fires.
+void ActivateFiring(const ExpertRun& run, const ExpertTask& task, const WeightMatrix& up, int64_t at,
+                    const ActivationRows& x, std::span<const float> gate, float* out) {
+  std::array<int32_t, kStripFloats> list;
+  std::array<float, kStripFloats> of_gate, of_up;
+  size_t n = 0;
+  for (size_t i = 0; i < gate.size(); ++i) {
+    list[n] = static_cast<int32_t>(at) + static_cast<int32_t>(i);
+    of_gate[n] = gate[i];
+    n += gate[i] <= 0 ? 0 : 1;
+  }
+  const auto n_firing = static_cast<int64_t>(n);
+  up.kernel->compute_listed(up.tiles, up.cols, list.data(), n_firing, x, of_up.data());
+  for (size_t i = 0; task.bias.up != nullptr && i < n; ++i) of_up[i] += task.bias.up[list[i]];
+  run.activation(of_gate.data(), of_up.data(), n_firing, of_up.data());
+  std::fill_n(out, gate.size(), 0.0f);
+  for (size_t i = 0; i < n; ++i) out[list[i] - at] = of_up[i];
+}
+
 // Outputs [begin, end) of gate and up, activated, in the form that down reads.
 void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, int64_t end) {
   const ExpertBlock block = run.layout->View(task.block);
   const ActivationRows x = InputOf(run, task), hidden = HiddenOf(run, task);
+  const bool only_firing = run.layout->is_by_neuron() && task.n_picks <= kSparseRows;
   alignas(64) float gate[kStripFloats];
   alignas(64) float up[kStripFloats];
   for (int64_t row = 0; row < task.n_picks; row += kRowGroup) {
@@ -144,13 +167,17 @@ void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, 
     for (int64_t at = begin; at < end; at += width) {
       const int64_t n = std::min(width, end - at);
       Multiply(block.gate, at, n, group, gate, n);
-      Multiply(block.up, at, n, group, up, n);
+      if (!only_firing) Multiply(block.up, at, n, group, up, n);
       for (int64_t i = 0; i < n_rows; ++i) {
         if (task.bias.gate) run.ops->add(gate + i * n, task.bias.gate + at, n);
-        if (task.bias.up) run.ops->add(up + i * n, task.bias.up + at, n);
+        if (task.bias.up && !only_firing) run.ops->add(up + i * n, task.bias.up + at, n);
         ActivationRows piece = hidden.Piece(row + i, at, n);
         float* const out = hidden.f32 ? const_cast<float*>(piece.f32) : gate + i * n;
-        run.activation(gate + i * n, up + i * n, n, out);
+        if (only_firing) {
+          ActivateFiring(run, task, block.up, at, group.Rows(i, 1), {gate + i * n, static_cast<size_t>(n)}, out);
+        } else {
+          run.activation(gate + i * n, up + i * n, n, out);
+        }
         piece.f32 = out;
         Convert(*block.down.kernel, piece, 0);
       }
@@ -187,6 +214,13 @@ ExpertLayout ExpertLayout::Of(const ExpertBlock& shape) {
   return layout;
 }
 
+ExpertLayout ExpertLayout::Around(const ExpertBlock& matrices) {
+  ExpertLayout layout = {.shape = matrices};
+  layout.up_offset = matrices.up.tiles - matrices.gate.tiles;
+  layout.down_offset = matrices.down.tiles - matrices.gate.tiles;
+  return layout;
+}
+
 ExpertBlock ExpertLayout::View(const uint8_t* block) const {
   ExpertBlock view = shape;
   view.gate.tiles = block;
@@ -205,7 +239,7 @@ void ComputeExperts(ThreadPool& pool, const ExpertRun& run, std::span<const Expe
   Gather(pool, run, tasks);
 
   const int64_t n_ff = shape.gate.rows, n_units = (n_ff + kUnit - 1) / kUnit;
-  const Shares hidden(pool, tasks, n_units, run.layout->down_offset / n_units);
+  const Shares hidden(pool, tasks, n_units, (PartBytes(shape.gate) + PartBytes(shape.up)) / n_units);
   pool.ParallelFor(hidden.n_shares(), [&](int64_t share, int) {
     hidden.ForEach(share, tasks, [&](const ExpertTask& task, int64_t begin, int64_t end) {
       ComputeHidden(run, task, begin * kUnit, std::min(end * kUnit, n_ff));

@@ -7,6 +7,9 @@
 //   block   [gate tiles][up tiles][down tiles]      each part 64-byte aligned
 //   result  = down * act(gate * x, up * x)          x: a row (token) that chose the expert
 //
+// Where gating is by a ReLU, a block may lie *by neuron*, up in rows and down in columns: then only what fires is computed. That gives the
+// same bits, since what rests adds zero.
+//
 // Results of a row depend on that row and the block only, not on which blocks are computed together, in which order, or by whom.
 // Threads: ComputeExperts() from the pool's owner. Views borrow.
 #pragma once
@@ -34,8 +37,11 @@ struct ExpertLayout {
   int64_t n_bytes = 0;  // of a block; a multiple of 64
 
   explicit operator bool() const { return n_bytes > 0; }
+  bool is_by_neuron() const { return shape.up.kernel->order == WeightOrder::kRows; }
   // Puts the offsets to shape's dims and kernels. REQUIRES: gate and up have the same dims and read the same form of activations.
   static ExpertLayout Of(const ExpertBlock& shape);
+  // Of three matrices that lie anywhere, each behind the one before: `block` is gate's tiles then. n_bytes is not set.
+  static ExpertLayout Around(const ExpertBlock& matrices);
   // The block whose bytes begin at `block`, 64-byte aligned.
   ExpertBlock View(const uint8_t* block) const;
 };
@@ -47,7 +53,7 @@ struct ExpertBias {
   const float* down = nullptr;  // [n_embd]
 };
 
-// out[i] = act(gate[i]) * up[i]: silu_mul, relu_mul, ... of VectorOps.
+// out[i] = act(gate[i]) * up[i]: silu_mul, relu_mul, ... of VectorOps. For blocks that lie by neuron one that gives 0 where gate <= 0.
 using GatedActivation = void (*)(const float* gate, const float* up, int64_t n, float* out);
 
 // A block to be computed, and the picks (row, slot) that want it: picks lie side by side by expert, so that a block's are a range.

@@ -25,6 +25,7 @@ using Line = OwnedActivations::CacheLine;
 
 struct Formats {
   TensorType gate, up, down;
+  bool by_neuron = false;
 };
 // All forms of activations on either side, and neighbours of different formats.
 const Formats kFormats[] = {{TensorType::kQ4_0, TensorType::kQ8_0, TensorType::kQ6_K},
@@ -32,6 +33,9 @@ const Formats kFormats[] = {{TensorType::kQ4_0, TensorType::kQ8_0, TensorType::k
                             {TensorType::kQ5_K, TensorType::kQ4_K, TensorType::kF32},
                             {TensorType::kBF16, TensorType::kBF16, TensorType::kBF16},
                             {TensorType::kMXFP4, TensorType::kMXFP4, TensorType::kMXFP4}};
+const Formats kByNeuron[] = {{TensorType::kQ4_0, TensorType::kQ4_0, TensorType::kQ4_0, true},
+                             {TensorType::kQ6_K, TensorType::kQ8_0, TensorType::kQ4_0, true},
+                             {TensorType::kQ4_0, TensorType::kQ4_0, TensorType::kQ8_0, true}};
 
 // Some experts of a layer, and rows that chose some of them each.
 struct Layer {
@@ -43,19 +47,24 @@ struct Layer {
     for (int32_t i = 0; i < kExperts; ++i) {
       for (const auto& [type, rows, cols] : {std::tuple(formats.gate, kFf, kEmbd), std::tuple(formats.up, kFf, kEmbd),
                                              std::tuple(formats.down, kEmbd, kFf)}) {
-        parts.emplace_back(*FindMatMulKernel(type, isa), RandomRows(type, rows, cols, rng), rows, cols);
+        const std::vector<uint8_t> gguf = RandomRows(type, rows, cols, rng);
+        parts.emplace_back(*FindMatMulKernel(type, isa), gguf, rows, cols);
+        WeightOrder order = WeightOrder::kTiles;
+        if (formats.by_neuron && parts.size() % 3 == 2) order = WeightOrder::kRows;
+        if (formats.by_neuron && parts.size() % 3 == 0) order = WeightOrder::kColumns;
+        ordered.emplace_back(*FindMatMulKernel(type, isa, order), gguf, rows, cols);
       }
     }
     const auto shape = [&](size_t part) {
-      return WeightMatrix{parts[part].kernel, parts[part].rows, parts[part].cols, nullptr};
+      return WeightMatrix{ordered[part].kernel, ordered[part].rows, ordered[part].cols, nullptr};
     };
     layout = ExpertLayout::Of({shape(0), shape(1), shape(2)});
     for (size_t i = 0; i < kExperts; ++i) {
       std::vector<Line>& block = blocks.emplace_back(static_cast<size_t>(layout.n_bytes / 64));
       size_t line = 0;
       for (size_t part = 3 * i; part < 3 * i + 3; ++part) {
-        std::copy(parts[part].lines.begin(), parts[part].lines.end(), block.begin() + static_cast<int64_t>(line));
-        line += parts[part].lines.size();
+        std::copy(ordered[part].lines.begin(), ordered[part].lines.end(), block.begin() + static_cast<int64_t>(line));
+        line += ordered[part].lines.size();
       }
     }
     x = std::make_unique<OwnedActivations>(RandomActivations(m, kEmbd, rng), m, kEmbd);
@@ -84,7 +93,7 @@ struct Layer {
     return {.layout = &layout,
             .x = x->rows,
             .pick_row = pick_row.data(),
-            .activation = ops.silu_mul,
+            .activation = ops.*activation,
             .ops = &ops,
             .ff = reinterpret_cast<float*>(ff[0].bytes),
             .partials = reinterpret_cast<float*>(partials[0].bytes)};
@@ -110,7 +119,7 @@ struct Layer {
     parts[part + 1].Compute(one.rows, up.data(), kFf);
     if (bias.gate) ops.add(gate.data(), bias.gate, kFf);
     if (bias.up) ops.add(up.data(), bias.up, kFf);
-    ops.silu_mul(gate.data(), up.data(), kFf, gate.data());
+    (ops.*activation)(gate.data(), up.data(), kFf, gate.data());
     OwnedActivations hidden(gate, 1, kFf);
     ops.quantize_row(hidden.rows, 0);
     parts[part + 2].Compute(hidden.rows, out.data(), kEmbd);
@@ -119,7 +128,8 @@ struct Layer {
   }
 
   Isa isa_of_ops;
-  std::vector<PackedMatrix> parts;  // gate, up, down of each expert
+  GatedActivation VectorOps::* activation = &VectorOps::silu_mul;
+  std::vector<PackedMatrix> parts, ordered;  // gate, up, down of each expert: in tiles, and as the blocks have them
   ExpertLayout layout;
   std::vector<std::vector<Line>> blocks;
   std::unique_ptr<OwnedActivations> x;
@@ -148,6 +158,34 @@ TEST_P(ExpertsOnIsa, EachPickIsWhatTheKernelsAloneGive) {
           const std::vector<float> expected = layer.Expected(task.expert, layer.pick_row[static_cast<size_t>(pick)]);
           ASSERT_TRUE(std::equal(expected.begin(), expected.end(), results.begin() + pick * Layer::kEmbd))
               << TensorTypeName(formats.gate) << ", " << m << " rows, expert " << task.expert << ", pick " << pick;
+        }
+      }
+    }
+  }
+}
+
+// What does not fire adds zero: computing only the rest gives the bits of computing everything, with biases and without.
+TEST_P(ExpertsOnIsa, NeuronsThatRestChangeNoBit) {
+  if (FindMatMulKernel(TensorType::kQ4_0, GetParam(), WeightOrder::kColumns) == nullptr)
+    GTEST_SKIP() << "no kernels over rows and columns";
+  Rng rng(12);
+  const std::vector<float> gate = RandomActivations(1, Layer::kFf, rng), up = RandomActivations(1, Layer::kFf, rng);
+  for (const Formats& formats : kByNeuron) {
+    for (const auto activation : {&VectorOps::relu_mul, &VectorOps::drelu_mul, &VectorOps::relu2_mul}) {
+      for (const int64_t m : {1, 2, 9, 40}) {
+        for (const ExpertBias& bias : {ExpertBias{}, ExpertBias{.gate = gate.data(), .up = up.data()}}) {
+          Layer layer(formats, GetParam(), m, 3);
+          layer.activation = activation;
+          for (ExpertTask& task : layer.tasks) task.bias = bias;
+          const std::vector<float> results = layer.Compute(2, {layer.tasks});
+          for (const ExpertTask& task : layer.tasks) {
+            for (int64_t pick = task.first_pick; pick < task.first_pick + task.n_picks; ++pick) {
+              const std::vector<float> expected =
+                  layer.Expected(task.expert, layer.pick_row[static_cast<size_t>(pick)], bias);
+              ASSERT_TRUE(std::equal(expected.begin(), expected.end(), results.begin() + pick * Layer::kEmbd))
+                  << TensorTypeName(formats.up) << ", " << m << " rows, expert " << task.expert << ", pick " << pick;
+            }
+          }
         }
       }
     }

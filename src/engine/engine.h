@@ -56,6 +56,7 @@ struct EngineOptions {
   int64_t memory_bytes = 0;
   StreamMode stream = StreamMode::kAuto;
   DiskAccess disk_access = DiskAccess::kAuto;  // of a streamed run
+  bool sparse = true;                          // networks that gate by ReLU compute only what fires; the same results
   bool lookahead = true;                       // likewise: WeightStreamOptions'
   std::optional<PolicyOptions> cache_policy;   // likewise; unset: what WeightStream chooses
   ExpertPolicyOptions expert_policy;  // likewise: whether what is in memory may run in place of what a router chose

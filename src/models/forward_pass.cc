@@ -203,6 +203,39 @@ void ForwardPass::Attend(int32_t layer, int64_t window, const float* sinks) {
   pantry::Attend(pool_, attention_, run_.kv[static_cast<size_t>(layer)], run, attention_scratch_);
 }
 
+GatedActivation ForwardPass::shape_activation() const {
+  switch (shape_.activation) {
+    case GluActivation::kSilu: return ops_.silu_mul;
+    case GluActivation::kRelu: return ops_.relu_mul;
+    case GluActivation::kDrelu: return ops_.drelu_mul;
+    case GluActivation::kRelu2: return ops_.relu2_mul;
+  }
+  return nullptr;
+}
+
+void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float* out) {
+  if (m == 1 && weights.is_by_neuron()) {
+    const ExpertLayout layout = ExpertLayout::Around({weights.gate, weights.up, weights.down});
+    constexpr int32_t kRow = 0;
+    const ExpertRun run = {.layout = &layout,
+                           .x = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_),
+                           .pick_row = &kRow,
+                           .activation = shape_activation(),
+                           .ops = &ops_,
+                           .ff = ff,
+                           .partials = out};
+    const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = 1};
+    FlushRowSteps();
+    PrepareExpertRow(layout, run.x, 0);
+    return pantry::ComputeExperts(pool_, run, {&whole, 1});
+  }
+  Project(in, {{weights.gate, gate}, {weights.up, up}}, 2 * n_ff);
+  ByRow([this, activate = shape_activation()](int64_t row) {
+    activate(gate + row * 2 * n_ff, up + row * 2 * n_ff, n_ff, ff + row * n_ff);
+  });
+  Project(ff, {{weights.down, out}}, shape_.n_embd);
+}
+
 void ForwardPass::SiluMul(int64_t width) {
   ByRow([=, this](int64_t row) {
     const float* const both = gate_up + row * 2 * width;

@@ -18,6 +18,7 @@
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
 #include "models/forward_buffers.h"
+#include "models/layer_weights.h"
 #include "models/model.h"
 #include "models/rope.h"
 #include "models/weight_loader.h"
@@ -91,9 +92,13 @@ class ForwardPass {
   // attn = attention of each row's q over the layer's cache. `window` positions; 0: all. `sinks` [n_heads] as AttentionQuery's.
   void Attend(int32_t layer, int64_t window, const float* sinks = nullptr);
 
-  void SiluMul() { SiluMul(n_ff); }  // ff = silu(gate) * up
-  void SiluMul(int64_t width);       // the same for gate_up [m, 2 width] and ff [m, width]
-  void GeluMul();                    // ff = gelu(gate) * up
+  // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. A single row
+  // computes only what fires, where the weights lie by neuron.
+  void FeedForward(const GluWeights& weights, const float* in, float* out);
+  GatedActivation shape_activation() const;  // the shape's
+  void SiluMul() { SiluMul(n_ff); }          // ff = silu(gate) * up
+  void SiluMul(int64_t width);               // the same for gate_up [m, 2 width] and ff [m, width]
+  void GeluMul();                            // ff = gelu(gate) * up
 
   // Latent attention (latent_step.cc). k and v from the latents behind the raw queries in attn, q's rotated part from these.
   void SplitLatents(const float* latent_norm);

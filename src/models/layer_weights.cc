@@ -38,23 +38,24 @@ void BindAttention(WeightLoader& loader, const std::string& block, const ModelSh
 }
 
 void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix, int64_t n_embd, int64_t n_ff,
-             GluWeights* out) {
+             GluWeights* out, bool by_neuron) {
   const auto name = [&](const char* part) { return fmt::format("{}{}{}.weight", block, part, suffix); };
+  by_neuron = by_neuron && loader.CanLieByNeuron(name("ffn_gate"), name("ffn_up"), name("ffn_down"));
   loader.Matrix(name("ffn_gate"), n_ff, n_embd, &out->gate);
-  loader.Matrix(name("ffn_up"), n_ff, n_embd, &out->up);
-  loader.Matrix(name("ffn_down"), n_embd, n_ff, &out->down);
+  loader.Matrix(name("ffn_up"), n_ff, n_embd, &out->up, by_neuron ? WeightOrder::kRows : WeightOrder::kTiles);
+  loader.Matrix(name("ffn_down"), n_embd, n_ff, &out->down, by_neuron ? WeightOrder::kColumns : WeightOrder::kTiles);
 }
 
 void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out) {
   loader.Vector(block + "ffn_norm.weight", shape.n_embd, &out->ffn_norm);
-  BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out);
+  BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out, shape.gates_by_relu());
 }
 
 void BindRouted(WeightLoader& loader, const std::string& block, const ModelShape& shape, RoutedWeights* out,
                 ExpertLayer* experts) {
   loader.Vector(block + "ffn_norm.weight", shape.n_embd, &out->ffn_norm);
   loader.Matrix(block + "ffn_gate_inp.weight", shape.n_experts, shape.n_embd, &out->router);
-  loader.Experts(block, shape.n_experts, shape.n_embd, shape.n_ff_expert, experts);
+  loader.Experts(block, shape.n_experts, shape.n_embd, shape.n_ff_expert, experts, shape.gates_by_relu());
 }
 
 }  // namespace pantry

@@ -58,10 +58,12 @@ void BindAttention(WeightLoader& loader, const std::string& block, const ModelSh
 struct GluWeights {
   WeightMatrix gate, up;  // n_embd -> n_ff
   WeightMatrix down;      // n_ff -> n_embd
+
+  bool is_by_neuron() const { return up.kernel->order == WeightOrder::kRows; }
 };
-// `suffix` follows the names' "ffn_gate" and so on: "" or "_shexp".
+// `suffix` follows the names' "ffn_gate" and so on: "" or "_shexp". `by_neuron`: up in rows and down in columns where they can lie so.
 void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix, int64_t n_embd, int64_t n_ff,
-             GluWeights* out);
+             GluWeights* out, bool by_neuron = false);
 
 // What follows attention in a dense layer.
 struct DenseWeights : GluWeights {

@@ -54,7 +54,7 @@ Status Llama::Prepare() {
 Status Llama::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspace) const {
   PANTRY_RETURN_IF_ERROR(CheckRun(run, workspace));
   ForwardPass p(shape_, isa_, run, pool, workspace);
-  const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
+  const int64_t n_embd = shape_.n_embd;
 
   p.Embed(ends_.embedding);      // x [m, n_embd]
   p.PrepareRope(rope_, p.rope);  // rope [m, head_dim]
@@ -72,9 +72,7 @@ Status Llama::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& worksp
     p.Add(p.x, p.h);
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
-    p.Project(p.h, {{w.gate, p.gate}, {w.up, p.up}}, 2 * n_ff);  // gate_up [m, 2 n_ff]
-    p.SiluMul();                                                 // ff [m, n_ff]
-    p.Project(p.ff, {{w.down, p.h}}, n_embd);                    // h [m, n_embd]
+    p.FeedForward(w, p.h, p.h);
     p.Add(p.x, p.h);
     PANTRY_RETURN_IF_ERROR(p.status());
   }

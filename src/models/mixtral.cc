@@ -71,7 +71,7 @@ Status Mixtral::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& work
     p.RmsNorm(p.x, w.ffn_norm, p.h);
     p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
     if (const Layer* next = LayerAfter(i, layers_)) p.GuessExperts(i + 1, next->ffn_norm, next->router);
-    PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().silu_mul));
+    PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.shape_activation()));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);
   }

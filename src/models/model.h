@@ -64,9 +64,11 @@ class Model {
   // Reads all weights of `file` into memory that the model owns, packed for `isa`. kUnsupported (architecture, tensor type),
   // kCorruption (missing tensor, wrong dims: names tensor, expected, found), kOutOfBudget, kIoError, kCancelled.
   // `in_file`, if given, is told where experts lie, or of a model without experts the matrices of its layers, and they stay there:
-  // Forward() then takes them from its run's source.
+  // Forward() then takes them from its run's source. `by_neuron`: feed-forward networks that gate by ReLU are laid out so that a token
+  // computes only what fires; results are the same.
   static Result<std::unique_ptr<Model>> Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                             const LoadProgress& progress, WeightPlacer* in_file = nullptr);
+                                             const LoadProgress& progress, WeightPlacer* in_file = nullptr,
+                                             bool by_neuron = true);
   virtual ~Model() = default;
 
   const ModelShape& shape() const { return shape_; }

@@ -133,6 +133,46 @@ TEST_P(GoldenTest, ExpertsFromElsewhereInAnyOrderGiveTheSameBits) {
   EXPECT_GT(scattered.n_parts(), model_->shape().n_layers * 6);
 }
 
+// Runs of one and two tokens compute what fires, longer ones everything; in tiles all runs compute everything.
+class NeuronsTest : public ::testing::TestWithParam<std::tuple<const char*, Isa>> {};
+TEST_P(NeuronsTest, ThoseThatRestChangeNoBit) {
+  const auto& [name, isa] = GetParam();
+  if (!IsaSupported(isa)) GTEST_SKIP() << "this CPU has no " << IsaName(isa);
+  ThreadPool pool(2);
+  const auto by_neuron = LoadTiny(name, isa, pool), in_tiles = LoadTiny(name, isa, pool, false);
+  ASSERT_TRUE(by_neuron.ok() && in_tiles.ok());
+  EXPECT_LE((*by_neuron)->weight_bytes(), (*in_tiles)->weight_bytes());  // tiles of few rows are padded one by one
+  const std::vector<TokenId> tokens = ReadGolden(name).tokens;
+  const std::vector<float> expected =
+      AllLogits(**in_tiles, pool, KvType::kF32, 256, tokens, std::vector<size_t>(tokens.size(), 1));
+  for (const std::vector<size_t>& lengths : {std::vector<size_t>(tokens.size(), 1),
+                                             std::vector<size_t>(tokens.size() / 2, 2),
+                                             {tokens.size()},
+                                             {3, 5, 1, 2, 61}}) {
+    EXPECT_EQ(AllLogits(**by_neuron, pool, KvType::kF32, 256, tokens, lengths), expected) << lengths.size() << " runs";
+  }
+}
+INSTANTIATE_TEST_SUITE_P(All, NeuronsTest,
+                         ::testing::Combine(::testing::Values("tiny-bamboo-quantized", "tiny-turbosparse-quantized"),
+                                            ::testing::ValuesIn(kBuildIsas)),
+                         [](const auto& param) {
+                           std::string name = std::string(std::get<0>(param.param)) + "_" +
+                                              std::string(IsaName(std::get<1>(param.param)));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(Neurons, LieByThemselvesWhereTheFormatsAllow) {
+  ThreadPool pool(1);
+  const auto model = LoadTiny("tiny-turbosparse-quantized", BestIsa(), pool);
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  const bool has_kernels = FindMatMulKernel(TensorType::kQ4_0, BestIsa(), WeightOrder::kColumns) != nullptr;
+  for (const ExpertLayer& layer : (*model)->experts()) EXPECT_EQ(layer.layout.is_by_neuron(), has_kernels);
+  const auto narrow = LoadTiny("tiny-smallthinker", BestIsa(), pool);
+  ASSERT_TRUE(narrow.ok()) << narrow.status().ToString();
+  for (const ExpertLayer& layer : (*narrow)->experts()) EXPECT_FALSE(layer.layout.is_by_neuron());
+}
+
 TEST(Experts, SourceThatFailsFailsTheRun) {
   class Failing final : public ExpertSource {
     Status Provide(int32_t, std::span<ExpertTask>, const ExpertSink&) override { return IoError("the disk is gone"); }

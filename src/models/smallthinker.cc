@@ -73,7 +73,7 @@ Status SmallThinker::Forward(const ForwardRun& run, ThreadPool& pool, Workspace&
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
     if (const Layer* next = LayerAfter(i, layers_)) p.GuessExperts(i + 1, nullptr, next->router);
-    PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().relu_mul));
+    PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.shape_activation()));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);
   }

@@ -49,6 +49,8 @@ inline constexpr GoldenModel kGoldenModels[] = {
     {"tiny-gemma2", "tiny-gemma2"},
     {"tiny-gemma3", "tiny-gemma3"},
     {"tiny-llama-quantized", "tiny-llama-quantized", true},
+    {"tiny-bamboo-quantized", "tiny-bamboo-quantized", true},
+    {"tiny-turbosparse-quantized", "tiny-turbosparse-quantized", true},
 };
 
 struct Golden {
@@ -78,10 +80,11 @@ inline Golden ReadGolden(const std::string& name) {
   return golden;
 }
 
-inline Result<std::unique_ptr<Model>> LoadTiny(const std::string& name, Isa isa, ThreadPool& pool) {
+inline Result<std::unique_ptr<Model>> LoadTiny(const std::string& name, Isa isa, ThreadPool& pool,
+                                               bool by_neuron = true) {
   PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, GgufFile::Open(TestData("models/" + name + ".gguf")));
   NullLogger log;
-  return Model::Load(*file, isa, pool, log, {});
+  return Model::Load(*file, isa, pool, log, {}, nullptr, by_neuron);
 }
 
 // Owns a KV cache.

@@ -137,10 +137,10 @@ WeightLoader::Left LeftOf(const ModelShape& shape) {
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                           const LoadProgress& progress, WeightPlacer* in_file) {
+                                           const LoadProgress& progress, WeightPlacer* in_file, bool by_neuron) {
   Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
-  WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()));
+  WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()), by_neuron);
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR((*model)->LoadWeights(loader, isa, pool, log, progress));
   return std::unique_ptr<Model>(std::move(model).value());

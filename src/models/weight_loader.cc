@@ -69,8 +69,23 @@ const TensorInfo* WeightLoader::Want(const std::string& name, const std::vector<
   return tensor;
 }
 
-const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor) {
-  const MatMulKernel* kernel = FindMatMulKernel(tensor.type, isa_);
+bool WeightLoader::CanLie(const std::string& name, WeightOrder order) const {
+  const TensorInfo* tensor = file_.FindTensor(name);
+  if (tensor == nullptr || tensor->in_blocks() || tensor->dims.size() < 2) return false;
+  const bool is_experts = tensor->dims.size() > 2;
+  if (in_file_ != nullptr && LayerOf(name) >= 0 && is_experts == (left_ == Left::kExperts)) return false;
+  const MatMulKernel* kernel = FindMatMulKernel(tensor->type, isa_, order);
+  if (kernel == nullptr) return false;
+  return tensor->dims[1] % kernel->row_tile == 0;
+}
+
+bool WeightLoader::CanLieByNeuron(const std::string& gate, const std::string& up, const std::string& down) const {
+  return may_lie_by_neuron_ && CanLie(gate, WeightOrder::kRows) && CanLie(up, WeightOrder::kRows) &&
+         CanLie(down, WeightOrder::kColumns);
+}
+
+const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor, WeightOrder order) {
+  const MatMulKernel* kernel = FindMatMulKernel(tensor.type, isa_, order);
   if (kernel == nullptr) {
     status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(),
                                tensor.name, TensorTypeName(tensor.type));
@@ -109,9 +124,9 @@ int64_t WeightLoader::Reserve(int64_t n_bytes) {
   return offset;
 }
 
-void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {
+void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out, WeightOrder order) {
   const TensorInfo* tensor = Want(name, {cols, rows});
-  const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
+  const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor, order) : nullptr;
   if (kernel == nullptr) return;
   *out = {.kernel = kernel, .rows = rows, .cols = cols};
   const bool may_be_left = left_ == Left::kLayers && LayerOf(name) >= 0;
@@ -156,16 +171,21 @@ void WeightLoader::CheckExpertsAreStacked(const std::string& block) {
   }
 }
 
-void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff,
-                           ExpertLayer* out) {
+void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff, ExpertLayer* out,
+                           bool by_neuron) {
   CheckExpertsAreStacked(block);
+  by_neuron = by_neuron && CanLieByNeuron(block + "ffn_gate_exps.weight", block + "ffn_up_exps.weight",
+                                          block + "ffn_down_exps.weight");
   const TensorInfo* const gate = Want(block + "ffn_gate_exps.weight", {n_embd, n_ff, n_experts});
   const TensorInfo* const up = Want(block + "ffn_up_exps.weight", {n_embd, n_ff, n_experts});
   const TensorInfo* const down = Want(block + "ffn_down_exps.weight", {n_ff, n_embd, n_experts});
   if (!status_.ok()) return;
-  const ExpertBlock shape = {{.kernel = WantKernel(*gate), .rows = n_ff, .cols = n_embd},
-                             {.kernel = WantKernel(*up), .rows = n_ff, .cols = n_embd},
-                             {.kernel = WantKernel(*down), .rows = n_embd, .cols = n_ff}};
+  const ExpertBlock shape = {
+      {.kernel = WantKernel(*gate), .rows = n_ff, .cols = n_embd},
+      {.kernel = WantKernel(*up, by_neuron ? WeightOrder::kRows : WeightOrder::kTiles), .rows = n_ff, .cols = n_embd},
+      {.kernel = WantKernel(*down, by_neuron ? WeightOrder::kColumns : WeightOrder::kTiles),
+       .rows = n_embd,
+       .cols = n_ff}};
   if (!status_.ok()) return;
   if (shape.gate.kernel->activation != shape.up.kernel->activation) {
     status_ =

@@ -43,13 +43,21 @@ class WeightLoader {
  public:
   enum class Left : uint8_t { kExperts, kLayers };
   // `file` must outlive the loader. `in_file`, if given, is told where the weights lie that are left there: experts, or the matrices of all
-  // layers.
-  WeightLoader(const GgufFile& file, Isa isa, WeightPlacer* in_file = nullptr, Left left = Left::kExperts)
-      : file_(file), isa_(isa), in_file_(in_file), left_(left) {}
+  // layers. Without `may_lie_by_neuron` everything lies in tiles.
+  WeightLoader(const GgufFile& file, Isa isa, WeightPlacer* in_file = nullptr, Left left = Left::kExperts,
+               bool may_lie_by_neuron = true)
+      : file_(file), isa_(isa), in_file_(in_file), left_(left), may_lie_by_neuron_(may_lie_by_neuron) {}
 
   // Wants tensor `name` as a matrix of `rows` outputs and `cols` inputs, of any weight format. Kernel and dims of `out` are set here, its
   // tiles by Load(); it must stay where it is until then. Errors: kCorruption (absent, other dims), kUnsupported (no kernel for its type).
-  void Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
+  // REQUIRES for any order but tiles: CanLie().
+  void Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out,
+              WeightOrder order = WeightOrder::kTiles);
+  // Whether tensor `name` can be loaded in an order: there is a kernel for it, it is neither left in the file nor in blocks, which hold
+  // tiles, and it needs no padding.
+  bool CanLie(const std::string& name, WeightOrder order) const;
+  // Whether a feed-forward network can lie by neuron: up in rows, down in columns, and gate in a format that reads the same activations.
+  bool CanLieByNeuron(const std::string& gate, const std::string& up, const std::string& down) const;
   // Wants tensor `name` as n such matrices.
   void Stack(const std::string& name, int64_t n, int64_t rows, int64_t cols, WeightStack* out);
   // Wants tensor `name` as n F32 numbers, whatever its format. `out` as above.
@@ -57,7 +65,9 @@ class WeightLoader {
   // Wants the tensors `block`ffn_{gate,up,down}_exps.weight, each of n_experts matrices, as blocks of one expert each, one after another;
   // and `.bias` of them where the file has it.
   // Errors: as Matrix(), and kUnsupported for experts that lie in the file in another way.
-  void Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff, ExpertLayer* out);
+  // `by_neuron`: up in rows and down in columns where they can lie so.
+  void Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff, ExpertLayer* out,
+               bool by_neuron = false);
   // As Matrix() and Vector() where the file has the tensor; else `out` stays empty.
   void OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
   void OptionalVector(const std::string& name, int64_t n, const float** out);
@@ -114,7 +124,7 @@ class WeightLoader {
 
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
   void Numbers(const std::string& name, const std::vector<int64_t>& dims, const float** out);
-  const MatMulKernel* WantKernel(const TensorInfo& tensor);
+  const MatMulKernel* WantKernel(const TensorInfo& tensor, WeightOrder order = WeightOrder::kTiles);
   // A pack has the tensor in blocks, and nobody takes it from there.
   void RefuseBlocks(const TensorInfo& tensor);
   // Takes the arena for the blocks that were added last, which lie in a pack.
@@ -133,6 +143,7 @@ class WeightLoader {
   Isa isa_;
   WeightPlacer* in_file_;
   Left left_;
+  bool may_lie_by_neuron_;
   Status status_;
   std::vector<Binding> bindings_;
   WeightPlacer blocks_;  // of a pack, that are loaded

@@ -77,6 +77,7 @@ class ShapeParser : ModelKeys {
   Result<ModelShape> Parse() {
     PANTRY_RETURN_IF_ERROR(ReadArchitecture());
     PANTRY_RETURN_IF_ERROR(ReadSizes());
+    PANTRY_RETURN_IF_ERROR(ReadActivation());
     PANTRY_RETURN_IF_ERROR(ReadHeads());
     PANTRY_RETURN_IF_ERROR(ReadVocab());
     PANTRY_RETURN_IF_ERROR(ReadNorm());
@@ -115,6 +116,31 @@ class ShapeParser : ModelKeys {
                               shape_.has_experts() ? "with" : "without", Key("expert_count"), shape_.n_experts);
     }
     return shape_.has_experts() ? ReadExperts() : ReadPerLayer("feed_forward_length", kMaxFf, &shape_.n_ff);
+  }
+
+  // Bamboo's and TurboSparse's files are Mistral and Mixtral with this key; without it they would be run with SiLU, to nonsense.
+  Status ReadActivation() {
+    if (!Is("llama") && !Is("smallthinker")) return OkStatus();
+    if (Is("smallthinker")) shape_.activation = GluActivation::kRelu;
+    const std::string key = Key("feed_forward_activation");
+    PANTRY_ASSIGN_OR_RETURN(const std::string_view name, metadata_.GetStringOr(key, ""));
+    if (name.empty()) return OkStatus();
+    struct Named {
+      std::string_view name;
+      GluActivation activation;
+    };
+    static constexpr Named kNames[] = {{"silu", GluActivation::kSilu},
+                                       {"relu", GluActivation::kRelu},
+                                       {"drelu", GluActivation::kDrelu},
+                                       {"relu2", GluActivation::kRelu2}};
+    for (const Named& named : kNames) {
+      if (named.name != name) continue;
+      if (!Is("llama") && named.activation != shape_.activation) break;
+      shape_.activation = named.activation;
+      return OkStatus();
+    }
+    return UnsupportedError("{} = '{}' is not supported for architecture '{}'; llama has silu, relu, drelu and relu2",
+                            key, Printable(name, 64), shape_.architecture);
   }
 
   Status ReadExperts() {

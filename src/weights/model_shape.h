@@ -45,6 +45,13 @@ enum class ExpertGating : uint8_t {
   kSoftmaxOfChosen,  // over the chosen experts' logits
   kSparsemixer,  // one expert after another: softmax over those whose logit is near the largest that is left (phimoe)
 };
+// What a gated feed-forward network makes of gate and up, where architectures differ: each of them times up.
+enum class GluActivation : uint8_t {
+  kSilu,
+  kRelu,   // smallthinker
+  kDrelu,  // relu of both: Bamboo, TurboSparse (Song et al. 2024)
+  kRelu2,  // relu(gate)^2
+};
 struct ExpertMixing {
   ExpertGating gating = ExpertGating::kSoftmax;
   bool normalized = false;  // weights are divided by their sum
@@ -87,8 +94,12 @@ struct ModelShape {
   int32_t n_ff_shared = 0;             // width of what every token passes besides its experts; 0: none
   int32_t n_dense_layers = 0;          // leading layers without experts
   ExpertMixing expert_mixing;
+  GluActivation activation =
+      GluActivation::kSilu;  // of llama and smallthinker; the other architectures have one of their own
 
   bool has_experts() const { return n_experts > 0; }
+  // Neurons whose gate is not positive rest: nothing else of them needs to be computed.
+  bool gates_by_relu() const { return activation != GluActivation::kSilu; }
 };
 
 // kUnsupported for an architecture that Pantry does not run (the message lists those it does); kCorruption or kNotFound name the key.

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "compute/kernels/matmul/matmul_kernel.h"
 #include "weights/quant/dequantize.h"
 #include "weights/quant/tensor_type.h"
 
@@ -18,6 +19,7 @@ namespace pantry::matmul {
 template <TensorType T, int64_t kGroupCols = 16>
 struct FloatLayout {
   static constexpr int32_t kRowTile = 4;
+  static constexpr WeightOrder kOrder = WeightOrder::kTiles;
   static constexpr int64_t kElement = T == TensorType::kF32 ? 4 : 2;
   static constexpr int64_t kGroup = kGroupCols * kElement;
 

@@ -19,6 +19,7 @@
 #include <cstring>
 
 #include "compute/kernels/matmul/gguf_block.h"
+#include "compute/kernels/matmul/matmul_kernel.h"
 #include "compute/kernels/matmul/weight_block.h"
 
 namespace pantry::matmul {
@@ -26,6 +27,7 @@ namespace pantry::matmul {
 template <TensorType T, int R>
 struct InterleavedLayout {
   static constexpr int32_t kRowTile = R;
+  static constexpr WeightOrder kOrder = WeightOrder::kTiles;
   static constexpr QuantFormat kF = kFormatOf<T>;
   static constexpr int kSubs = kBlockCols / kF.sub_cols;  // per block
   static constexpr int kPlane = R * 4;

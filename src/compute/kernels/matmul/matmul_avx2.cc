@@ -2,6 +2,7 @@
 // Integer kernels for AVX2: 8 rows per vector, four columns per pair of multiply-add instructions.
 #include <immintrin.h>
 
+#include "compute/kernels/matmul/column_tile.h"
 #include "compute/kernels/matmul/matmul_compute.h"
 #include "compute/kernels/matmul/quant_format.h"
 
@@ -21,8 +22,14 @@ PANTRY_INLINE Ints WidenPairs(Ints pairs) { return _mm256_madd_epi16(pairs, _mm2
 
 #include "compute/kernels/matmul/integer_kernel.inc"
 
+#include "compute/kernels/matmul/row_kernel.inc"
+
+#include "compute/kernels/matmul/column_kernel.inc"
+
 }  // namespace
 
 PANTRY_INTEGER_FORMATS(PANTRY_DEFINE_INTEGER_KERNEL, avx2)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_ROW_KERNEL, avx2_rows)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_COLUMN_KERNEL, avx2_columns)
 
 }  // namespace pantry::matmul

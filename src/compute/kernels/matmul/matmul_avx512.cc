@@ -5,6 +5,7 @@
 #endif
 #include <immintrin.h>
 
+#include "compute/kernels/matmul/column_tile.h"
 #include "compute/kernels/matmul/matmul_compute.h"
 #include "compute/kernels/matmul/quant_format.h"
 
@@ -26,8 +27,14 @@ PANTRY_INLINE Ints WidenPairs(Ints pairs) { return _mm512_madd_epi16(pairs, _mm5
 
 #include "compute/kernels/matmul/integer_kernel.inc"
 
+#include "compute/kernels/matmul/row_kernel.inc"
+
+#include "compute/kernels/matmul/column_kernel.inc"
+
 }  // namespace
 
 PANTRY_INTEGER_FORMATS(PANTRY_DEFINE_INTEGER_KERNEL, avx512)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_ROW_KERNEL, avx512_rows)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_COLUMN_KERNEL, avx512_columns)
 
 }  // namespace pantry::matmul

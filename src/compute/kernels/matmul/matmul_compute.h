@@ -25,6 +25,8 @@
   X(IQ4_NL, __VA_ARGS__)               \
   X(IQ4_XS, __VA_ARGS__)               \
   X(MXFP4, __VA_ARGS__)
+// Those that lie in rows and columns, too: of one F16 scale a block and codes of 4 or 8 bits.
+#define PANTRY_SPARSE_FORMATS(X, ...) X(Q4_0, __VA_ARGS__) X(Q8_0, __VA_ARGS__)
 
 #define PANTRY_MATMUL_ARGS                                                                                         \
   const uint8_t *tiles, int64_t rows, int64_t cols, int64_t tile_begin, int64_t tile_end, const ActivationRows &x, \
@@ -32,6 +34,19 @@
 #define PANTRY_DEFINE_INTEGER_KERNEL(format, suffix)                                   \
   void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                \
     Compute<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
+  }
+#define PANTRY_LISTED_ARGS \
+  const uint8_t *tiles, int64_t cols, const int32_t *list, int64_t n_listed, const ActivationRows &x, float *y
+#define PANTRY_DEFINE_ROW_KERNEL(format, suffix)                                           \
+  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                    \
+    ComputeRows<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
+  }                                                                                        \
+  void ComputeListed##format##_##suffix(PANTRY_LISTED_ARGS) {                              \
+    ComputeListed<kFormat##format>(tiles, cols, list, n_listed, x, y);                     \
+  }
+#define PANTRY_DEFINE_COLUMN_KERNEL(format, suffix)                                           \
+  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                       \
+    ComputeColumns<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
   }
 #define PANTRY_DEFINE_FLOAT_KERNEL(format, suffix)                                        \
   void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                   \
@@ -41,7 +56,11 @@
 namespace pantry::matmul {
 
 #define PANTRY_KERNEL(format, activation, isa, suffix, layout) void Compute##format##_##suffix(PANTRY_MATMUL_ARGS);
+#define PANTRY_ROW_KERNEL(format, activation, isa, suffix, layout) \
+  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS);             \
+  void ComputeListed##format##_##suffix(PANTRY_LISTED_ARGS);
 #include "compute/kernels/matmul/matmul_kernels.inc"
+#undef PANTRY_ROW_KERNEL
 #undef PANTRY_KERNEL
 
 }  // namespace pantry::matmul

@@ -5,7 +5,8 @@
 //
 // Packed layout: `row_tile` neighbouring rows are interleaved into a tile, so that one vector instruction feeds that many outputs; a
 // matrix is ceil(rows / row_tile) tiles of packed_tile_bytes(cols) each, the last one padded with zero rows. What a tile looks like
-// inside is the kernel's own business; it holds the same information as the GGUF rows and at most 3 % more bytes.
+// inside is the kernel's own business; it holds the same information as the GGUF rows and at most 3 % more bytes. Matrices of which a
+// token needs a part only may lie in another order (WeightOrder).
 //
 // Order of summation (all kernels, all shapes): an output element is accumulated along k in ascending order, block by block, in one F32
 // accumulator. Integer formats: inside a block of 32 columns (16 where the format has 16-wide sub-blocks) the products are summed exactly
@@ -32,12 +33,20 @@ namespace pantry {
 
 enum class ActivationFormat : uint8_t { kF32, kBf16, kQ8 };
 
+// What lies side by side in packed weights. All orders give the same bits.
+enum class WeightOrder : uint8_t {
+  kTiles,    // as the instruction set wants them: the fastest where all weights are used
+  kRows,     // whole GGUF rows: any of them can be computed alone, for outputs most of which nobody needs
+  kColumns,  // column by column within a tile: columns whose activation is zero are not read
+};
+
 struct MatMulKernel {
   const char* name;  // "q4_1_avx512vnni"
   TensorType type;
   Isa isa;
   ActivationFormat activation;
-  int32_t row_tile;  // rows interleaved in a tile
+  WeightOrder order;
+  int32_t row_tile;  // rows of a tile
 
   // Bytes of one tile; a multiple of 64.
   int64_t (*packed_tile_bytes)(int64_t cols);
@@ -49,12 +58,16 @@ struct MatMulKernel {
   // y[m * y_stride + n]. `tiles` points at tile 0 of the matrix. REQUIRES: x.n_cols == cols; x.q filled when activation == kQ8.
   void (*compute)(const uint8_t* tiles, int64_t rows, int64_t cols, int64_t tile_begin, int64_t tile_end,
                   const ActivationRows& x, float* y, int64_t y_stride);
+  // kRows only, else null. Computes n_listed outputs, rows list[0..n_listed) of the matrix: y[i] = row list[i], for the one row of x.
+  void (*compute_listed)(const uint8_t* tiles, int64_t cols, const int32_t* list, int64_t n_listed,
+                         const ActivationRows& x, float* y);
 };
 
 // All kernels of this build, in no particular order; the table is matmul_kernels.inc.
 std::span<const MatMulKernel> AllMatMulKernels();
 
-// The kernel for `type` of the best level that `isa` includes (scalar has all). Null when `type` is no weight format.
-const MatMulKernel* FindMatMulKernel(TensorType type, Isa isa);
+// The kernel for `type` of the best level that `isa` includes (scalar has all in tiles, and no other order). Null when `type` is no weight
+// format, or not one with this order.
+const MatMulKernel* FindMatMulKernel(TensorType type, Isa isa, WeightOrder order = WeightOrder::kTiles);
 
 }  // namespace pantry

@@ -184,6 +184,7 @@ TEST_P(MatMulKernels, TilesLieAsPacksOfThisVersionHaveThem) {
 #include "compute/kernels/matmul/tile_layouts.inc"
   };
   const MatMulKernel& kernel = GetParam();
+  if (kernel.order != WeightOrder::kTiles) GTEST_SKIP() << "packs hold tiles only";
   constexpr int64_t kCols = 512;
   Rng rng(11);
   const std::vector<uint8_t> rows = RandomRows(kernel.type, kernel.row_tile, kCols, rng);
@@ -244,6 +245,52 @@ TEST_P(IntegerKernels, LargestCodesAndActivationsDoNotSaturate) {
   }
 }
 
+// Kernels over columns skip those whose activation is zero: any number of them, in any block, on any row of a batch.
+class ColumnKernels : public MatMulKernels {};
+TEST_P(ColumnKernels, RestingColumnsChangeNothing) {
+  const int64_t cols = 416;  // 13 blocks
+  for (const int64_t rows : {int64_t{1}, int64_t{31}, int64_t{255}, int64_t{256}, int64_t{300}, int64_t{531}}) {
+    const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+    PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
+    PackedMatrix matrix(kernel(), gguf, rows, cols);
+    for (const double share : {0.0, 0.03, 0.1, 0.5, 0.97}) {
+      for (const int64_t m : {1, 5}) {
+        std::vector<float> values = RandomActivations(m, cols, rng_);
+        for (float& value : values) value = rng_.NextDouble() < share ? value : 0.0f;
+        const OwnedActivations x(values, m, cols);
+        ASSERT_THAT(Product(matrix, x.rows, rows), LikeScalar(kernel(), Product(truth_matrix, x.rows, rows)))
+            << rows << " rows, " << share << " of the columns, m " << m;
+      }
+    }
+  }
+}
+
+TEST_P(ColumnKernels, ActivationsThatAreNoNumbersAreNotSkipped) {
+  const int64_t rows = 40, cols = 96;
+  PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
+  const OwnedActivations x(std::vector<float>(cols, 0.0f), 1, cols);
+  x.rows.scales[1] = std::nanf("");  // what quantize_row() makes of them
+  for (const float y : Product(matrix, x.rows, rows)) EXPECT_TRUE(std::isnan(y));
+}
+
+class RowKernels : public MatMulKernels {};
+TEST_P(RowKernels, ListedRowsAreTheWholeProductsOwn) {
+  for (const int64_t cols : {int64_t{32}, int64_t{416}, int64_t{2 * 64 * 32 + 96}}) {
+    const int64_t rows = 70;
+    PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
+    const OwnedActivations x(Activations(1, cols), 1, cols);
+    const std::vector<float> whole = Product(matrix, x.rows, rows);
+    for (const int64_t step : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{69}}) {
+      std::vector<int32_t> list;
+      for (int64_t row = rows - 1; row >= 0; row -= step) list.push_back(static_cast<int32_t>(row));
+      std::vector<float> y(list.size() + 1, kUntouched);
+      kernel().compute_listed(matrix.data(), cols, list.data(), static_cast<int64_t>(list.size()), x.rows, y.data());
+      for (size_t i = 0; i < list.size(); ++i) ASSERT_EQ(y[i], whole[static_cast<size_t>(list[i])]) << list[i];
+      EXPECT_EQ(y.back(), kUntouched);
+    }
+  }
+}
+
 // Against double precision on the decoded weights and activations: every term and every addition of the n blocks rounds a few times
 // by 2^-24, so the error is below (2 n + 8) 2^-24 times the sum of the terms' magnitudes. A weight may be the difference of code * scale
 // and a minimum that are both larger: at most the span of the row's weights.
@@ -281,6 +328,15 @@ INSTANTIATE_TEST_SUITE_P(All, TiledKernels,
                          KernelName);
 INSTANTIATE_TEST_SUITE_P(All, IntegerKernels, ::testing::ValuesIn(KernelsWhere([](const MatMulKernel& k) {
                            return k.activation == ActivationFormat::kQ8;
+                         })),
+                         KernelName);
+
+INSTANTIATE_TEST_SUITE_P(All, ColumnKernels, ::testing::ValuesIn(KernelsWhere([](const MatMulKernel& k) {
+                           return k.order == WeightOrder::kColumns;
+                         })),
+                         KernelName);
+INSTANTIATE_TEST_SUITE_P(All, RowKernels, ::testing::ValuesIn(KernelsWhere([](const MatMulKernel& k) {
+                           return k.order == WeightOrder::kRows;
                          })),
                          KernelName);
 

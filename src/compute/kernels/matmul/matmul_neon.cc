@@ -2,6 +2,7 @@
 // Integer kernels for any aarch64 CPU: four rows per vector, products widened to int16.
 #include <arm_neon.h>
 
+#include "compute/kernels/matmul/column_tile.h"
 #include "compute/kernels/matmul/matmul_compute.h"
 #include "compute/kernels/matmul/quant_format.h"
 
@@ -47,8 +48,14 @@ PANTRY_INLINE Ints Dot(Ints start, const Ints* w, const int8_t* q) {
 
 #include "compute/kernels/matmul/integer_kernel.inc"
 
+#include "compute/kernels/matmul/row_kernel.inc"
+
+#include "compute/kernels/matmul/column_kernel.inc"
+
 }  // namespace
 
 PANTRY_INTEGER_FORMATS(PANTRY_DEFINE_INTEGER_KERNEL, neon)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_ROW_KERNEL, neon_rows)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_COLUMN_KERNEL, neon_columns)
 
 }  // namespace pantry::matmul

@@ -5,6 +5,7 @@
 // before it is added, so results may differ in the last bits from every other level's.
 #include <smmintrin.h>
 
+#include "compute/kernels/matmul/column_tile.h"
 #include "compute/kernels/matmul/matmul_compute.h"
 #include "compute/kernels/matmul/quant_format.h"
 
@@ -91,6 +92,16 @@ PANTRY_INLINE void StorePart(float* p, Floats v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = whole[i];
 }
 
+// Bytes of four columns: lane i of out[p] gets those at 4 p + i of each.
+PANTRY_INLINE void Planes(const Ints in[4], Ints out[4]) {
+  const Ints low01 = _mm_unpacklo_epi8(in[0], in[1]), high01 = _mm_unpackhi_epi8(in[0], in[1]);
+  const Ints low23 = _mm_unpacklo_epi8(in[2], in[3]), high23 = _mm_unpackhi_epi8(in[2], in[3]);
+  out[0] = _mm_unpacklo_epi16(low01, low23);
+  out[1] = _mm_unpackhi_epi16(low01, low23);
+  out[2] = _mm_unpacklo_epi16(high01, high23);
+  out[3] = _mm_unpackhi_epi16(high01, high23);
+}
+
 PANTRY_INLINE Ints MultiplyPairs(Ints codes, Ints values) { return _mm_maddubs_epi16(codes, values); }
 PANTRY_INLINE Ints AbsBytes(Ints v) { return _mm_abs_epi8(v); }
 PANTRY_INLINE Ints SignBytes(Ints values, Ints v) { return _mm_sign_epi8(values, v); }
@@ -101,8 +112,14 @@ PANTRY_INLINE Ints WidenPairs(Ints pairs) { return _mm_madd_epi16(pairs, _mm_set
 
 #include "compute/kernels/matmul/integer_kernel.inc"
 
+#include "compute/kernels/matmul/row_kernel.inc"
+
+#include "compute/kernels/matmul/column_kernel.inc"
+
 }  // namespace
 
 PANTRY_INTEGER_FORMATS(PANTRY_DEFINE_INTEGER_KERNEL, x86v2)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_ROW_KERNEL, x86v2_rows)
+PANTRY_SPARSE_FORMATS(PANTRY_DEFINE_COLUMN_KERNEL, x86v2_columns)
 
 }  // namespace pantry::matmul

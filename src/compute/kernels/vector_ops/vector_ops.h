@@ -4,7 +4,7 @@
 // All work on rows of contiguous F32 numbers of any length. Results of a row depend on that row alone, never on how rows are split.
 // Float kernels state their error against the exact value; the tests check it for every instruction set. Ops without a stated error, and
 // rms_norm, are bit-identical on all of them; those with exp or tanh on all but scalar, which has the C library's.
-// x86-64-v2 has no fused multiply-add: there only add, scale, relu_mul, the F16 conversions and quantize_row give the bits of the others.
+// x86-64-v2 has no fused multiply-add: there only add, scale, relu_mul, drelu_mul, relu2_mul, the F16 conversions and quantize_row give the bits of the others.
 // Threads: pure functions on the memory they are given.
 #pragma once
 
@@ -35,6 +35,9 @@ struct VectorOps {
   void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* out);
   // out[i] = max(gate[i], 0) * up[i]; out may be gate. NaN stays NaN.
   void (*relu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  // out[i] = max(gate[i], 0) * max(up[i], 0), dReLU; and max(gate[i], 0)^2 * up[i]. out may be gate. NaN stays NaN.
+  void (*drelu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  void (*relu2_mul)(const float* gate, const float* up, int64_t n, float* out);
   // out[i] = g / (1 + exp(-1.702 g)) * (u + 1), g = min(gate[i], 7), u = up[i] clamped to [-7, 7]: gpt-oss. Relative error <= 4e-6.
   void (*clamped_swiglu)(const float* gate, const float* up, int64_t n, float* out);
   // x[i] = cap * tanh(x[i] / cap). Error <= 4e-6 cap.

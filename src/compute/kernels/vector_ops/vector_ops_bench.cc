@@ -55,6 +55,8 @@ constexpr Op kOps[] = {
     {"silu_mul", [](const VectorOps& o, Rows& r, int64_t n) { o.silu_mul(r.x.data(), r.y.data(), n, r.out.data()); }},
     {"gelu_mul", [](const VectorOps& o, Rows& r, int64_t n) { o.gelu_mul(r.x.data(), r.y.data(), n, r.out.data()); }},
     {"relu_mul", [](const VectorOps& o, Rows& r, int64_t n) { o.relu_mul(r.x.data(), r.y.data(), n, r.out.data()); }},
+    {"drelu_mul", [](const VectorOps& o, Rows& r, int64_t n) { o.drelu_mul(r.x.data(), r.y.data(), n, r.out.data()); }},
+    {"relu2_mul", [](const VectorOps& o, Rows& r, int64_t n) { o.relu2_mul(r.x.data(), r.y.data(), n, r.out.data()); }},
     {"clamped_swiglu",
      [](const VectorOps& o, Rows& r, int64_t n) { o.clamped_swiglu(r.x.data(), r.y.data(), n, r.out.data()); }},
     {"softcap", [](const VectorOps& o, Rows& r, int64_t n) { o.softcap(r.out.data(), n, 30.0f); }},

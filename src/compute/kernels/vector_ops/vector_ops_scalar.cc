@@ -64,8 +64,18 @@ void GeluMul(const float* gate, const float* up, int64_t n, float* out) {
   }
 }
 
+float Relu(float x) { return x <= 0 ? 0.0f : x; }
+
 void ReluMul(const float* gate, const float* up, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = (gate[i] <= 0 ? 0.0f : gate[i]) * up[i];
+  for (int64_t i = 0; i < n; ++i) out[i] = Relu(gate[i]) * up[i];
+}
+
+void DreluMul(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = Relu(gate[i]) * Relu(up[i]);
+}
+
+void Relu2Mul(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = Relu(gate[i]) * Relu(gate[i]) * up[i];
 }
 
 void ClampedSwiglu(const float* gate, const float* up, int64_t n, float* out) {
@@ -148,6 +158,8 @@ const VectorOps kVectorOpsScalar = {
     .silu_mul = SiluMul,
     .gelu_mul = GeluMul,
     .relu_mul = ReluMul,
+    .drelu_mul = DreluMul,
+    .relu2_mul = Relu2Mul,
     .clamped_swiglu = ClampedSwiglu,
     .softcap = Softcap,
     .rope_interleaved = RopeInterleaved,

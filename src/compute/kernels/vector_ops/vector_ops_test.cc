@@ -159,28 +159,36 @@ TEST(VectorOps, AddAndScaleAreBitIdenticalOnEveryIsa) {
   }
 }
 
-TEST(VectorOps, AddScaledAndReluMulAreBitIdenticalOnEveryIsa) {
+TEST(VectorOps, AddScaledAndTheReluFamilyAreBitIdenticalOnEveryIsa) {
   for (const VectorOps* ops : Runnable()) {
     for (const int64_t n : Lengths()) {
       const std::vector<float> x = RandomRow(n, 3.0f, 3), y = RandomRow(n, 2.0f, 4);
       Guarded sum(x);
       Guarded relu(x);
       ops->add_scaled(sum.data(), y.data(), 0.3f, n);
+      Guarded drelu(x);
+      Guarded relu2(x);
       ops->relu_mul(relu.data(), y.data(), n, relu.data());
-      const std::vector<float> s = sum.Take(), r = relu.Take();
+      ops->drelu_mul(drelu.data(), y.data(), n, drelu.data());
+      ops->relu2_mul(relu2.data(), y.data(), n, relu2.data());
+      const std::vector<float> s = sum.Take(), r = relu.Take(), d = drelu.Take(), r2 = relu2.Take();
       for (size_t i = 0; i < x.size(); ++i) {
         const float exact =
             HasFusedMultiplyAdd(ops->isa) || ops->isa == Isa::kScalar ? std::fma(y[i], 0.3f, x[i]) : y[i] * 0.3f + x[i];
         ASSERT_EQ(s[i], exact) << IsaName(ops->isa) << " n=" << n << " i=" << i;
         ASSERT_EQ(r[i], x[i] > 0 ? x[i] * y[i] : 0.0f) << IsaName(ops->isa) << " n=" << n << " i=" << i;
+        ASSERT_EQ(d[i], x[i] > 0 && y[i] > 0 ? x[i] * y[i] : 0.0f) << IsaName(ops->isa) << " n=" << n << " i=" << i;
+        ASSERT_EQ(r2[i], x[i] > 0 ? x[i] * x[i] * y[i] : 0.0f) << IsaName(ops->isa) << " n=" << n << " i=" << i;
       }
     }
-    std::vector<float> edge = {-0.0f, kNan, kInf};
-    const std::vector<float> one(3, 1.0f);
-    ops->relu_mul(edge.data(), one.data(), 3, edge.data());
-    EXPECT_EQ(std::bit_cast<uint32_t>(edge[0]), 0u) << IsaName(ops->isa);
-    EXPECT_TRUE(std::isnan(edge[1])) << IsaName(ops->isa);
-    EXPECT_EQ(edge[2], kInf) << IsaName(ops->isa);
+    for (const auto relu : {ops->relu_mul, ops->drelu_mul, ops->relu2_mul}) {
+      std::vector<float> edge = {-0.0f, kNan, kInf};
+      const std::vector<float> one(3, 1.0f);
+      relu(edge.data(), one.data(), 3, edge.data());
+      EXPECT_EQ(std::bit_cast<uint32_t>(edge[0]), 0u) << IsaName(ops->isa);
+      EXPECT_TRUE(std::isnan(edge[1])) << IsaName(ops->isa);
+      EXPECT_EQ(edge[2], kInf) << IsaName(ops->isa);
+    }
   }
 }
 
