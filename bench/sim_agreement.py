@@ -8,20 +8,31 @@ MODEL is a file, LIMIT a size for --memory ("1G", "2253M") or "none". With --lim
 `PROGRAM LIMIT pantry ...`, which should enforce it (the page cache counts, as on a small machine).
 
 Each round runs every configuration once, from an empty cache, and what the router chose is recorded in the first; then the simulator replays
-that record with the cache that the same --memory gives (memory that a run lends its cache meanwhile is not simulated). Counted are tokens computed one at a time, from --skip on. Since a machine's memory may be
-faster in one minute than in another, its rates are measured again before each round (`pantry doctor --no-disk`) and the simulation takes
-the median round's; the disk's are those that `pantry doctor MODEL` has stored. Printed is a Markdown table: medians, and what the time
-consists of on both sides.
+that record with the cache that the same --memory gives. Counted are tokens computed one at a time, from --skip on.
+
+Since a machine's memory and disk may be faster in one minute than in another, right before each run its rates are measured (`pantry doctor
+--no-disk` and `pantry sim --measure-host`), with --state the memory's during the run, too, and each run is compared with a simulation of its
+own. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
+
+--keep FOLDER keeps what was measured; with it and -r 0 nothing is run, and what lies there is simulated again.
 """
 import argparse
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+
+
+# Products with one row reach this share of what memory_state.cc reads in the same moment; measured with two models that are in memory as a whole.
+STATE_SHARE = 0.97
+# Two cores that see what the other wrote sooner than that have a cache and a way to memory in common.
+NEAR_NS = 70
 
 
 class Config:
@@ -31,11 +42,13 @@ class Config:
             sys.exit(f"'{text}': expected MODEL=LIMIT or MODEL=LIMIT:POLICY")
         self.model, (self.limit, _, self.policy) = model, rest.partition(":")
         self.runs = []  # of each round: what was measured
-        self.rates = []  # and the profile of that round
-        self.trace = None
+        self.trace = None  # of what the first one's router chose
+
+    def folder(self, root, i):
+        return pathlib.Path(root) / f"{self.name().replace(' ', '-').replace(':', '_')}-{i}"
 
     def name(self):
-        return f"{pathlib.Path(self.model).stem} {self.limit}{' ' + self.policy if self.policy else ''}"
+        return f"{pathlib.Path(self.model).name.removesuffix('.gguf')} {self.limit}{' ' + self.policy if self.policy else ''}"
 
 
 def drop_caches():
@@ -49,34 +62,60 @@ def profile_folder(env):
     return pathlib.Path(env.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pantry"
 
 
-def fresh_rates(args, folder):
-    """A copy of the stored profile whose rates of memory and arithmetic are today's."""
-    env = dict(os.environ, XDG_CACHE_HOME=str(folder))
+def measure_host(args, config, folder, name):
+    """A device profile of this minute: rates of memory and arithmetic, and what streaming costs with this model's file."""
     target = folder / "pantry"
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copy(profile_folder(os.environ) / "hardware.json", target / "hardware.json")
-    subprocess.run([args.pantry, "doctor", "--no-disk"], env=env, check=True, capture_output=True)
-    return env
+    prefix, env = shlex.split(args.prefix), dict(os.environ, XDG_CACHE_HOME=str(folder))
+    if not (target / "hardware.json").exists():
+        shutil.copy(profile_folder(os.environ) / "hardware.json", target / "hardware.json")
+        subprocess.run(prefix + [args.pantry, "doctor", "--no-disk"], env=env, check=True, capture_output=True)
+    # Without the prefix: threads of real-time priority that read memory would keep the kernel from serving the disk.
+    for _ in range(args.tries):
+        began, busy, own = time.monotonic(), busy_s(), own_s()
+        subprocess.run([args.pantry, "sim", "-m", config.model, "--measure-host", str(folder / name)], env=env, check=True,
+                       capture_output=True)
+        if (busy_s() - busy - own_s() + own) / (time.monotonic() - began) < args.most_others:
+            break
+
+
+def busy_s():
+    """CPU time of everybody."""
+    user, nice, system, _, _, irq, soft = map(int, pathlib.Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def own_s():
+    times = os.times()
+    return times.children_user + times.children_system + times.user + times.system
+
+
+def tokens_of(args, config):
+    """A model without experts is slow and has no routing: a few tokens tell all."""
+    return (args.dense_n, args.dense_skip) if config.model in args.dense else (args.n, args.skip)
 
 
 def measure(args, config, folder):
-    stats = folder / "stats"
-    command = [args.pantry, "run", "-m", config.model, "-p", args.prompt, "-n", str(args.n), "-s", "1", "--temp", "1",
-               "--ignore-eos", "--no-cnv", "-c", str(args.ctx), "--stats", str(stats)]
+    n, _ = tokens_of(args, config)
+    command = shlex.split(args.prefix)
+    command += [args.pantry, "run", "-m", config.model, "-p", args.prompt, "-n", str(n), "-s", "1", "--temp", "1",
+               "--ignore-eos", "--no-cnv", "-c", str(args.ctx), "--stats", str(folder / "stats")]
     if config.limit != "none":
         command += ["--memory", config.limit]
         if args.limiter:
             command = [args.limiter, config.limit] + command
     if config.policy:
         command += ["--cache-policy", config.policy]
-    if config.trace is None:
-        config.trace = folder / "routing"
-        command += ["--routing-trace", str(config.trace)]
-    drop_caches()
+    if folder.name.endswith("-0"):
+        command += ["--routing-trace", str(folder / "routing")]
+    began, busy, own = time.monotonic(), busy_s(), own_s()
     done = subprocess.run(command, capture_output=True, text=True)
+    ended = time.monotonic()
+    run = {"end_s": ended, "others": (busy_s() - busy - own_s() + own) / (ended - began)}
+    (folder / "run.json").write_text(json.dumps(run))
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: {done.stderr}")
-    return stats_of(stats, args.skip)
+    return run["others"]
 
 
 def stats_of(path, skip):
@@ -89,62 +128,84 @@ def stats_of(path, skip):
     return total
 
 
-def device_for(args, env, folder):
-    """This host's profile with what --set says of it, as a file; "host" where nothing is to be changed."""
-    if not args.set:
-        return "host"
-    command = [args.pantry, "sim", "smallthinker-4b", "--trace", "zipf:tokens=2", "--json"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    device = json.loads(done.stdout)["device_profile"]
+def states_of(root):
+    """What memory_state.cc said while the rounds ran, as (time, bytes a second). A moment's rate is that of its state, near or apart (the
+    median of all moments in it): a single one may have been read beside a page that was cleared or a transfer."""
+    path = pathlib.Path(root) / "states"
+    lines = [[float(word) for word in line.split()] for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [line for line in lines if len(line) == 3]
+    rates = {is_near: statistics.median([rate for _, ns, rate in lines if (ns < NEAR_NS) == is_near] or [0])
+             for is_near in (False, True)}
+    return [(at, rates[ns < NEAR_NS]) for at, ns, _ in lines]
+
+
+def device_for(args, folder, run, states):
+    """The round's profile: with the rate of memory while the tokens that count were computed, and with what --set says of it."""
+    device = json.loads((folder / "device.json").read_text())
+    device["fresh_bytes_per_s"] = json.loads((folder / "before.json").read_text())["fresh_bytes_per_s"]
+    if states:
+        end = json.loads((folder / "run.json").read_text())["end_s"] - 0.1
+        rates = [rate for at, rate in states if end - run["us"] / 1e6 <= at <= end]
+        if rates:
+            rate = len(rates) / sum(1 / rate for rate in rates)
+            of_one = min(device["dram_read_bytes_per_s"][0]["per_s"], rate)
+            device["dram_read_bytes_per_s"] = [{"n_cores": 1, "per_s": of_one}, {"n_cores": 2, "per_s": rate}]
+            device["memory_share"] = STATE_SHARE
     for text in args.set:
         field, _, value = text.partition("=")
         if field not in device:
             sys.exit(f"--set {text}: a device profile has no field '{field}'")
         device[field] = json.loads(value)
-    path = pathlib.Path(folder) / "device.json"
+    path = folder / "device-used.json"
     path.write_text(json.dumps(device))
     return str(path)
 
 
-def simulate(args, config, env, device):
-    command = [args.pantry, "sim", "-m", config.model, "-c", str(args.ctx), "--skip", str(args.skip), "--json",
+def simulate(args, config, device):
+    n, skip = tokens_of(args, config)
+    command = [args.pantry, "sim", "-m", config.model, "-c", str(args.ctx), "--skip", str(skip), "--json",
                "--device", device]
     if config.limit != "none":
         command += ["--memory", config.limit]
     if config.policy:
         command += ["--cache-policy", config.policy]
     is_moe = config.trace.exists() and config.trace.stat().st_size > 0
-    command += ["--trace", str(config.trace) if is_moe else f"tokens={args.n + args.skip}"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    command += ["--trace", str(config.trace) if is_moe else f"tokens={n + skip}"]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: {done.stderr}")
     return json.loads(done.stdout)
 
 
-def table(configs, simulated):
-    print("| | tok/s measured (least - most) | simulated | difference | hits + late, misses a token: measured, simulated "
-          "| MB a token | ms waiting | ms placing |")
-    print("|---|---|---|---|---|---|---|---|")
-    worst = 0
-    for config, sim in zip(configs, simulated):
-        speeds = [1e6 * run["tokens"] / run["us"] for run in config.runs]
-        run = config.runs[speeds.index(statistics.median_low(speeds))]
-        n, median = run["tokens"], statistics.median(speeds)
-        difference = sim["tok_per_s"] / median - 1
-        worst = max(worst, abs(difference))
-        row = f"| {config.name()} | {median:.2f} ({min(speeds):.2f} - {max(speeds):.2f}) | {sim['tok_per_s']:.2f} "
-        row += f"| {100 * difference:+.0f} % "
+def table(configs):
+    print("| | rounds | tok/s measured (least - most) | simulated | difference (of each round) | hits + late, misses a token: "
+          "measured, simulated | MB a token | ms waiting | ms placing | ms of the rest |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    differences = []
+    for config in configs:
+        measured = [1e6 * run["tokens"] / run["us"] for run in config.runs]
+        simulated = [sim["tok_per_s"] for sim in config.simulated]
+        ratios = [100 * (a / b - 1) for a, b in zip(simulated, measured)]
+        difference = statistics.median(ratios)
+        differences.append(abs(difference))
+        middle = ratios.index(statistics.median_low(ratios))
+        run, sim = config.runs[middle], config.simulated[middle]
+        n = run["tokens"]
+        row = f"| {config.name()} | {len(ratios)} | {statistics.median(measured):.2f} ({min(measured):.2f} - {max(measured):.2f}) "
+        row += f"| {statistics.median(simulated):.2f} | {difference:+.0f} % ({', '.join(f'{x:+.0f}' for x in ratios)}) "
         if "cache" in sim:
             m, cache = sim["n_tokens"], sim["cache"]
             row += f"| {(run['hits'] + run['late']) / n:.1f}, {run['misses'] / n:.2f}; "
             row += f"{(cache['hits'] + cache['late']) / m:.1f}, {cache['misses'] / m:.2f} "
             row += f"| {run['bytes_read'] / n / 1e6:.1f}, {sim['disk']['bytes_read'] / m / 1e6:.1f} "
             row += f"| {run['wait_us'] / n / 1e3:.1f}, {sim['wait_us'] / m / 1e3:.1f} "
-            row += f"| {run['place_us'] / n / 1e3:.1f}, {sim['place_us'] / m / 1e3:.1f} |"
+            row += f"| {run['place_us'] / n / 1e3:.1f}, {sim['place_us'] / m / 1e3:.1f} "
+            rest = [(run["us"] - run["wait_us"] - run["place_us"]) / n, (sim["wall_us"] - sim["wait_us"] - sim["place_us"]) / m]
+            row += f"| {rest[0] / 1e3:.1f}, {rest[1] / 1e3:.1f} |"
         else:
-            row += "| | | | |"
+            row += "| | | | | |"
         print(row)
-    print(f"\nThe largest difference is {100 * worst:.0f} %.")
+    print(f"\nThe largest difference is {max(differences):.0f} %.")
 
 
 def main():
@@ -153,29 +214,58 @@ def main():
     parser.add_argument("--limiter", help="program that runs a command under a memory limit: LIMIT COMMAND...")
     parser.add_argument("-n", type=int, default=192, help="tokens to generate")
     parser.add_argument("-r", type=int, default=3, help="rounds")
+    parser.add_argument("--first", type=int, default=0, metavar="I", help="number of the first round, where some are kept")
     parser.add_argument("--skip", type=int, default=33, help="runs of tokens that are not counted: the prompt, and the first ones")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
                         help="of the device profile, e.g. fresh_bytes_per_s=1e9 where the host of a virtual machine has its memory")
+    parser.add_argument("--dense", action="append", default=[], metavar="MODEL", help="of the configurations' models: has no experts")
+    parser.add_argument("--dense-n", type=int, default=16, help="as -n, of these")
+    parser.add_argument("--dense-skip", type=int, default=5, help="as --skip, of these")
+    parser.add_argument("--prefix", default="", metavar="COMMAND", help="before each run and measurement, e.g. 'chrt -f 1'")
+    parser.add_argument("--state", metavar="PROGRAM", help="bench/memory_state.cc, built: the memory's rate during each run")
+    parser.add_argument("--rest", type=float, default=3, metavar="S", help="before each run; a host may take back free memory meanwhile")
+    parser.add_argument("--most-others", type=float, default=0.1, metavar="CPUS",
+                        help="a run during which others used more than that is repeated")
+    parser.add_argument("--tries", type=int, default=2, help="at most so often")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep what is measured there, or use what was")
     parser.add_argument("--ctx", type=int, default=512)
     parser.add_argument("--prompt", default="The old man went to the sea and")
     parser.add_argument("configs", nargs="+", metavar="MODEL=LIMIT[:POLICY]")
     args = parser.parse_args()
     configs = [Config(text) for text in args.configs]
     with tempfile.TemporaryDirectory() as scratch:
-        for i in range(args.r):
-            for k, config in enumerate(configs):
-                folder = pathlib.Path(scratch) / f"{i}-{k}"
-                folder.mkdir()
-                config.rates.append(fresh_rates(args, folder))
-                config.runs.append(measure(args, config, folder))
-                print(f"round {i + 1}: {config.name()}: {1e6 * config.runs[-1]['tokens'] / config.runs[-1]['us']:.2f} tok/s",
-                      file=sys.stderr)
-        simulated = []
+        root = args.keep or scratch
+        pathlib.Path(root).mkdir(parents=True, exist_ok=True)
+        watch = None
+        if args.state and args.r > 0:  # one program for all: its memory stays where it is
+            watch = subprocess.Popen([args.state], stdout=(pathlib.Path(root) / "states").open("a"))
+        for i in range(args.first, args.first + args.r):
+            for config in configs:
+                folder = config.folder(root, i)
+                for _ in range(args.tries):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    folder.mkdir(parents=True)
+                    drop_caches()
+                    time.sleep(args.rest)
+                    measure_host(args, config, folder, "before.json")
+                    others = measure(args, config, folder)
+                    measure_host(args, config, folder, "device.json")  # a disk may know by heart now what it has just read
+                    if others < args.most_others:
+                        break
+                run = stats_of(folder / "stats", tokens_of(args, config)[1])
+                print(f"round {i + 1}: {config.name()}: {1e6 * run['tokens'] / run['us']:.2f} tok/s, others used "
+                      f"{100 * others:.0f} % of a CPU", file=sys.stderr)
+        if watch:
+            watch.terminate()
+            watch.wait()
+        states = states_of(root)
         for config in configs:
-            speeds = [run["tokens"] / run["us"] for run in config.runs]
-            env = config.rates[speeds.index(statistics.median_low(speeds))]
-            simulated.append(simulate(args, config, env, device_for(args, env, scratch)))
-        table(configs, simulated)
+            folders = [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "device.json").exists()]
+            config.runs = [stats_of(folder / "stats", tokens_of(args, config)[1]) for folder in folders]
+            config.trace = config.folder(root, 0) / "routing"
+            config.simulated = [simulate(args, config, device_for(args, folder, run, states))
+                                for folder, run in zip(folders, config.runs)]
+        table([config for config in configs if config.runs])
 
 
 if __name__ == "__main__":

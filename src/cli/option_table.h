@@ -165,6 +165,9 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--cache", "SIZE", kSim, "Memory", "of blocks, instead of what --memory leaves for them"}, o.sim_cache);
   visit(Flag{"--device", "host|FILE", kSim, "Simulation", "this machine as doctor measured it, or a device profile"},
         o.sim_device);
+  visit(Flag{"--measure-host", "FILE", kSim, "Simulation",
+             "instead of simulating, measure with the model's file what doctor does not, and write a device profile"},
+        o.sim_measure_host);
   visit(Flag{"--trace", "FILE|zipf:..", kSim, "Simulation",
              "which experts are wanted: recorded by run --routing-trace, or made up (zipf:tokens=256,seed=1)"},
         o.sim_trace);

@@ -77,6 +77,7 @@ struct CliOptions {
 
   // sim.
   std::string sim_device = "host";  // or a file of DeviceProfile
+  std::string sim_measure_host;     // file for a DeviceProfile of this machine, with what doctor does not know
   std::string sim_trace;            // a routing file, or "zipf:..." (sim_input.h); "": made up
   std::string sim_trace_out;        // file of TraceFile
   std::string sim_cache;            // bytes for blocks, instead of what --memory leaves

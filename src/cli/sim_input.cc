@@ -2,12 +2,13 @@
 #include "cli/sim_input.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
+#include "base/parse_number.h"
 #include "base/units.h"
 #include "engine/run_forecast.h"
+#include "sim/host_costs.h"
 #include "sim/routing_file.h"
 
 namespace pantry {
@@ -16,6 +17,7 @@ namespace {
 constexpr int64_t kDefaultTokens = 256;
 constexpr int64_t kMostTokens = 1'000'000;
 constexpr int64_t kRotationTokens = 32;
+constexpr int64_t kTilePositions = 256;  // engine/kv_cache.h
 constexpr double kMostTraceBytes = 256e6;
 
 // Parallel loops of a layer beside its experts or matrices (models/*.cc): as in sim/sim_model.cc.
@@ -109,10 +111,12 @@ SimModel ModelOfFile(const ModelShape& shape, const ModelNeeds& needs, const Ses
   return model;
 }
 
-Status SetNumber(const std::string& name, std::string_view text, auto& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size()) return OkStatus();
-  return InvalidArgumentError("--trace: '{}' must be a number, found '{}'", name, text);
+template <typename Number>
+Status SetNumber(const std::string& name, std::string_view text, Number& value) {
+  const auto number = ParseNumber<Number>(text);
+  if (!number) return InvalidArgumentError("--trace: '{}' must be a number, found '{}'", name, text);
+  value = *number;
+  return OkStatus();
 }
 
 Status SetTraceOption(const std::string& name, std::string_view text, TraceOptions& options) {
@@ -201,6 +205,18 @@ Status CheckHeader(const std::string& path, const RoutingHeader& header, const S
   return OkStatus();
 }
 
+// As engine/session.cc lends it: the keys' and values' tiles that no position has reached, and the scratch of longer runs.
+std::function<int64_t(int64_t, int64_t)> IdleBytesOf(const ModelShape& shape, const SessionOptions& session,
+                                                     const MemoryPlan& plan) {
+  const int64_t tile_bytes = kTilePositions * SessionKvBytesPerPosition(shape, session);
+  return [shape, session, plan, tile_bytes](int64_t n_positions, int64_t n_tokens) {
+    SessionOptions run = session;
+    run.n_batch = n_tokens;
+    const int64_t kv_bytes = (n_positions + kTilePositions - 1) / kTilePositions * tile_bytes;
+    return std::max<int64_t>(plan.kv_bytes - kv_bytes, 0) + plan.scratch_bytes - SessionScratchBytes(shape, run);
+  };
+}
+
 }  // namespace
 
 Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, const FreeMemory& memory) {
@@ -213,6 +229,7 @@ Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, c
   if (!plan.ok()) return plan.status().WithContext(file.path());
   input.memory = *std::move(plan);
   input.model = ModelOfFile(*shape, needs, engine.session);
+  input.idle_bytes = IdleBytesOf(*shape, engine.session, input.memory);
   if (file.pack() != nullptr) {
     input.model.places_blocks = false;
     input.coalesce_bytes = static_cast<int64_t>(BlockReaderOptions().split_bytes);  // as engine/weight_stream.cc
@@ -221,6 +238,14 @@ Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, c
     input.layers.push_back({needs.blocks.NumberOf(layer), needs.blocks.Block(layer, 0)});
   }
   return input;
+}
+
+Status MeasureHost(const GgufFile& file, const EngineOptions& engine, DeviceProfile& device) {
+  PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, engine.isa.value_or(BestIsa())));
+  std::vector<int64_t> block_bytes;
+  for (uint32_t i = 0; i < needs.blocks.n_blocks(); ++i) block_bytes.push_back(needs.blocks.block_bytes(BlockId(i)));
+  ThreadPool pool(device.n_cores);
+  return MeasureHostCosts({file.Readers(), needs.blocks, block_bytes, file.pack() == nullptr}, pool, device);
 }
 
 Result<SimInput> SimInputOf(const SimShape& shape, int64_t budget_bytes, int64_t n_ctx) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,13 +22,16 @@ namespace pantry {
 struct SimInput {
   SimModel model;
   MemoryPlan memory;
-  std::vector<StreamedLayer> layers;  // of a chart
-  int64_t coalesce_bytes = 0;         // of the reader; 0: its default
-  bool is_of_file = false;            // else of a shape, whose sizes are those of Q4_0
+  std::vector<StreamedLayer> layers;                                         // of a chart
+  int64_t coalesce_bytes = 0;                                                // of the reader; 0: its default
+  std::function<int64_t(int64_t n_positions, int64_t n_tokens)> idle_bytes;  // SimOptions'; a shape has none
+  bool is_of_file = false;  // else of a shape, whose sizes are those of Q4_0
 };
 
 // A file's: from its table, as `pantry plan` knows it; no weights are read.
 Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, const FreeMemory& memory);
+// What streaming costs here, measured with the model's own file (sim/host_costs.h), goes to `device`.
+Status MeasureHost(const GgufFile& file, const EngineOptions& engine, DeviceProfile& device);
 // A shape's. budget_bytes 0: all in memory.
 Result<SimInput> SimInputOf(const SimShape& shape, int64_t budget_bytes, int64_t n_ctx);
 

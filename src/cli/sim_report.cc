@@ -73,9 +73,14 @@ std::string TimeText(const SimReport& report) {
 
 int32_t Cores(const SimRunReport& run) { return run.options.n_cores > 0 ? run.options.n_cores : run.device.n_cores; }
 
+std::string_view ReportedPolicy(const SimRunReport& run) {
+  if (run.model.is_rotation()) return PolicyName(PolicyKind::kRotation);
+  return run.options.knows_future ? "belady" : PolicyName(run.options.policy.kind);
+}
+
 // Of the policy, after so many tokens a use counts half; 0: it has none.
 double HalfLife(const SimRunReport& run) {
-  if (run.model.is_rotation()) return 0;
+  if (run.model.is_rotation() || run.options.knows_future) return 0;
   const PolicyOptions& policy = run.options.policy;
   return policy.half_life_tokens > 0 ? policy.half_life_tokens : DefaultHalfLife(policy.kind);
 }
@@ -106,7 +111,7 @@ std::string SimJson(const SimRunReport& run) {
                {"is_streamed", IsStreamed(run)},
                {"cache_bytes", run.options.cache_bytes},
                {"block_bytes", run.model.block_bytes()},
-               {"policy", PolicyName(run.model.is_rotation() ? PolicyKind::kRotation : run.options.policy.kind)},
+               {"policy", ReportedPolicy(run)},
                {"half_life_tokens", HalfLife(run)},
                {"n_tokens", report.n_tokens},
                {"n_decoded", report.n_decoded},

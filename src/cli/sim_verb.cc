@@ -11,6 +11,7 @@
 #include "cli/known_machine.h"
 #include "cli/model_path.h"
 #include "cli/open_engine.h"
+#include "cli/report_file.h"
 #include "cli/run_trace.h"
 #include "cli/sim_input.h"
 #include "cli/sim_report.h"
@@ -22,7 +23,7 @@ namespace pantry {
 namespace {
 
 Result<int64_t> SizeOf(std::string_view flag, const std::string& text) {
-  const Result<int64_t> bytes = ParseBytes(text);
+  Result<int64_t> bytes = ParseBytes(text);
   if (bytes.ok() && *bytes > 0) return bytes;
   return InvalidArgumentError("{}: expected a size such as 8G, found '{}'", flag, text);
 }
@@ -43,6 +44,24 @@ Result<DeviceProfile> DeviceFor(const std::string& name, const Environment& envi
   }
   PANTRY_ASSIGN_OR_RETURN(const HardwareProfile machine, KnownMachine(environment));
   return DeviceOf(machine);
+}
+
+struct ModelFile {
+  std::unique_ptr<GgufFile> file;
+  EngineOptions engine;
+  FreeMemory memory;
+};
+
+Result<ModelFile> ModelFileFor(VerbContext& context, const std::string& path) {
+  Invocation& invocation = context.invocation;
+  PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
+  ModelFile model;
+  model.memory = FreeMemory::Now();
+  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(invocation.options));
+  PANTRY_ASSIGN_OR_RETURN(model.engine, EngineOptionsOf(invocation.options, session, model.memory.available_bytes));
+  PANTRY_RETURN_IF_ERROR(model.engine.Validate());
+  PANTRY_ASSIGN_OR_RETURN(model.file, GgufFile::Open(path));
+  return model;
 }
 
 Result<SimInput> InputFor(VerbContext& context) {
@@ -66,26 +85,35 @@ Result<SimInput> InputFor(VerbContext& context) {
     return Status(path.status().code(),
                   fmt::format("{}. Shapes: {}", path.status().message(), shape.status().message()));
   }
-  PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
-  FreeMemory memory = FreeMemory::Now();
-  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
-  PANTRY_ASSIGN_OR_RETURN(const EngineOptions engine, EngineOptionsOf(options, session, memory.available_bytes));
-  PANTRY_RETURN_IF_ERROR(engine.Validate());
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(*path));
+  PANTRY_ASSIGN_OR_RETURN(ModelFile model, ModelFileFor(context, *path));
   // A run has its tokenizer in memory when it divides the rest.
-  const Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromMetadata(file->metadata(), context.console);
-  memory.resident_bytes = FreeMemory::Now().resident_bytes;
-  return SimInputOf(*file, engine, memory);
+  const Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromMetadata(model.file->metadata(), context.console);
+  model.memory.resident_bytes = FreeMemory::Now().resident_bytes;
+  return SimInputOf(*model.file, model.engine, model.memory);
+}
+
+Status WriteHostProfile(VerbContext& context, DeviceProfile device) {
+  PANTRY_ASSIGN_OR_RETURN(ReportFile out, ReportFile::Open(context.options().sim_measure_host));
+  PANTRY_ASSIGN_OR_RETURN(const std::string path, ModelOf(context.invocation));
+  PANTRY_ASSIGN_OR_RETURN(const ModelFile model, ModelFileFor(context, path));
+  PANTRY_RETURN_IF_ERROR(MeasureHost(*model.file, model.engine, device));
+  PANTRY_RETURN_IF_ERROR(out.Write(ToJson(device)));
+  return out.Close();
 }
 
 Result<SimOptions> SimOptionsFor(const CliOptions& options, const SimInput& input, const DeviceProfile& device,
                                  int64_t n_tokens, Console& console) {
   SimOptions sim;
   sim.cache_bytes = input.memory.is_streamed ? input.memory.cache_bytes : 0;
+  if (sim.cache_bytes > 0 && options.sim_cache.empty()) {  // a cache whose size was asked for keeps it
+    sim.idle_bytes = input.idle_bytes;
+    sim.most_idle_bytes = input.memory.kv_bytes + input.memory.scratch_bytes;
+  }
   if (!options.sim_cache.empty()) {
     PANTRY_ASSIGN_OR_RETURN(sim.cache_bytes, SizeOf("--cache", options.sim_cache));
   }
-  if (!options.cache_policy.empty()) {
+  sim.knows_future = options.cache_policy == "belady";
+  if (!options.cache_policy.empty() && !sim.knows_future) {
     PANTRY_ASSIGN_OR_RETURN(sim.policy, ParsePolicy(options.cache_policy));
   }
   if (options.threads < -1 || options.threads > 1024) {
@@ -124,6 +152,7 @@ Status SimVerb(VerbContext& context) {
   const CliOptions& options = context.options();
   PANTRY_ASSIGN_OR_RETURN(const DeviceProfile device, DeviceFor(options.sim_device, context.invocation.environment));
   if (!options.sim_ablation.empty()) return Ablation(context, device);
+  if (!options.sim_measure_host.empty()) return WriteHostProfile(context, device);
   PANTRY_ASSIGN_OR_RETURN(const SimInput input, InputFor(context));
   if (input.model.is_rotation()) {
     PANTRY_RETURN_IF_ERROR(RejectFlags(context.invocation, {"--cache-policy", "--guess-recall"}, "a dense model"));

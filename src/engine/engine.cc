@@ -103,8 +103,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   parts.pool = MakePool(options.n_threads, log);
   const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
   auto placer = is_streamed ? std::make_unique<WeightPlacer>() : nullptr;
-  PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get(),
-                                                     options.sparse));
+  PANTRY_ASSIGN_OR_RETURN(parts.model,
+                          Model::Load(*file, isa, *parts.pool, log, progress, placer.get(), options.sparse));
   PANTRY_RETURN_IF_ERROR(changes.Check());
   if (is_streamed) {
     WeightStreamOptions stream;

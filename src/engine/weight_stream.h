@@ -86,7 +86,7 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   int64_t cache_bytes() const { return cache_->budget_bytes(); }
   const WeightPlacer& placer() const { return *placer_; }
   std::string_view queue_name() const { return reader_->queue_name(); }
-  WeightStreamStats stats() const;  // since the stream was opened
+  WeightStreamStats stats() const;                              // since the stream was opened
   int64_t wait_us() const { return stream_->stats().wait_us; }  // of stats(), without the rest
   // The same of each layer that has blocks, live; placer().first_layer() is the first of them in the model.
   std::span<const CacheStats> layer_stats() const { return cache_->layer_stats(); }
@@ -113,7 +113,7 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   int64_t most_lent_bytes_ = 0;
   ThreadPool* pool_ = nullptr;
   const std::function<bool()>* keep_going_ = nullptr;
-  int32_t layer_ = -1;  // that was begun last in this run
+  int32_t layer_ = -1;            // that was begun last in this run
   std::vector<BlockId> wanted_;   // of the layer at hand
   std::vector<BlockId> guesses_;  // of a later layer, to be read behind what the next event demands
   double guess_likelihood_ = 0;

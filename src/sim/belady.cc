@@ -47,6 +47,7 @@ class Belady final : public EvictionPolicy {
   bool IsColder(BlockId victim, BlockId guess, double) const override {
     return next_use_[victim.value()] > next_use_[guess.value()];
   }
+  bool knows_order() const override { return true; }
   void Forget() override {
     next_use_ = first_use_;
     event_ = 0;

@@ -10,15 +10,17 @@ namespace {
 constexpr int32_t kMostCores = 4096;
 constexpr int32_t kMostDepth = 1024;
 
-// What doctor does not measure, fitted to runs of three models on two cores of a Zen 4 (docs/performance.md): products with one row reach this
-// share of the memory's rate; a parallel step begins and ends in some microseconds; one core brings Q4_0 into the kernels' layout at
-// this rate; a thread that waited for a
-// read is up again so long after it (threads of a virtual machine); and a read takes so much of a core's time.
+// What doctor does not measure, as it was on two cores of a Zen 4 (docs/performance.md). Fitted to runs of three models: products with one row
+// reach this share of the memory's rate; a parallel step begins and ends in some microseconds. Measured there (sim/host_costs.h): one core
+// brings Q4_0 into the kernels' layout, and checks and copies what a pack has; threads that slept join again; a read, and the first one of
+// several, takes so much of a core's time.
 constexpr double kMemoryShare = 0.82;
 constexpr double kStepUs = 5.0;
-constexpr double kPlaceBytesPerS = 6e9;
+constexpr double kPlaceBytesPerS = 3.8e9;
+constexpr double kCopyBytesPerS = 5.5e9;
 constexpr double kWakeUs = 50;
-constexpr double kReadCpuUs = 8.0;
+constexpr double kKickUs = 30;
+constexpr double kReadCpuUs = 9.0;
 
 // Less is no machine, and times would no longer be finite.
 constexpr double kLeastRate = 1;
@@ -65,16 +67,21 @@ Status DeviceProfile::Validate() const {
   }
   for (const auto& [field, value] : {std::pair("dram_bytes_per_s", dram_bytes_per_s),
                                      {"place_bytes_per_s", place_bytes_per_s},
+                                     {"copy_bytes_per_s", copy_bytes_per_s},
                                      {"fresh_bytes_per_s", fresh_bytes_per_s}}) {
     if (value != 0 && !IsRate(value)) return InvalidArgumentError("'{}' must be 0, or at least {}", field, kLeastRate);
   }
   for (const auto& [field, value] :
-       {std::pair("read_cpu_us", read_cpu_us), {"wake_us", wake_us}, {"step_us", step_us}}) {
+       {std::pair("kick_us", kick_us), {"read_cpu_us", read_cpu_us}, {"wake_us", wake_us}, {"step_us", step_us}}) {
     if (!(value >= 0 && value <= 1e6)) return InvalidArgumentError("'{}' must lie in 0 to 1000000", field);
+  }
+  if (flash_returns_together < 0 || flash_returns_together > 1) {
+    return InvalidArgumentError("'flash_returns_together' is {}, but must be 0 or 1", flash_returns_together);
   }
   PANTRY_RETURN_IF_ERROR(CheckShare("memory_share", memory_share));
   PANTRY_RETURN_IF_ERROR(CheckShare("arithmetic_share", arithmetic_share));
   PANTRY_RETURN_IF_ERROR(CheckShare("flash_share", flash_share));
+  PANTRY_RETURN_IF_ERROR(CheckShare("flash_busy_share", flash_busy_share));
   if (second && (!IsRate(second->dram_bytes_per_s) || !IsRate(second->int8_ops_per_s))) {
     return InvalidArgumentError("'second': its rates must be at least {}", kLeastRate);
   }
@@ -101,16 +108,19 @@ DeviceProfile DeviceOf(const HardwareProfile& machine) {
   device.memory_share = kMemoryShare;
   device.step_us = kStepUs;
   device.place_bytes_per_s = kPlaceBytesPerS;
+  device.copy_bytes_per_s = kCopyBytesPerS;
+  device.kick_us = kKickUs;
   device.read_cpu_us = kReadCpuUs;
   device.wake_us = kWakeUs;
   for (const char* field : {"n_cores", "dram_read_bytes_per_s", "int8_ops_per_s", "f32_flops", "flash"}) {
     device.sources[field] = "pantry doctor";
   }
-  for (const char* field : {"memory_share", "step_us", "place_bytes_per_s", "read_cpu_us", "wake_us"}) {
-    device.sources[field] = "fitted to runs on one Zen 4 virtual machine, not measured on this host";
-  }
   for (const char* field :
-       {"dram_bytes_per_s", "flash_depth", "fresh_bytes_per_s", "arithmetic_share", "flash_share"}) {
+       {"memory_share", "step_us", "place_bytes_per_s", "copy_bytes_per_s", "kick_us", "read_cpu_us", "wake_us"}) {
+    device.sources[field] = "as it was on one Zen 4 virtual machine, not measured on this host";
+  }
+  for (const char* field : {"dram_bytes_per_s", "flash_depth", "flash_busy_share", "flash_returns_together",
+                            "fresh_bytes_per_s", "arithmetic_share", "flash_share"}) {
     device.sources[field] = "assumed: the default";
   }
   return device;

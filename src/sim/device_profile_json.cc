@@ -22,9 +22,13 @@ void Visit(auto& device, V& visit) {
   visit("dram_bytes_per_s", device.dram_bytes_per_s);
   visit("flash", device.flash);
   visit("flash_depth", device.flash_depth);
+  visit("flash_returns_together", device.flash_returns_together);
+  visit("flash_busy_share", device.flash_busy_share);
+  visit("kick_us", device.kick_us);
   visit("read_cpu_us", device.read_cpu_us);
   visit("wake_us", device.wake_us);
   visit("place_bytes_per_s", device.place_bytes_per_s);
+  visit("copy_bytes_per_s", device.copy_bytes_per_s);
   visit("step_us", device.step_us);
   visit("fresh_bytes_per_s", device.fresh_bytes_per_s);
   visit("memory_share", device.memory_share);

@@ -4,6 +4,12 @@
 #include <algorithm>
 
 namespace pantry {
+namespace {
+
+// What is back by less than that is back: two clocks never agree to the last bit.
+constexpr double kRoundingUs = 1e-3;
+
+}  // namespace
 
 FlashQueue::FlashQueue(const DeviceProfile& device, Machine& machine, int depth)
     : device_(device), machine_(machine), depth_(depth > 0 ? depth : device.flash_depth) {
@@ -17,13 +23,29 @@ double FlashQueue::SecondsOf(double n, int64_t n_bytes) const {
   return DiskSeconds(found->second, n, static_cast<double>(n_bytes)) / device_.flash_share;
 }
 
+// It is the last of those that are served now, and all of them end with it.
+void FlashQueue::StartTogether(UnderWay& transfer) {
+  if (together_us_ <= transfer.start_us + kRoundingUs) {  // nothing was left to do
+    n_together_ = 0;
+    together_us_ = transfer.start_us;
+  }
+  const double turn_us =
+      1e6 * (SecondsOf(n_together_ + 1, transfer.n_bytes) - SecondsOf(n_together_, transfer.n_bytes));
+  ++n_together_;
+  together_us_ += turn_us;
+  busy_us_ += turn_us;
+  together_bytes_per_s_ = turn_us > 0 ? 1e6 * static_cast<double>(transfer.n_bytes) / turn_us : 0;
+}
+
 double FlashQueue::ServedUs(const UnderWay& transfer, double free_us) const {
   if (transfer.served_us >= 0) return transfer.served_us;
+  if (returns_together()) return together_us_;
   const double turn_us = 1e6 * SecondsOf(transfer.most, transfer.n_bytes) / transfer.most;
   return std::max(std::max(free_us, transfer.start_us) + turn_us, changed_us_);
 }
 
 double FlashQueue::BackUs(const UnderWay& transfer) const {
+  if (returns_together()) return transfer.served_us;
   return std::max(transfer.served_us, transfer.start_us + 1e6 * SecondsOf(1, transfer.n_bytes));
 }
 
@@ -32,23 +54,26 @@ void FlashQueue::Settle() {
   for (UnderWay& transfer : under_way_) {
     if (transfer.served_us >= 0) continue;
     const double served_us = ServedUs(transfer, free_us_);
-    if (served_us > machine_.now_us()) return;
-    busy_us_ += served_us - std::max(free_us_, transfer.start_us);
+    if (served_us > now_us() + kRoundingUs) return;
+    if (!returns_together()) busy_us_ += served_us - std::max(free_us_, transfer.start_us);
     transfer.served_us = free_us_ = served_us;
   }
 }
 
 void FlashQueue::Start(const Transfer& transfer) {
-  machine_.Spend(device_.read_cpu_us, TimeUse::kAsking);
+  Settle();
+  const bool is_idle = free_us_ <= now_us() + kRoundingUs && (under_way_.empty() || under_way_.back().served_us >= 0);
+  machine_.Spend(device_.read_cpu_us + (is_idle ? device_.kick_us : 0), TimeUse::kAsking);
   Settle();
   int64_t n_bytes = 0;
   for (const iovec& to : transfer.to) n_bytes += static_cast<int64_t>(to.iov_len);
-  under_way_.push_back({transfer.id, n_bytes, machine_.now_us(), 0});
+  under_way_.push_back({transfer.id, n_bytes, now_us(), 0});
+  if (returns_together()) StartTogether(under_way_.back());
   const auto n = static_cast<int>(under_way_.size());
   for (UnderWay& each : under_way_) {
     if (each.served_us < 0) each.most = std::max(each.most, n);
   }
-  changed_us_ = machine_.now_us();
+  changed_us_ = now_us();
 }
 
 size_t FlashQueue::Wait(std::span<TransferEnd> out, int64_t timeout_us) {
@@ -61,13 +86,13 @@ size_t FlashQueue::Wait(std::span<TransferEnd> out, int64_t timeout_us) {
       free_us = std::max(free_us, transfer.served_us);
       first_us = std::min(first_us, BackUs(transfer));
     }
-    if (timeout_us > 0) first_us = std::min(first_us, machine_.now_us() + static_cast<double>(timeout_us));
-    if (first_us > machine_.now_us()) machine_.WaitUntil(first_us + device_.wake_us, TimeUse::kWaiting);
+    if (timeout_us > 0) first_us = std::min(first_us, now_us() + static_cast<double>(timeout_us));
+    if (first_us > now_us()) machine_.SleepUntil(machine_.now_us() + (first_us - now_us()));  // nobody computes
   }
   Settle();
   size_t n = 0;
   const auto is_back = [&](const UnderWay& transfer) {
-    if (n == out.size() || transfer.served_us < 0 || BackUs(transfer) > machine_.now_us()) return false;
+    if (n == out.size() || transfer.served_us < 0 || BackUs(transfer) > now_us() + kRoundingUs) return false;
     out[n++] = {transfer.id, transfer.n_bytes};
     return true;
   };
@@ -75,12 +100,18 @@ size_t FlashQueue::Wait(std::span<TransferEnd> out, int64_t timeout_us) {
   return n;
 }
 
-double FlashQueue::bytes_per_s(double now_us) const {
+// When it is `us` here, where the cores go on computing.
+double FlashQueue::MachineUs(double us) const {
+  return us < Machine::kNever ? machine_.now_us() + (us - now_us()) / device_.flash_busy_share : us;
+}
+
+double FlashQueue::bytes_per_s(double) const {
+  if (returns_together()) return now_us() < together_us_ ? together_bytes_per_s_ : 0;
   double free_us = free_us_;
   for (const UnderWay& transfer : under_way_) {
     const double begin_us = std::max(free_us, transfer.start_us);
     const double served_us = ServedUs(transfer, free_us);
-    if (served_us > now_us) {
+    if (served_us > now_us()) {
       return served_us > begin_us ? 1e6 * static_cast<double>(transfer.n_bytes) / (served_us - begin_us) : 0;
     }
     free_us = std::max(free_us, served_us);
@@ -88,11 +119,12 @@ double FlashQueue::bytes_per_s(double now_us) const {
   return 0;
 }
 
-double FlashQueue::until_us(double now_us) const {
+double FlashQueue::until_us(double) const {
+  if (returns_together()) return MachineUs(now_us() < together_us_ ? together_us_ : Machine::kNever);
   double free_us = free_us_;
   for (const UnderWay& transfer : under_way_) {
     free_us = std::max(free_us, ServedUs(transfer, free_us));
-    if (free_us > now_us) return free_us;
+    if (free_us > now_us()) return MachineUs(free_us);
   }
   return Machine::kNever;
 }

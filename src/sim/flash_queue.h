@@ -8,7 +8,11 @@
 //   served until   max(end of the one before, its start) + DiskSeconds(n) / n      n: the most that were under way in its time
 //   back           max(that, its start + DiskSeconds(1))
 //
-// A transfer costs DeviceProfile::read_cpu_us of the thread that asks, a wait for one wake_us more than it takes. Nothing is read; memory stays untouched.
+// Where DeviceProfile::flash_returns_together, the k-th transfer since the flash had nothing to do takes DiskSeconds(k) - DiskSeconds(k - 1),
+// and all of them are back when the last is served that was asked for until then: who asks for more, waits longer for what he has asked for.
+//
+// All this by a clock that goes slower while the cores compute (DeviceProfile::flash_busy_share).
+// A transfer costs DeviceProfile::read_cpu_us of the thread that asks, and kick_us the first one. Nothing is read; memory stays untouched.
 // Threads: as a DiskQueue. Waiting moves the clock; nothing sleeps.
 #pragma once
 
@@ -47,6 +51,10 @@ class FlashQueue final : public DiskQueue, public MemoryUser {
     int most;               // under way in its time
     double served_us = -1;  // until then; -1: its turn has not ended yet
   };
+  double now_us() const { return machine_.now_us() - (1 - device_.flash_busy_share) * machine_.computing_us(); }
+  double MachineUs(double us) const;
+  bool returns_together() const { return device_.flash_returns_together != 0; }
+  void StartTogether(UnderWay& transfer);
   double ServedUs(const UnderWay& transfer, double free_us) const;
   double BackUs(const UnderWay& transfer) const;
   void Settle();
@@ -59,6 +67,9 @@ class FlashQueue final : public DiskQueue, public MemoryUser {
   double free_us_ = 0;                             // the last one whose turn has ended was served until then
   double changed_us_ = 0;                          // when `most` rose last
   double busy_us_ = 0;
+  int n_together_ = 0;      // served since the flash had nothing to do
+  double together_us_ = 0;  // until then it has something
+  double together_bytes_per_s_ = 0;
 };
 
 }  // namespace pantry

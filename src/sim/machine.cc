@@ -11,6 +11,9 @@ constexpr double kLeastShare = 0.05;
 // What is placed is read from where it arrived, and written to its slot, which reads the line first.
 constexpr double kPlacingTraffic = 3;
 
+// As long as a thread that has nothing to do stays awake (sys/thread_pool.cc).
+constexpr double kSpinUs = 50;
+
 double Us(double amount, double per_s) { return per_s > 0 ? 1e6 * amount / per_s : 0; }
 
 }  // namespace
@@ -36,12 +39,15 @@ std::string_view TimeUseName(TimeUse use) {
 }
 
 Machine::Machine(const DeviceProfile& device, int32_t n_cores)
-    : device_(device), rates_(device.Rates(n_cores, 0)), core_free_us_(static_cast<size_t>(std::max(n_cores, 1))) {}
+    : device_(device),
+      rates_(device.Rates(n_cores, 0)),
+      rates_of_one_(device.Rates(1, 0)),
+      core_free_us_(static_cast<size_t>(std::max(n_cores, 1))) {}
 
 // Rates of a table are of the cores alone; with others beside them, all that want memory share what there is.
 Machine::Rates Machine::Divide(bool cores_compute) const {
   Rates rates;
-  if (cores_compute) rates.cores = rates_.memory_bytes_per_s;
+  if (cores_compute) rates.cores = core_rates().memory_bytes_per_s;
   if (second_left_ > 0) rates.second = device_.second->dram_bytes_per_s;
   if (device_.dram_bytes_per_s <= 0) return rates;
   const double flash = flash_ != nullptr ? flash_->bytes_per_s(now_us_) : 0;
@@ -56,7 +62,7 @@ Machine::Rates Machine::Divide(bool cores_compute) const {
 double Machine::UsFor(const Work& work, double memory_bytes_per_s) const {
   const double memory_us = Us(work.bytes, memory_bytes_per_s * device_.memory_share);
   const double arithmetic_us =
-      (Us(2 * work.int8_macs, rates_.int8_ops_per_s) + Us(2 * work.float_macs, rates_.f32_flops)) /
+      (Us(2 * work.int8_macs, core_rates().int8_ops_per_s) + Us(2 * work.float_macs, core_rates().f32_flops)) /
       device_.arithmetic_share;
   return std::max(memory_us, arithmetic_us) + work.n_steps * device_.step_us;
 }
@@ -74,6 +80,7 @@ void Machine::Run(double until_us, const Work* work, TimeUse use) {
     const Rates rates = Divide(work != nullptr);
     double next_us = work != nullptr ? kNever : until_us;
     if (flash_ != nullptr && device_.dram_bytes_per_s > 0) next_us = std::min(next_us, flash_->until_us(now_us_));
+    if (work != nullptr && now_us_ < all_awake_us_) next_us = std::min(next_us, all_awake_us_);
     const double work_us = work != nullptr ? UsFor(*work, rates.cores) : 0;
     if (work != nullptr) next_us = std::min(next_us, now_us_ + left * work_us);
     double second_us = 0;
@@ -92,6 +99,11 @@ void Machine::Run(double until_us, const Work* work, TimeUse use) {
   }
 }
 
+double Machine::computing_us() const {
+  return time_us_[static_cast<size_t>(TimeUse::kBetween)] + time_us_[static_cast<size_t>(TimeUse::kBlocks)] +
+         time_us_[static_cast<size_t>(TimeUse::kPlacing)];
+}
+
 void Machine::Compute(const Work& work, TimeUse use) {
   memory_bytes_ += work.bytes;
   Run(kNever, &work, use);
@@ -101,18 +113,25 @@ void Machine::Spend(double us, TimeUse use) { Run(now_us_ + us, nullptr, use); }
 
 void Machine::WaitUntil(double us, TimeUse use) { Run(us, nullptr, use); }
 
-void Machine::Place(double n_bytes, double n_fresh_bytes) {
+void Machine::SleepUntil(double us) {
+  const bool is_long = us - now_us_ > kSpinUs;
+  WaitUntil(us, TimeUse::kWaiting);
+  if (is_long) all_awake_us_ = now_us_ + device_.wake_us;
+}
+
+void Machine::Place(double n_bytes, double bytes_per_s, double n_fresh_bytes) {
   if (is_new_batch_) {
-    std::fill(core_free_us_.begin(), core_free_us_.end(), now_us_);
+    std::fill(core_free_us_.begin(), core_free_us_.end(), std::max(now_us_, all_awake_us_));
+    core_free_us_.front() = now_us_;
     memory_free_us_ = now_us_;
   }
   is_new_batch_ = false;
   const auto core = std::min_element(core_free_us_.begin(), core_free_us_.end());
-  const double us = Us(n_bytes, device_.place_bytes_per_s);
+  const double us = Us(n_bytes, bytes_per_s);
   if (us > 0) memory_free_us_ += Us(kPlacingTraffic * n_bytes, device_.dram_bytes_per_s);
   *core = std::max(*core + us, us > 0 ? memory_free_us_ : 0) + Us(n_fresh_bytes, device_.fresh_bytes_per_s);
-  // The threads meet when all is placed.
-  WaitUntil(*std::max_element(core_free_us_.begin(), core_free_us_.end()), TimeUse::kPlacing);
+  end_of_batch_us_ = std::max(end_of_batch_us_, *core);
+  WaitUntil(end_of_batch_us_, TimeUse::kPlacing);  // the threads meet when all is placed
 }
 
 void Machine::BeginSecond(const Work& work) {

@@ -65,13 +65,17 @@ class Machine final : public Clock {
   const std::array<double, kTimeUses>& time_us() const { return time_us_; }
   double memory_bytes() const { return memory_bytes_; }  // that cores and second executor have read so far
 
+  double computing_us() const;  // so far, placing included
+
   void Compute(const Work& work, TimeUse use);  // on all cores
   void Spend(double us, TimeUse use);           // nothing is computed, or one core does something
   void WaitUntil(double us, TimeUse use);       // not before now
+  // The same for the flash: where that takes longer than threads spin, all but one of the cores come DeviceProfile::wake_us later.
+  void SleepUntil(double us);
   // A piece is placed by the core that is free first. Pieces since BeginBatch() are placed at the same time by several,
   // which share the memory's rate.
   void BeginBatch() { is_new_batch_ = true; }
-  void Place(double n_bytes, double n_fresh_bytes);
+  void Place(double n_bytes, double bytes_per_s, double n_fresh_bytes);
 
   // Work beside the cores', one at a time, and the wait for its end. REQUIRES: has_second(); the one before was joined.
   bool has_second() const { return device_.second.has_value(); }
@@ -86,6 +90,7 @@ class Machine final : public Clock {
     double cores = 0;
     double second = 0;
   };
+  const MachineRates& core_rates() const { return now_us_ < all_awake_us_ ? rates_of_one_ : rates_; }
   Rates Divide(bool cores_compute) const;
   double UsFor(const Work& work, double memory_bytes_per_s) const;
   double SecondUs(double memory_bytes_per_s) const;
@@ -93,6 +98,8 @@ class Machine final : public Clock {
 
   const DeviceProfile& device_;
   const MachineRates rates_;  // of the cores
+  const MachineRates rates_of_one_;
+  double all_awake_us_ = 0;  // one core computes until then
   const MemoryUser* flash_ = nullptr;
   double now_us_ = 0;
   double memory_bytes_ = 0;
@@ -100,6 +107,7 @@ class Machine final : public Clock {
   double second_left_ = 0;            // share of it
   std::vector<double> core_free_us_;  // of the batch at hand
   double memory_free_us_ = 0;         // when memory has moved what was placed of it
+  double end_of_batch_us_ = 0;        // when all that was placed of it is
   bool is_new_batch_ = true;
   std::array<double, kTimeUses> time_us_ = {};
 };

@@ -79,10 +79,10 @@ TEST(Machine, PiecesOfABatchArePlacedByAllCores) {
   const DeviceProfile device = PlainDevice();  // 5 GB/s a core
   Machine machine(device, 2);
   machine.BeginBatch();
-  for (int i = 0; i < 3; ++i) machine.Place(5e6, 0);  // two cores: two rounds
+  for (int i = 0; i < 3; ++i) machine.Place(5e6, 5e9, 0);  // two cores: two rounds
   EXPECT_DOUBLE_EQ(machine.now_us(), 2000);
   machine.BeginBatch();
-  machine.Place(5e6, 0);
+  machine.Place(5e6, 5e9, 0);
   EXPECT_DOUBLE_EQ(machine.now_us(), 3000);
 }
 
@@ -92,7 +92,7 @@ TEST(Machine, CoresThatPlaceShareTheMemory) {
   for (const int n_cores : {1, 2}) {
     Machine machine(device, n_cores);
     machine.BeginBatch();
-    for (int i = 0; i < 4; ++i) machine.Place(5e6, 0);
+    for (int i = 0; i < 4; ++i) machine.Place(5e6, 5e9, 0);
     EXPECT_DOUBLE_EQ(machine.now_us(), 4000) << n_cores;
   }
 }

@@ -50,7 +50,7 @@ struct SimModel {
   int32_t n_experts = 0;                 // of a layer; 0: matrices in rotation
   int32_t n_used = 0;
   double steps_of_blocks = 3;  // parallel loops that compute some blocks together
-  bool places_blocks = true;   // what is read has to be rearranged; of a pack it is copied, which costs a third
+  bool places_blocks = true;   // what is read has to be rearranged; of a pack it is copied
 
   // For PlanMemory(); bytes.
   MemoryRequest memory;

@@ -6,13 +6,12 @@
 #include <string>
 #include <utility>
 
+#include "sim/replay.h"
+
 namespace pantry {
 namespace {
 
-// As in engine/weight_stream.cc.
-constexpr size_t kBlocksAtOnce = 8;
-constexpr int64_t kAheadBytes = 64 << 20;
-constexpr int64_t kAheadShare = 4;
+constexpr size_t kBlocksAtOnce = BlockStream::kBlocksAtOnce;
 
 // The model's files: only asked how large they are.
 class UnreadFile final : public Reader {
@@ -43,11 +42,11 @@ void SubtractCounts(const SimReport& before, SimReport& after) {
   after.flash_busy_us -= before.flash_busy_us;
 }
 
-Result<std::unique_ptr<SimStream>> SimStream::Open(const SimModel& model, const DeviceProfile& device,
-                                                   const SimOptions& options, StreamObserver* observer,
-                                                   Machine& machine) {
+Result<std::unique_ptr<SimStream>> SimStream::Open(const SimModel& model, const RoutingTrace& trace,
+                                                   const DeviceProfile& device, const SimOptions& options,
+                                                   StreamObserver* observer, Machine& machine) {
   if (device.flash.empty()) return InvalidArgumentError("device '{}' has no flash to stream from", device.name);
-  auto sim = std::unique_ptr<SimStream>(new SimStream(model, options, machine));
+  auto sim = std::unique_ptr<SimStream>(new SimStream(model, device, options, machine));
   int32_t n_files = 1;
   for (const BlockPiece& piece : model.pieces) n_files = std::max(n_files, piece.file + 1);
   if (n_files > kMostFiles) return InvalidArgumentError("model '{}' has {} files", model.name, n_files);
@@ -62,14 +61,34 @@ Result<std::unique_ptr<SimStream>> SimStream::Open(const SimModel& model, const 
 
   BlockCacheOptions cache_options;
   cache_options.budget_bytes = options.cache_bytes;
+  cache_options.max_budget_bytes = options.cache_bytes + options.most_idle_bytes;
   cache_options.policy = model.is_rotation() ? PolicyOptions{.kind = PolicyKind::kRotation} : options.policy;
-  PANTRY_ASSIGN_OR_RETURN(sim->cache_, BlockCache::Create(model.blocks, cache_options));
+  std::unique_ptr<EvictionPolicy> belady;
+  if (options.knows_future && !model.is_rotation()) belady = MakeBelady(trace, model.blocks.size());
+  PANTRY_ASSIGN_OR_RETURN(sim->cache_, BlockCache::Create(model.blocks, cache_options, std::move(belady)));
   PANTRY_ASSIGN_OR_RETURN(sim->stream_, BlockStream::Create(*sim->cache_, *sim->reader_, sim->placer_, machine));
   if (observer != nullptr) sim->stream_->Observe(observer);
   sim->n_uses_.resize(model.blocks.size());
-  sim->is_ahead_.resize(model.blocks.size());
-  if (model.is_rotation()) sim->most_ahead_bytes_ = std::min(kAheadBytes, options.cache_bytes / kAheadShare);
+  if (model.is_rotation()) sim->ahead_.emplace(*sim->cache_, *sim->stream_);
   return sim;
+}
+
+void SimStream::SetBudget(int64_t n_bytes) {
+  cache_->SetBudget(n_bytes);
+  if (ahead_) ahead_->BudgetChanged();
+}
+
+void SimStream::BeginRun(int64_t n_positions, int64_t n_tokens) {
+  if (options_.idle_bytes) {
+    const int64_t budget_bytes =
+        options_.cache_bytes + std::min(options_.idle_bytes(n_positions, n_tokens), options_.most_idle_bytes);
+    if (cache_->budget_bytes() != budget_bytes) SetBudget(budget_bytes);
+    if (cache_->budget_bytes() > budget_bytes) {
+      stream_->CancelReads();  // what is read ahead holds its room
+      SetBudget(budget_bytes);
+    }
+  }
+  cache_->BeginStep(n_tokens);
 }
 
 void SimStream::Expect(std::span<const BlockId> blocks, double likelihood) { stream_->Expect(blocks, likelihood); }
@@ -106,19 +125,11 @@ void SimStream::NoteFreshMemory() {
 
 Status SimStream::Provide(const SimStep& step, std::span<const BlockId> wanted,
                           FunctionRef<void(double share)> meanwhile, const Compute& compute) {
-  if (model_.is_rotation()) {
-    for (const BlockId block : wanted) {
-      if (is_ahead_[block.value()] != 0) ahead_bytes_ -= model_.blocks[block.value()].n_bytes;
-      is_ahead_[block.value()] = 0;
-    }
-    first_wanted_ = wanted.front();
-    last_wanted_ = wanted.back();
-  }
+  if (ahead_) ahead_->Wanted(wanted);
   for (const BlockId block : wanted) ++n_uses_[block.value()];
   stream_->Begin(step.layer, wanted);
-  next_ahead_ = 1;
-  if (model_.is_rotation()) {
-    ReadAhead();
+  if (ahead_) {
+    ahead_->Read();
   } else {
     stream_->Expect(guesses_, options_.guess_likelihood);
     guesses_.clear();
@@ -143,7 +154,7 @@ Status SimStream::HandOut(size_t n_wanted, FunctionRef<void(double share)> meanw
     NoteFreshMemory();
     compute(std::span(ready).first(n));
     stream_->Release(std::span(ready).first(n));
-    if (model_.is_rotation()) ReadAhead();
+    if (ahead_) ahead_->Read();
   }
 }
 
@@ -159,19 +170,6 @@ Status SimStream::HandOutTogether(const Compute& compute) {
   compute(ready_);
   stream_->Release(ready_);
   return OkStatus();
-}
-
-void SimStream::ReadAhead() {
-  if (!stream_->all_admitted()) return;
-  const auto n_blocks = static_cast<uint32_t>(model_.blocks.size());
-  for (; next_ahead_ < n_blocks && ahead_bytes_ < most_ahead_bytes_; ++next_ahead_) {
-    const BlockId block((last_wanted_.value() + next_ahead_) % n_blocks);
-    if (block == first_wanted_) return;
-    if (cache_->state(block) != BlockState::kAbsent) continue;
-    if (stream_->Expect({&block, 1}, 1) == 0) return;
-    if (is_ahead_[block.value()] == 0) ahead_bytes_ += model_.blocks[block.value()].n_bytes;
-    is_ahead_[block.value()] = 1;
-  }
 }
 
 void SimStream::Count(SimReport& report) const {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "io/block_reader.h"
 #include "residency/cache/block_cache.h"
 #include "residency/stream/block_stream.h"
+#include "residency/stream/rotation_ahead.h"
 #include "sim/flash_queue.h"
 #include "sim/machine.h"
 #include "sim/simulated_placer.h"
@@ -31,10 +33,12 @@ class SimStream {
   using Compute = FunctionRef<void(std::span<const BlockId>)>;
 
   // All of them must outlive the stream; `observer` may be null. kOutOfBudget; kInvalidArgument: the device has no flash.
-  static Result<std::unique_ptr<SimStream>> Open(const SimModel& model, const DeviceProfile& device,
-                                                 const SimOptions& options, StreamObserver* observer, Machine& machine);
+  static Result<std::unique_ptr<SimStream>> Open(const SimModel& model, const RoutingTrace& trace,
+                                                 const DeviceProfile& device, const SimOptions& options,
+                                                 StreamObserver* observer, Machine& machine);
 
-  void BeginRun(int64_t n_tokens) { cache_->BeginStep(n_tokens); }
+  // A run of n_tokens, after which there are n_positions.
+  void BeginRun(int64_t n_positions, int64_t n_tokens);
   // The next event will want them, for certain.
   void Expect(std::span<const BlockId> blocks, double likelihood);
   // The event after the next one wants `blocks`: some of them, and others, are guessed when the next one begins.
@@ -46,9 +50,9 @@ class SimStream {
   void Count(SimReport& report) const;  // since the stream was opened
 
  private:
-  SimStream(const SimModel& model, const SimOptions& options, Machine& machine)
-      : model_(model), options_(options), placer_(model, machine), pool_(1), rng_(options.seed) {}
-  void ReadAhead();
+  SimStream(const SimModel& model, const DeviceProfile& device, const SimOptions& options, Machine& machine)
+      : model_(model), options_(options), placer_(model, device, machine), pool_(1), rng_(options.seed) {}
+  void SetBudget(int64_t n_bytes);
   Status HandOut(size_t n_wanted, FunctionRef<void(double share)> meanwhile, const Compute& compute);
   Status HandOutTogether(const Compute& compute);
   void NoteFreshMemory();
@@ -62,19 +66,13 @@ class SimStream {
   std::unique_ptr<BlockReader> reader_;
   std::unique_ptr<BlockCache> cache_;
   std::unique_ptr<BlockStream> stream_;  // dies first
+  std::optional<RotationAhead> ahead_;   // of a model in rotation
   Rng rng_;
   std::vector<BlockId> guesses_;
   std::vector<uint32_t> n_uses_;  // by block
   std::vector<BlockId> liked_;    // scratch
   std::vector<BlockId> ready_;    // scratch
   int64_t touched_bytes_ = 0;     // of the cache
-
-  // As in WeightStream: how far a model in rotation is read ahead, how much lies there that was not wanted yet, what, and the next to look at.
-  int64_t most_ahead_bytes_ = 0;
-  int64_t ahead_bytes_ = 0;
-  std::vector<uint8_t> is_ahead_;
-  uint32_t next_ahead_ = 0;
-  BlockId first_wanted_, last_wanted_;
 };
 
 }  // namespace pantry

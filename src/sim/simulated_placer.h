@@ -16,7 +16,10 @@ namespace pantry {
 class SimulatedPlacer final : public BlockPlacer {
  public:
   // Both must outlive the placer.
-  SimulatedPlacer(const SimModel& model, Machine& machine) : model_(model), machine_(machine) {
+  SimulatedPlacer(const SimModel& model, const DeviceProfile& device, Machine& machine)
+      : model_(model),
+        machine_(machine),
+        bytes_per_s_(model.places_blocks ? device.place_bytes_per_s : device.copy_bytes_per_s) {
     for (const BlockPiece& piece : model.pieces) max_piece_bytes_ = std::max(max_piece_bytes_, piece.n_bytes);
   }
   // Memory that the cache took for the first time since the last call is touched by what is placed next.
@@ -33,15 +36,14 @@ class SimulatedPlacer final : public BlockPlacer {
     const auto n_bytes = static_cast<double>(Piece(block, piece).n_bytes);
     const double n_fresh = std::min(fresh_bytes_, n_bytes);
     fresh_bytes_ -= n_fresh;
-    machine_.Place(model_.places_blocks ? n_bytes : kCopyCost * n_bytes, n_fresh);
+    machine_.Place(n_bytes, bytes_per_s_, n_fresh);
     return OkStatus();
   }
 
  private:
-  static constexpr double kCopyCost = 1.0 / 3;  // of rearranging; assumed, after runs of packs on one machine
-
   const SimModel& model_;
   Machine& machine_;
+  const double bytes_per_s_;  // of one core
   size_t max_piece_bytes_ = 1;
   mutable double fresh_bytes_ = 0;
 };

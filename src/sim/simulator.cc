@@ -24,7 +24,8 @@ class Simulation {
 
   Status Open(const DeviceProfile& device) {
     if (options_.cache_bytes == 0 || model_.blocks.empty()) return OkStatus();
-    Result<std::unique_ptr<SimStream>> stream = SimStream::Open(model_, device, options_, observers_.stream, machine_);
+    Result<std::unique_ptr<SimStream>> stream =
+        SimStream::Open(model_, trace_, device, options_, observers_.stream, machine_);
     if (!stream.ok()) return stream.status();
     stream_ = *std::move(stream);
     return OkStatus();
@@ -56,7 +57,7 @@ class Simulation {
   Status RunTokens(int64_t n_tokens, Events events) {
     if (n_steps_++ == options_.skip_steps) BeginCounting();
     const double begin_us = machine_.now_us();
-    if (stream_ != nullptr) stream_->BeginRun(n_tokens);
+    if (stream_ != nullptr) stream_->BeginRun(position_ + n_tokens, n_tokens);
     const double n = static_cast<double>(n_tokens), n_steps = static_cast<double>(model_.steps.size());
     const double seen = static_cast<double>(position_) + (n + 1) / 2;  // positions that a token sees
     const Work attention = {.bytes = (static_cast<double>(position_) + n) * model_.kv_bytes_per_position / n_steps,
@@ -184,6 +185,7 @@ Status SimOptions::Validate() const {
     return InvalidArgumentError("the likelihood of guesses is {}, but must lie in 0 to below 1", guess_likelihood);
   }
   if (first_position < 0 || skip_steps < 0) return InvalidArgumentError("negative positions");
+  if (most_idle_bytes < 0) return InvalidArgumentError("{} bytes are idle at most", most_idle_bytes);
   PANTRY_RETURN_IF_ERROR(reads.Validate());
   return policy.Validate();
 }

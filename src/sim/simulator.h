@@ -6,8 +6,7 @@
 //
 // What it does in a step is what engine/weight_stream.cc and the forward pass do, in their order. No weights are read or touched: slots and
 // staging are address space that nobody writes to. The same inputs give the same report, to the bit.
-// What the engine does and this does not: memory that is lent to the cache while context and scratch are idle (WeightStream::Lend), and
-// expert policies, which change what is wanted: a trace has them only as they were recorded.
+// What the engine does and this does not: expert policies, which change what is wanted: a trace has them only as they were recorded.
 // What is not in it either: drawing a token, another process on the machine, page faults but those of DeviceProfile::fresh_bytes_per_s.
 // Threads: any; each call is on its own.
 #pragma once
@@ -36,10 +35,15 @@ enum class Overlap : uint8_t {
 };
 
 struct SimOptions {
-  int64_t cache_bytes = 0;  // for blocks; 0: all of them are in memory, and nothing is streamed
-  PolicyOptions policy;     // of experts; matrices have rotation
-  int32_t n_cores = 0;      // that compute; 0: the device's
-  int64_t n_tokens = 64;    // of a model in rotation, whose trace is made here
+  int64_t cache_bytes = 0;    // for blocks; 0: all of them are in memory, and nothing is streamed
+  PolicyOptions policy;       // of experts; matrices have rotation
+  bool knows_future = false;  // Belady's MIN in its place: the bound for exact routing. Guesses are made as ever
+  // What the cache may hold more in a run of n_tokens, after which there are n_positions: what others do not need then, as
+  // engine/weight_stream.h's Lend(). Unset: nothing.
+  std::function<int64_t(int64_t n_positions, int64_t n_tokens)> idle_bytes;
+  int64_t most_idle_bytes = 0;  // that it gives
+  int32_t n_cores = 0;          // that compute; 0: the device's
+  int64_t n_tokens = 64;        // of a model in rotation, whose trace is made here
   int64_t first_position = 0;
   int64_t skip_steps = 0;  // of the trace, before counting begins: the cache fills
   Overlap overlap = Overlap::kAll;

@@ -283,5 +283,47 @@ TEST(Shapes, HaveTheBytesOfTheirModels) {
   EXPECT_EQ(FindShape("gpt-9").status().code(), StatusCode::kNotFound);
 }
 
+TEST(Simulator, BeladyMissesLeast) {
+  const SimModel model = testing::SmallModel();
+  const RoutingTrace trace = testing::SmallTrace(model);
+  SimOptions options;
+  options.cache_bytes = int64_t{40} * BlockCache::SlotBytes(600'000);
+  options.guess_recall = 0;
+  SimOptions bound = options;
+  bound.knows_future = true;
+  const auto best = Simulate(model, trace, testing::SmallDevice(), bound);
+  ASSERT_TRUE(best.ok()) << best.status().ToString();
+  for (const PolicyKind policy : {PolicyKind::kLru, PolicyKind::kLfu, PolicyKind::kLrfu, PolicyKind::kCycle}) {
+    options.policy.kind = policy;
+    const auto other = Simulate(model, trace, testing::SmallDevice(), options);
+    ASSERT_TRUE(other.ok());
+    EXPECT_LT(best->cache.n_misses, other->cache.n_misses) << PolicyName(policy);
+  }
+}
+
+TEST(Simulator, WhatIsIdleIsTheCaches) {
+  const SimModel model = testing::SmallModel();
+  const RoutingTrace trace = testing::SmallTrace(model);
+  SimOptions options;
+  options.cache_bytes = int64_t{20} * BlockCache::SlotBytes(600'000);
+  const int64_t idle_bytes = int64_t{10} * BlockCache::SlotBytes(600'000);
+  SimOptions larger = options;
+  larger.cache_bytes += idle_bytes;
+  SimOptions lent = options;
+  lent.most_idle_bytes = idle_bytes;
+  lent.idle_bytes = [](int64_t, int64_t) { return INT64_MAX / 4; };  // no more than the most
+  const DeviceProfile device = testing::SmallDevice();
+  const auto a = Simulate(model, trace, device, larger), b = Simulate(model, trace, device, lent);
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_EQ(a->cache.n_hits, b->cache.n_hits);
+  EXPECT_EQ(a->wall_us, b->wall_us);
+  // What is taken back at half of the positions is evicted.
+  lent.idle_bytes = [idle_bytes](int64_t n_positions, int64_t) { return n_positions > 30 ? 0 : idle_bytes; };
+  const auto c = Simulate(model, trace, device, lent), d = Simulate(model, trace, device, options);
+  ASSERT_TRUE(c.ok() && d.ok());
+  EXPECT_LT(c->cache.n_hits, a->cache.n_hits);
+  EXPECT_GT(c->cache.n_hits, d->cache.n_hits);
+}
+
 }  // namespace
 }  // namespace pantry
