@@ -149,7 +149,7 @@ void ForEachField(Options& o, Visit&& visit) {
         o.lookahead);
   visit(Flag{"--cache-policy", "NAME", kComputing | kBench | kSim, "Memory",
              "which experts stay in memory: lru, lfu, lrfu, cycle; lfu:32 and the like: a use counts half after 32 "
-             "tokens"},
+             "tokens; belady, which knows the future: sim only"},
         o.cache_policy);
   visit(Flag{"--expert-policy", "POLICY", kComputing | kBench, "Memory",
              "which experts of a streamed model run: exact, or with a little less quality rather those in memory: "

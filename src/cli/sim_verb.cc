@@ -22,6 +22,8 @@
 namespace pantry {
 namespace {
 
+constexpr std::string_view kBelady = "belady";  // the cache policy that knows the future
+
 Result<int64_t> SizeOf(std::string_view flag, const std::string& text) {
   Result<int64_t> bytes = ParseBytes(text);
   if (bytes.ok() && *bytes > 0) return bytes;
@@ -57,8 +59,10 @@ Result<ModelFile> ModelFileFor(VerbContext& context, const std::string& path) {
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
   ModelFile model;
   model.memory = FreeMemory::Now();
-  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(invocation.options));
-  PANTRY_ASSIGN_OR_RETURN(model.engine, EngineOptionsOf(invocation.options, session, model.memory.available_bytes));
+  auto options = invocation.options;
+  if (options.cache_policy == kBelady) options.cache_policy.clear();  // no engine has it
+  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
+  PANTRY_ASSIGN_OR_RETURN(model.engine, EngineOptionsOf(options, session, model.memory.available_bytes));
   PANTRY_RETURN_IF_ERROR(model.engine.Validate());
   PANTRY_ASSIGN_OR_RETURN(model.file, GgufFile::Open(path));
   return model;
@@ -112,7 +116,7 @@ Result<SimOptions> SimOptionsFor(const CliOptions& options, const SimInput& inpu
   if (!options.sim_cache.empty()) {
     PANTRY_ASSIGN_OR_RETURN(sim.cache_bytes, SizeOf("--cache", options.sim_cache));
   }
-  sim.knows_future = options.cache_policy == "belady";
+  sim.knows_future = options.cache_policy == kBelady;
   if (!options.cache_policy.empty() && !sim.knows_future) {
     PANTRY_ASSIGN_OR_RETURN(sim.policy, ParsePolicy(options.cache_policy));
   }
