@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "compute/product_chunks.h"
+#include "weights/quant/tensor_type.h"
 
 namespace pantry {
 namespace {
@@ -134,19 +135,24 @@ void Multiply(const WeightMatrix& w, int64_t begin, int64_t n, const ActivationR
 // How many rows' firing neurons are looked for one row after another. More rows together read most neurons anyway.
 constexpr int64_t kSparseRows = 2;
 
-// out[n] = the activation of gate[n] and up's rows from `at` on, which are computed where gate is positive only. NaN fires.
+// out[n] = the activation of gate[n] and up's rows from `at` on, which are computed where gate fires only. NaN fires.
 void ActivateFiring(const ExpertRun& run, const ExpertTask& task, const WeightMatrix& up, int64_t at,
                     const ActivationRows& x, std::span<const float> gate, float* out) {
   std::array<int32_t, kStripFloats> list;
+  std::array<const uint8_t*, kStripFloats> rows;
   std::array<float, kStripFloats> of_gate, of_up;
+  const int64_t tile = up.kernel->row_tile, tile_bytes = up.kernel->packed_tile_bytes(up.cols);
+  const int64_t row_bytes = RowBytes(up.kernel->type, up.cols);
   size_t n = 0;
   for (size_t i = 0; i < gate.size(); ++i) {
     list[n] = static_cast<int32_t>(at) + static_cast<int32_t>(i);
     of_gate[n] = gate[i];
-    n += gate[i] <= 0 ? 0 : 1;
+    n += run.firing.Contain(gate[i]) ? 1 : 0;
   }
   const auto n_firing = static_cast<int64_t>(n);
-  up.kernel->compute_listed(up.tiles, up.cols, list.data(), n_firing, x, of_up.data());
+  if (run.n_firing != nullptr) run.n_firing->fetch_add(n_firing, std::memory_order_relaxed);
+  for (size_t i = 0; i < n; ++i) rows[i] = up.tiles + list[i] / tile * tile_bytes + list[i] % tile * row_bytes;
+  up.kernel->compute_rows_at(rows.data(), n_firing, up.cols, x, of_up.data(), n_firing);
   for (size_t i = 0; task.bias.up != nullptr && i < n; ++i) of_up[i] += task.bias.up[list[i]];
   run.activation(of_gate.data(), of_up.data(), n_firing, of_up.data());
   std::fill_n(out, gate.size(), 0.0f);

@@ -14,9 +14,11 @@
 // Threads: ComputeExperts() from the pool's owner. Views borrow.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 
+#include "base/firing_gates.h"
 #include "compute/activations.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
@@ -75,6 +77,9 @@ struct ExpertRun {
   float* ff;  // [n_picks, ScratchFloats(n_ff)], 64-byte aligned: scratch
   float*
       partials;  // [n_picks, ScratchFloats(n_embd)], same: results, in columns [0, n_embd); before that the gathered rows of x
+  // What fires in blocks that lie by neuron. REQUIRES, where it is not gates above zero: such blocks, and tasks of one pick.
+  FiringGates firing = FiringGates::Positive();
+  std::atomic<int64_t>* n_firing = nullptr;  // if given, those that fire are added
 
   // Length of a row of ff or partials that n numbers need, in any one form: whole cache lines, and room for the four parts of Q8.
   static constexpr int64_t ScratchFloats(int64_t n) { return n <= 64 ? 64 : (n + 15) / 16 * 16; }

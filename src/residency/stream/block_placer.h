@@ -28,6 +28,8 @@ class BlockPlacer {
   virtual BlockPiece Piece(BlockId block, int piece) const = 0;
   // Writes what became of the piece's `bytes` to its part of the block's memory. kCorruption: they are not what they should be.
   virtual Status Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const = 0;
+  // All pieces of the block are in `memory`, which goes to a file: the place for checks of parts of it.
+  virtual void Seal(BlockId /*block*/, uint8_t* /*memory*/) const {}
 };
 
 }  // namespace pantry

@@ -62,18 +62,20 @@ void RunMatMul(benchmark::State& state, const MatMulKernel& kernel, int64_t n_by
 }
 
 // One row in ten of a matrix that no cache holds: GB/s of those.
-void RunListed(benchmark::State& state, const MatMulKernel& kernel) {
+void RunRowsAt(benchmark::State& state, const MatMulKernel& kernel) {
   RepeatedMatrix w(kernel, kColdBytes);
   Rng rng(8);
   const testing::OwnedActivations x(testing::RandomActivations(1, kCols, rng), 1, kCols);
-  std::vector<int32_t> list;
+  std::vector<const uint8_t*> list;
   for (int64_t row = 0; row < w.n_tiles * kernel.row_tile; ++row) {
-    if (rng.NextDouble() < kUsedShare) list.push_back(static_cast<int32_t>(row));
+    if (rng.NextDouble() >= kUsedShare) continue;
+    list.push_back(w.memory.data() + row / kernel.row_tile * w.tile_bytes +
+                   row % kernel.row_tile * RowBytes(kernel.type, kCols));
   }
   std::vector<float> y(list.size());
   const auto n_listed = static_cast<int64_t>(list.size());
   for (auto _ : state) {
-    kernel.compute_listed(w.memory.data(), kCols, list.data(), n_listed, x.rows, y.data());
+    kernel.compute_rows_at(list.data(), n_listed, kCols, x.rows, y.data(), n_listed);
     benchmark::ClobberMemory();
   }
   state.counters["weights_GB/s"] =
@@ -117,7 +119,7 @@ const bool kRegistered = [] {
       if (kernel.order == WeightOrder::kColumns)
         benchmark::RegisterBenchmark((name + "/cold/used").c_str(), RunMatMul, kernel, kColdBytes, 1, kUsedShare);
       if (kernel.order == WeightOrder::kRows)
-        benchmark::RegisterBenchmark((name + "/cold/used").c_str(), RunListed, kernel);
+        benchmark::RegisterBenchmark((name + "/cold/used").c_str(), RunRowsAt, kernel);
       benchmark::RegisterBenchmark((name + "/m64").c_str(), RunMatMul, kernel, warm_bytes, 64, 1.0);
       benchmark::RegisterBenchmark((name + "/m128").c_str(), RunMatMul, kernel, warm_bytes, 128, 1.0);
     }

@@ -35,18 +35,25 @@
   void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                \
     Compute<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
   }
-#define PANTRY_LISTED_ARGS \
-  const uint8_t *tiles, int64_t cols, const int32_t *list, int64_t n_listed, const ActivationRows &x, float *y
+#define PANTRY_ROWS_AT_ARGS \
+  const uint8_t *const *rows, int64_t n, int64_t cols, const ActivationRows &x, float *y, int64_t y_stride
+#define PANTRY_COLUMNS_AT_ARGS                                                                              \
+  const uint8_t *const *columns, const uint8_t *scales, int64_t rows, int64_t tile_begin, int64_t tile_end, \
+      int64_t col_begin, int64_t col_end, const ActivationRows &x, float *y, int64_t y_stride
 #define PANTRY_DEFINE_ROW_KERNEL(format, suffix)                                           \
   void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                    \
     ComputeRows<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
   }                                                                                        \
-  void ComputeListed##format##_##suffix(PANTRY_LISTED_ARGS) {                              \
-    ComputeListed<kFormat##format>(tiles, cols, list, n_listed, x, y);                     \
+  void ComputeAt##format##_##suffix(PANTRY_ROWS_AT_ARGS) {                                 \
+    ComputeRowsAt<kFormat##format>(rows, n, cols, x, y, y_stride);                         \
   }
-#define PANTRY_DEFINE_COLUMN_KERNEL(format, suffix)                                           \
-  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                       \
-    ComputeColumns<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); \
+#define PANTRY_DEFINE_COLUMN_KERNEL(format, suffix)                                                          \
+  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                                      \
+    ComputeColumns<kFormat##format>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);                \
+  }                                                                                                          \
+  void ComputeAt##format##_##suffix(PANTRY_COLUMNS_AT_ARGS) {                                                \
+    ComputeColumnsAt<kFormat##format>(columns, scales, rows, tile_begin, tile_end, col_begin, col_end, x, y, \
+                                      y_stride);                                                             \
   }
 #define PANTRY_DEFINE_FLOAT_KERNEL(format, suffix)                                        \
   void Compute##format##_##suffix(PANTRY_MATMUL_ARGS) {                                   \
@@ -58,8 +65,12 @@ namespace pantry::matmul {
 #define PANTRY_KERNEL(format, activation, isa, suffix, layout) void Compute##format##_##suffix(PANTRY_MATMUL_ARGS);
 #define PANTRY_ROW_KERNEL(format, activation, isa, suffix, layout) \
   void Compute##format##_##suffix(PANTRY_MATMUL_ARGS);             \
-  void ComputeListed##format##_##suffix(PANTRY_LISTED_ARGS);
+  void ComputeAt##format##_##suffix(PANTRY_ROWS_AT_ARGS);
+#define PANTRY_COLUMN_KERNEL(format, activation, isa, suffix, layout) \
+  void Compute##format##_##suffix(PANTRY_MATMUL_ARGS);                \
+  void ComputeAt##format##_##suffix(PANTRY_COLUMNS_AT_ARGS);
 #include "compute/kernels/matmul/matmul_kernels.inc"
+#undef PANTRY_COLUMN_KERNEL
 #undef PANTRY_ROW_KERNEL
 #undef PANTRY_KERNEL
 

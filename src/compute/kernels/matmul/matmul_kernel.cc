@@ -13,7 +13,8 @@ namespace {
 template <typename Layout>
 constexpr MatMulKernel MakeKernel(const char* name, TensorType type, Isa isa, ActivationFormat activation,
                                   decltype(MatMulKernel::compute) compute,
-                                  decltype(MatMulKernel::compute_listed) compute_listed = nullptr) {
+                                  decltype(MatMulKernel::compute_rows_at) compute_rows_at = nullptr,
+                                  decltype(MatMulKernel::compute_columns_at) compute_columns_at = nullptr) {
   return {name,
           type,
           isa,
@@ -24,7 +25,8 @@ constexpr MatMulKernel MakeKernel(const char* name, TensorType type, Isa isa, Ac
           Layout::Pack,
           Layout::UnpackRow,
           compute,
-          compute_listed};
+          compute_rows_at,
+          compute_columns_at};
 }
 
 constexpr MatMulKernel kKernels[] = {
@@ -34,8 +36,13 @@ constexpr MatMulKernel kKernels[] = {
 #define PANTRY_ROW_KERNEL(format, activation, isa, suffix, layout)                                                    \
   MakeKernel<matmul::layout<TensorType::k##format>>(#format "_" #suffix, TensorType::k##format, Isa::isa,             \
                                                     ActivationFormat::activation, matmul::Compute##format##_##suffix, \
-                                                    matmul::ComputeListed##format##_##suffix),
+                                                    matmul::ComputeAt##format##_##suffix),
+#define PANTRY_COLUMN_KERNEL(format, activation, isa, suffix, layout)                                                 \
+  MakeKernel<matmul::layout<TensorType::k##format>>(#format "_" #suffix, TensorType::k##format, Isa::isa,             \
+                                                    ActivationFormat::activation, matmul::Compute##format##_##suffix, \
+                                                    nullptr, matmul::ComputeAt##format##_##suffix),
 #include "compute/kernels/matmul/matmul_kernels.inc"
+#undef PANTRY_COLUMN_KERNEL
 #undef PANTRY_ROW_KERNEL
 #undef PANTRY_KERNEL
 };

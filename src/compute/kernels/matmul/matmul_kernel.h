@@ -58,9 +58,18 @@ struct MatMulKernel {
   // y[m * y_stride + n]. `tiles` points at tile 0 of the matrix. REQUIRES: x.n_cols == cols; x.q filled when activation == kQ8.
   void (*compute)(const uint8_t* tiles, int64_t rows, int64_t cols, int64_t tile_begin, int64_t tile_end,
                   const ActivationRows& x, float* y, int64_t y_stride);
-  // kRows only, else null. Computes n_listed outputs, rows list[0..n_listed) of the matrix: y[i] = row list[i], for the one row of x.
-  void (*compute_listed)(const uint8_t* tiles, int64_t cols, const int32_t* list, int64_t n_listed,
-                         const ActivationRows& x, float* y);
+
+  // Parts of a matrix wherever they lie, e.g. one by one in a cache; results as compute() gives them.
+  // kRows only, else null. y[m * y_stride + i] = the GGUF row at rows[i], i in [0, n).
+  void (*compute_rows_at)(const uint8_t* const* rows, int64_t n, int64_t cols, const ActivationRows& x, float* y,
+                          int64_t y_stride);
+  // kColumns only, else null. Outputs of tiles [tile_begin, tile_end) over columns [col_begin, col_end), multiples of 32: y[m * y_stride + n],
+  // added to what is there where col_begin > 0; so a range after another gives what compute() gives. Column k's codes, those of all tiles
+  // one behind the other, at columns[k]; scales: F16 [x.n_cols / 32][tiles][row_tile]. A column for which no row of x has a number but
+  // zero may lie anywhere.
+  void (*compute_columns_at)(const uint8_t* const* columns, const uint8_t* scales, int64_t rows, int64_t tile_begin,
+                             int64_t tile_end, int64_t col_begin, int64_t col_end, const ActivationRows& x, float* y,
+                             int64_t y_stride);
 };
 
 // All kernels of this build, in no particular order; the table is matmul_kernels.inc.

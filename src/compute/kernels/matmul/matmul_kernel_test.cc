@@ -274,19 +274,91 @@ TEST_P(ColumnKernels, ActivationsThatAreNoNumbersAreNotSkipped) {
 }
 
 class RowKernels : public MatMulKernels {};
-TEST_P(RowKernels, ListedRowsAreTheWholeProductsOwn) {
+TEST_P(RowKernels, RowsHereAndThereAreTheWholeProductsOwn) {
   for (const int64_t cols : {int64_t{32}, int64_t{416}, int64_t{2 * 64 * 32 + 96}}) {
-    const int64_t rows = 70;
-    PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
-    const OwnedActivations x(Activations(1, cols), 1, cols);
-    const std::vector<float> whole = Product(matrix, x.rows, rows);
-    for (const int64_t step : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{69}}) {
-      std::vector<int32_t> list;
-      for (int64_t row = rows - 1; row >= 0; row -= step) list.push_back(static_cast<int32_t>(row));
-      std::vector<float> y(list.size() + 1, kUntouched);
-      kernel().compute_listed(matrix.data(), cols, list.data(), static_cast<int64_t>(list.size()), x.rows, y.data());
-      for (size_t i = 0; i < list.size(); ++i) ASSERT_EQ(y[i], whole[static_cast<size_t>(list[i])]) << list[i];
-      EXPECT_EQ(y.back(), kUntouched);
+    const int64_t rows = 70, row_bytes = RowBytes(kernel().type, cols);
+    const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+    PackedMatrix matrix(kernel(), gguf, rows, cols);
+    for (const int64_t m : {int64_t{1}, int64_t{3}, int64_t{21}}) {
+      const OwnedActivations x(Activations(m, cols), m, cols);
+      const std::vector<float> whole = Product(matrix, x.rows, rows);
+      for (const int64_t step : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{69}}) {
+        std::vector<const uint8_t*> at;
+        std::vector<size_t> numbers;
+        for (int64_t row = rows - 1; row >= 0; row -= step) {
+          at.push_back(gguf.data() + row * row_bytes);
+          numbers.push_back(static_cast<size_t>(row));
+        }
+        const size_t n = at.size(), stride = n + 1;
+        std::vector<float> y(static_cast<size_t>(m) * stride, kUntouched);
+        kernel().compute_rows_at(at.data(), static_cast<int64_t>(n), cols, x.rows, y.data(),
+                                 static_cast<int64_t>(stride));
+        for (size_t r = 0; r < static_cast<size_t>(m); ++r) {
+          for (size_t i = 0; i < n; ++i) {
+            ASSERT_EQ(y[r * stride + i], whole[r * static_cast<size_t>(rows) + numbers[i]])
+                << "row " << numbers[i] << ", m " << m;
+          }
+          EXPECT_EQ(y[r * stride + n], kUntouched);
+        }
+      }
+    }
+  }
+}
+
+// The columns of a packed matrix, each brought to a place of its own, and their scales.
+struct ScatteredColumns {
+  ScatteredColumns(const MatMulKernel& kernel, const uint8_t* tiles, int64_t rows, int64_t cols)
+      : n_tiles((rows + kernel.row_tile - 1) / kernel.row_tile) {
+    const int64_t n_blocks = cols / 32, scale_bytes = 2 * kernel.row_tile;
+    const int64_t tile_bytes = kernel.packed_tile_bytes(cols),
+                  column_bytes = (tile_bytes - n_blocks * scale_bytes) / cols;
+    codes.assign(static_cast<size_t>(cols), std::vector<uint8_t>(static_cast<size_t>(n_tiles * column_bytes)));
+    scales.resize(static_cast<size_t>(n_blocks * n_tiles * scale_bytes));
+    for (int64_t t = 0; t < n_tiles; ++t) {
+      const uint8_t* const tile = tiles + t * tile_bytes;
+      for (int64_t b = 0; b < n_blocks; ++b) {
+        std::copy_n(tile + b * scale_bytes, scale_bytes, scales.data() + (b * n_tiles + t) * scale_bytes);
+      }
+      for (int64_t c = 0; c < cols; ++c) {
+        std::copy_n(tile + n_blocks * scale_bytes + c * column_bytes, column_bytes,
+                    codes[static_cast<size_t>(c)].data() + t * column_bytes);
+      }
+    }
+  }
+  int64_t n_tiles;
+  std::vector<std::vector<uint8_t>> codes;
+  std::vector<uint8_t> scales;
+};
+
+TEST_P(ColumnKernels, ColumnsHereAndThereRangeAfterRangeGiveTheWholeProduct) {
+  const int64_t cols = 416;
+  for (const int64_t rows : {int64_t{31}, int64_t{256}, int64_t{2900}}) {
+    const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+    PackedMatrix matrix(kernel(), gguf, rows, cols);
+    const ScatteredColumns scattered(kernel(), matrix.data(), rows, cols);
+    const std::vector<uint8_t> garbage(scattered.codes[0].size(), 0xA5);
+    for (const double share : {0.1, 0.9}) {
+      for (const int64_t m : {int64_t{1}, int64_t{2}, int64_t{5}, int64_t{20}}) {
+        std::vector<float> values = RandomActivations(m, cols, rng_);
+        std::vector<const uint8_t*> at(static_cast<size_t>(cols), garbage.data());
+        for (int64_t c = 0; c < cols; ++c) {
+          if (rng_.NextDouble() < share) at[static_cast<size_t>(c)] = scattered.codes[static_cast<size_t>(c)].data();
+          else
+            for (int64_t r = 0; r < m; ++r) values[static_cast<size_t>(r * cols + c)] = 0;
+        }
+        const OwnedActivations x(values, m, cols);
+        const std::vector<float> whole = Product(matrix, x.rows, rows);
+        for (const int64_t width : {int64_t{32}, int64_t{160}, cols}) {
+          std::vector<float> y(whole.size(), kUntouched);
+          for (int64_t begin = 0; begin < cols; begin += width) {
+            for (const auto& [t0, t1] : {std::pair<int64_t, int64_t>{0, 1}, {1, scattered.n_tiles}}) {
+              kernel().compute_columns_at(at.data(), scattered.scales.data(), rows, t0, t1, begin,
+                                          std::min(begin + width, cols), x.rows, y.data(), rows);
+            }
+          }
+          ASSERT_EQ(y, whole) << rows << " rows, " << share << " of the columns, m " << m << ", width " << width;
+        }
+      }
     }
   }
 }

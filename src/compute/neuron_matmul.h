@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// ComputeNeurons() runs a range of a gated feed-forward network's neurons, those that fire, wherever their bundles lie.
+//
+//   out[m, n_embd] += sum over neurons n of the range: down[:, n] * act(gate[m, n], up[n] . x[m])
+//
+// Ranges in ascending order give the bits of the whole network computed densely, for weights that are finite: a neuron that fires for no row adds zero, and each output
+// is summed block by block of 32 neurons in ascending order, as all kernels do.
+// Threads: from the pool's owner. Allocates nothing.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "compute/activations.h"
+#include "compute/expert_matmul.h"
+#include "compute/neuron_layout.h"
+#include "sys/thread_pool.h"
+
+namespace pantry {
+
+// What all ranges of a layer work on.
+struct NeuronRun {
+  const NeuronLayout* layout;
+  const uint8_t* scales;  // of down: the block's first bytes
+  ActivationRows x;       // [m, n_embd] in the form that up reads
+  const float* gate;      // [m, gate_stride]: products of the gate
+  int64_t gate_stride;
+  GatedActivation activation;  // gives 0 where gate <= 0
+  const VectorOps* ops;
+  ActivationRows hidden;    // [m, n_ff] in the form that down reads: scratch
+  const uint8_t** columns;  // [n_ff]: scratch
+  float* out;               // [m, n_embd]
+};
+
+struct NeuronRange {
+  int64_t begin = 0;  // multiples of 32
+  int64_t end = 0;
+  std::span<const int32_t> firing;          // ascending: those of the range that fire in any row
+  std::span<const uint8_t* const> bundles;  // of each
+};
+
+// Whether gate's neuron fires: also where it is no number.
+inline bool Fires(float gate) { return !(gate <= 0); }
+
+void ComputeNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range);
+
+}  // namespace pantry

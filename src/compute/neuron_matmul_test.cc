@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compute/neuron_matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/rng.h"
+#include "compute/kernels/matmul/random_weights.h"
+
+namespace pantry {
+namespace {
+
+using testing::OwnedActivations;
+using testing::PackedMatrix;
+using testing::RandomActivations;
+using testing::RandomRows;
+
+constexpr int64_t kEmbd = 320, kFf = 736;  // neither is a whole number of tiles of columns or strips
+
+struct Case {
+  Isa isa;
+  TensorType up, down;
+};
+
+// A network in tiles, and the same as a block of neurons.
+struct Network {
+  Network(const Case& c, Rng& rng) : ops(VectorOpsFor(c.isa)) {
+    const auto rows_of = [&](TensorType type, int64_t rows, int64_t cols) { return RandomRows(type, rows, cols, rng); };
+    gate_rows = rows_of(TensorType::kQ4_0, kFf, kEmbd);
+    const std::vector<uint8_t> up_rows = rows_of(c.up, kFf, kEmbd), down_rows = rows_of(c.down, kEmbd, kFf);
+    parts.emplace_back(*FindMatMulKernel(TensorType::kQ4_0, c.isa), gate_rows, kFf, kEmbd);
+    parts.emplace_back(*FindMatMulKernel(c.up, c.isa), up_rows, kFf, kEmbd);
+    parts.emplace_back(*FindMatMulKernel(c.down, c.isa), down_rows, kEmbd, kFf);
+    layout = NeuronLayout::Of(
+        {.kernel = FindMatMulKernel(c.up, c.isa, WeightOrder::kRows), .rows = kFf, .cols = kEmbd},
+        {.kernel = FindMatMulKernel(c.down, c.isa, WeightOrder::kColumns), .rows = kEmbd, .cols = kFf});
+    block.assign(static_cast<size_t>(layout.n_bytes()), 0x5A);
+    layout.PlaceUp(up_rows.data(), 0, 100, block.data());
+    layout.PlaceUp(up_rows.data() + 100 * RowBytes(c.up, kEmbd), 100, kFf - 100, block.data());
+    const int64_t tile = layout.down.kernel->row_tile;
+    layout.PlaceDown(down_rows.data(), 0, tile, block.data());
+    layout.PlaceDown(down_rows.data() + tile * RowBytes(c.down, kFf), tile, kEmbd - tile, block.data());
+  }
+  const VectorOps& ops;
+  std::vector<uint8_t> gate_rows, block;
+  std::vector<PackedMatrix> parts;
+  NeuronLayout layout;
+};
+
+class NeuronMatMul : public ::testing::TestWithParam<Case> {};
+
+TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
+  if (!RequireIsa(GetParam().isa).ok()) GTEST_SKIP() << "this CPU does not run " << IsaName(GetParam().isa);
+  Rng rng(11);
+  Network net(GetParam(), rng);
+  EXPECT_EQ(net.layout.bundle_bytes % NeuronLayout::kBundleAlignment, 0);
+  const GatedActivation activations[] = {net.ops.relu_mul, net.ops.drelu_mul, net.ops.relu2_mul};
+  for (const int64_t m : {1, 2, 3, 4, 9, 70}) {
+    for (const GatedActivation activation : activations) {
+      const auto n = static_cast<size_t>(m);
+      OwnedActivations x(RandomActivations(m, kEmbd, rng), m, kEmbd);
+      std::vector<float> gate(n * kFf), up(n * kFf), hidden(n * kFf), expected(n * kEmbd);
+      net.parts[0].Compute(x.rows, gate.data(), kFf);
+      for (float& value : gate) value -= 0.5F * static_cast<float>(rng.NextDouble());  // most of them rest
+      for (size_t i = 0; i < gate.size(); ++i) {
+        if (i % kFf / 64 == 3) gate[i] = -1;  // a run of neurons rests for all rows
+      }
+      net.parts[1].Compute(x.rows, up.data(), kFf);
+      activation(gate.data(), up.data(), static_cast<int64_t>(gate.size()), hidden.data());
+      OwnedActivations dense(hidden, m, kFf);
+      for (int64_t row = 0; row < m; ++row) net.ops.quantize_row(dense.rows, row);
+      net.parts[2].Compute(dense.rows, expected.data(), kEmbd);
+
+      std::vector<int32_t> firing;
+      std::vector<const uint8_t*> bundles, columns(kFf);
+      for (int64_t neuron = 0; neuron < kFf; ++neuron) {
+        bool fires = false;
+        for (int64_t row = 0; row < m; ++row) fires |= Fires(gate[static_cast<size_t>(row * kFf + neuron)]);
+        if (!fires) continue;
+        firing.push_back(static_cast<int32_t>(neuron));
+        bundles.push_back(net.block.data() + net.layout.bundle_offset(neuron));
+      }
+      ASSERT_LT(firing.size(), static_cast<size_t>(kFf));
+      for (const int64_t width : {int64_t{32}, int64_t{192}, kFf}) {
+        for (const int n_threads : {1, 3}) {
+          ThreadPool pool(n_threads);
+          OwnedActivations scratch(std::vector<float>(n * kFf, 7.0F), m, kFf);
+          std::vector<float> out(n * kEmbd, -3.0F);
+          const NeuronRun run = {.layout = &net.layout,
+                                 .scales = net.block.data(),
+                                 .x = x.rows,
+                                 .gate = gate.data(),
+                                 .gate_stride = kFf,
+                                 .activation = activation,
+                                 .ops = &net.ops,
+                                 .hidden = scratch.rows,
+                                 .columns = columns.data(),
+                                 .out = out.data()};
+          for (int64_t begin = 0; begin < kFf; begin += width) {
+            const int64_t end = std::min(begin + width, kFf);
+            const auto from = std::lower_bound(firing.begin(), firing.end(), begin) - firing.begin();
+            const auto to = std::lower_bound(firing.begin(), firing.end(), end) - firing.begin();
+            ComputeNeurons(
+                pool, run,
+                {begin, end, {firing.data() + from, firing.data() + to}, {bundles.data() + from, bundles.data() + to}});
+          }
+          ASSERT_EQ(out, expected) << "m " << m << ", ranges of " << width << ", " << n_threads << " threads";
+        }
+      }
+    }
+  }
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (const MatMulKernel& kernel : AllMatMulKernels()) {
+    if (kernel.order != WeightOrder::kColumns) continue;
+    for (const TensorType up : {TensorType::kQ4_0, TensorType::kQ8_0}) cases.push_back({kernel.isa, up, kernel.type});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, NeuronMatMul, ::testing::ValuesIn(Cases()), [](const auto& param) {
+  std::string name = fmt::format("{}_{}_{}", IsaName(param.param.isa), TensorTypeName(param.param.up),
+                                 TensorTypeName(param.param.down));
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+}  // namespace
+}  // namespace pantry

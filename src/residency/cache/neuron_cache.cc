@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "residency/cache/neuron_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/units.h"
+
+namespace pantry {
+namespace {
+
+constexpr uint32_t kFullHeat = UINT16_MAX;  // of a neuron that always fires
+constexpr int kMemoryShift = 5;             // a token counts a 32nd
+constexpr int64_t kHugePage = 2 * kMiB;
+// A free slot is taken for a neuron that fires for so many of a run of tokens; those of single tokens take any.
+constexpr int64_t kFewTokens = 4;
+constexpr int64_t kWarmShare = 8;  // one in
+
+// What is left of 65536 parts of heat after n tokens.
+uint32_t KeptAfter(int64_t n_tokens) {
+  uint64_t kept = 1 << 16;
+  for (int64_t i = 0; i < n_tokens && kept > 0; ++i) kept -= (kept >> kMemoryShift) + 1;
+  return static_cast<uint32_t>(kept);
+}
+
+}  // namespace
+
+int64_t NeuronCache::BookkeepingBytes(const NeuronCacheOptions& options) {
+  const int64_t n_neurons = int64_t{options.n_layers} * options.n_neurons;
+  const int64_t n_slots = std::max(options.budget_bytes, options.max_budget_bytes) / options.bundle_bytes;
+  return n_neurons * 6 + std::min(n_slots, n_neurons) * 4;
+}
+
+Result<std::unique_ptr<NeuronCache>> NeuronCache::Create(const NeuronCacheOptions& options) {
+  const int64_t n_neurons = int64_t{options.n_layers} * options.n_neurons;
+  if (options.n_layers < 1 || options.n_neurons < 1 || n_neurons >= kNone || options.bundle_bytes < 1 ||
+      options.budget_bytes < 0) {
+    return InvalidArgumentError("a cache of {} layers of {} neurons of {} bytes", options.n_layers, options.n_neurons,
+                                options.bundle_bytes);
+  }
+  auto cache = std::unique_ptr<NeuronCache>(new NeuronCache());
+  cache->n_neurons_ = options.n_neurons;
+  cache->bundle_bytes_ = options.bundle_bytes;
+  cache->max_budget_bytes_ = std::max(options.budget_bytes, options.max_budget_bytes);
+  const int64_t n_slots = std::min(cache->max_budget_bytes_ / options.bundle_bytes, n_neurons);
+  PANTRY_ASSIGN_OR_RETURN(cache->memory_, AlignedBuffer::Reserve(static_cast<size_t>(n_slots * options.bundle_bytes)));
+  cache->slot_of_.assign(static_cast<size_t>(n_neurons), kNone);
+  cache->heat_.assign(static_cast<size_t>(n_neurons), 0);
+  cache->fires_.assign(static_cast<size_t>(options.n_neurons), 0);
+  cache->owner_of_.assign(static_cast<size_t>(n_slots), kNone);
+  cache->stats_.resize(static_cast<size_t>(options.n_layers));
+  cache->SetBudget(options.budget_bytes);
+  return cache;
+}
+
+int64_t NeuronCache::committed_bytes() const {
+  const int64_t end = n_committed_ * bundle_bytes_;
+  return std::min((end + kHugePage - 1) / kHugePage * kHugePage, static_cast<int64_t>(memory_.size()));
+}
+
+void NeuronCache::BeginEvent(int32_t layer, int64_t n_tokens) {
+  layer_ = layer;
+  n_tokens_ = n_tokens;
+  std::fill(fires_.begin(), fires_.end(), uint8_t{0});
+  const uint32_t kept = KeptAfter(n_tokens);
+  gain_ = static_cast<uint32_t>((uint64_t{kFullHeat} * ((1 << 16) - kept)) >> 16);
+  uint16_t* const heat = heat_.data() + At(0);
+  for (int32_t i = 0; i < n_neurons_; ++i) heat[i] = static_cast<uint16_t>((uint32_t{heat[i]} * kept) >> 16);
+}
+
+void NeuronCache::Use(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
+  int64_t n_hits = 0;
+  for (size_t i = 0; i < neurons.size(); ++i) {
+    const size_t at = At(neurons[i]);
+    const uint64_t uses = n_uses.empty() ? 1 : n_uses[i];
+    const uint64_t heat = heat_[at] + gain_ * uses / static_cast<uint64_t>(n_tokens_);
+    heat_[at] = static_cast<uint16_t>(std::min<uint64_t>(heat, kFullHeat));
+    n_hits += slot_of_[at] != kNone ? 1 : 0;
+    fires_[static_cast<size_t>(neurons[i])] = 1;
+  }
+  CacheStats& stats = stats_[static_cast<size_t>(layer_)];
+  const auto n = static_cast<int64_t>(neurons.size());
+  stats.n_demanded += n;
+  stats.n_hits += n_hits;
+  stats.n_misses += n - n_hits;
+  stats.demanded_bytes += n * bundle_bytes_;
+  stats.missed_bytes += (n - n_hits) * bundle_bytes_;
+}
+
+// Of the next kSample slots that are in use, without those that fire at hand; kNone: there is none among them.
+uint32_t NeuronCache::ColdestOfSome() {
+  uint32_t coldest = kNone;
+  const auto begin = static_cast<uint32_t>(At(0));
+  for (int i = 0; i < kSample; ++i) {
+    hand_ = hand_ + 1 < n_started_ ? hand_ + 1 : 0;
+    const uint32_t owner = owner_of_[hand_];
+    if (owner == kNone || (owner - begin < fires_.size() && fires_[owner - begin] != 0)) continue;
+    if (coldest == kNone || heat_[owner] < heat_[owner_of_[coldest]]) coldest = hand_;
+  }
+  return coldest;
+}
+
+void NeuronCache::Evict(uint32_t slot) {
+  const uint32_t owner = owner_of_[slot];
+  slot_of_[owner] = kNone;
+  owner_of_[slot] = kNone;
+  CacheStats& stats = StatsOf(owner);
+  ++stats.n_evicted;
+  --stats.n_resident;
+  stats.resident_bytes -= bundle_bytes_;
+}
+
+uint8_t* NeuronCache::Admit(int32_t neuron) {
+  const size_t at = At(neuron);
+  uint32_t slot = kNone;
+  if (n_started_ < n_slots_) {
+    if (n_tokens_ >= kFewTokens && heat_[at] < gain_ / kWarmShare) return nullptr;
+    slot = n_started_++;
+    n_committed_ = std::max(n_committed_, n_started_);
+  } else {
+    if (n_slots_ == 0) return nullptr;
+    const uint32_t coldest = ColdestOfSome();
+    if (coldest == kNone || heat_[owner_of_[coldest]] >= heat_[at]) return nullptr;
+    Evict(coldest);
+    slot = coldest;
+  }
+  slot_of_[at] = slot;
+  owner_of_[slot] = static_cast<uint32_t>(at);
+  CacheStats& stats = stats_[static_cast<size_t>(layer_)];
+  ++stats.n_admitted;
+  stats.admitted_bytes += bundle_bytes_;
+  ++stats.n_resident;
+  stats.resident_bytes += bundle_bytes_;
+  return memory_.data() + slot * static_cast<size_t>(bundle_bytes_);
+}
+
+int64_t NeuronCache::SetBudget(int64_t budget_bytes) {
+  budget_bytes = std::clamp<int64_t>(budget_bytes, 0, max_budget_bytes_);
+  n_slots_ =
+      static_cast<uint32_t>(std::min<int64_t>(budget_bytes / bundle_bytes_, static_cast<int64_t>(owner_of_.size())));
+  if (n_committed_ > n_slots_) {
+    for (uint32_t slot = n_slots_; slot < n_started_; ++slot) Evict(slot);
+    n_started_ = std::min(n_started_, n_slots_);
+    n_committed_ = n_slots_;
+    const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
+    const int64_t begin = (n_slots_ * bundle_bytes_ + page - 1) / page * page;
+    const int64_t end = static_cast<int64_t>(memory_.size()) / page * page;
+    if (begin < end) memory_.GiveBack(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    hand_ = 0;
+  }
+  return budget_bytes_ = budget_bytes;
+}
+
+void NeuronCache::Forget() {
+  for (uint32_t slot = 0; slot < n_started_; ++slot) Evict(slot);
+  n_started_ = 0;
+  hand_ = 0;
+  std::fill(heat_.begin(), heat_.end(), uint16_t{0});
+}
+
+CacheStats NeuronCache::TotalStats() const {
+  CacheStats total;
+  for (const CacheStats& stats : stats_) total += stats;
+  return total;
+}
+
+}  // namespace pantry

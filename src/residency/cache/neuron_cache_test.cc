@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "residency/cache/neuron_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <vector>
+
+#include "base/rng.h"
+
+namespace pantry {
+namespace {
+
+constexpr int32_t kLayers = 3;
+constexpr int32_t kNeurons = 200;
+constexpr int64_t kBundle = 512;
+
+std::unique_ptr<NeuronCache> Make(int64_t n_slots, int64_t most_slots = 0) {
+  auto cache = NeuronCache::Create({.n_layers = kLayers,
+                                    .n_neurons = kNeurons,
+                                    .bundle_bytes = kBundle,
+                                    .budget_bytes = n_slots * kBundle,
+                                    .max_budget_bytes = most_slots * kBundle});
+  EXPECT_TRUE(cache.ok()) << cache.status().ToString();
+  return *std::move(cache);
+}
+
+// One event of one token: everything that fires is there or read. Returns which were absent.
+std::vector<int32_t> Event(NeuronCache& cache, int32_t layer, const std::vector<int32_t>& firing) {
+  cache.BeginEvent(layer, 1);
+  cache.Use(firing, {});
+  std::vector<int32_t> absent;
+  for (const int32_t neuron : firing) {
+    if (cache.Find(neuron) != nullptr) continue;
+    absent.push_back(neuron);
+    if (uint8_t* const slot = cache.Admit(neuron)) std::memset(slot, layer * 64 + neuron % 64, kBundle);
+  }
+  return absent;
+}
+
+TEST(NeuronCache, HoldsWhatWasWrittenForTheNeuronItWasWrittenFor) {
+  const auto cache = Make(150);
+  Rng rng(3);
+  for (int round = 0; round < 400; ++round) {
+    const auto layer = static_cast<int32_t>(rng.NextU64() % kLayers);
+    std::vector<int32_t> firing;
+    for (int32_t neuron = 0; neuron < kNeurons; ++neuron) {
+      if (rng.NextDouble() < 0.05 + 0.5 * (neuron % 10 == 0)) firing.push_back(neuron);
+    }
+    Event(*cache, layer, firing);
+    for (int32_t neuron = 0; neuron < kNeurons; ++neuron) {
+      const uint8_t* const bundle = cache->Find(neuron);
+      if (bundle == nullptr) continue;
+      ASSERT_EQ(bundle[0], layer * 64 + neuron % 64);
+      ASSERT_EQ(bundle[kBundle - 1], layer * 64 + neuron % 64);
+    }
+    const CacheStats total = cache->TotalStats();
+    ASSERT_LE(total.n_resident, 150);
+    ASSERT_EQ(total.n_resident, total.n_admitted - total.n_evicted);
+    ASSERT_EQ(total.n_demanded, total.n_hits + total.n_misses);
+    ASSERT_EQ(total.resident_bytes, total.n_resident * kBundle);
+  }
+  EXPECT_EQ(cache->TotalStats().n_resident, 150);
+}
+
+TEST(NeuronCache, KeepsWhatFiresOftenThoughMoreFiresThanItHolds) {
+  const auto cache = Make(60);
+  std::vector<int32_t> hot(20), all(kNeurons);
+  std::iota(hot.begin(), hot.end(), 0);
+  std::iota(all.begin(), all.end(), 0);
+  for (int token = 0; token < 40; ++token) {
+    for (int32_t layer = 0; layer < kLayers; ++layer) Event(*cache, layer, hot);
+  }
+  for (int32_t layer = 0; layer < kLayers; ++layer) Event(*cache, layer, all);  // three times what fits
+  for (int32_t layer = 0; layer < kLayers; ++layer) EXPECT_TRUE(Event(*cache, layer, hot).empty()) << layer;
+}
+
+TEST(NeuronCache, FollowsWhatFiresNow) {
+  const auto cache = Make(60);
+  std::vector<int32_t> before(20), after(20);
+  std::iota(before.begin(), before.end(), 0);
+  std::iota(after.begin(), after.end(), 100);
+  for (const auto* firing : {&before, &after}) {
+    for (int token = 0; token < 100; ++token) {
+      for (int32_t layer = 0; layer < kLayers; ++layer) Event(*cache, layer, *firing);
+    }
+    for (int32_t layer = 0; layer < kLayers; ++layer) EXPECT_TRUE(Event(*cache, layer, *firing).empty()) << layer;
+  }
+}
+
+TEST(NeuronCache, ResidentsOfTheLayerAtHandStay) {
+  const auto cache = Make(50);
+  std::vector<int32_t> all(kNeurons);
+  std::iota(all.begin(), all.end(), 0);
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    cache->BeginEvent(layer, 1);
+    cache->Use(all, {});
+    std::map<int32_t, const uint8_t*> there;
+    for (const int32_t neuron : all) {
+      if (const uint8_t* bundle = cache->Find(neuron)) there[neuron] = bundle;
+      else if (uint8_t* slot = cache->Admit(neuron)) there[neuron] = slot;
+      for (const auto& [resident, bundle] : there) ASSERT_EQ(cache->Find(resident), bundle);
+    }
+  }
+}
+
+TEST(NeuronCache, OfARunOfTokensKeepsThoseThatFireForMany) {
+  const auto cache = Make(100);
+  constexpr uint16_t kTokens = 64;
+  std::vector<int32_t> all(kNeurons);
+  std::iota(all.begin(), all.end(), 0);
+  std::vector<uint16_t> n_uses(kNeurons);
+  for (size_t i = 0; i < n_uses.size(); ++i) n_uses[i] = i % 8 == 0 ? kTokens : 1;
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    cache->BeginEvent(layer, kTokens);
+    cache->Use(all, n_uses);
+    for (const int32_t neuron : all) EXPECT_EQ(cache->Admit(neuron) != nullptr, neuron % 8 == 0) << neuron;
+  }
+}
+
+TEST(NeuronCache, ASmallerBudgetHoldsAtOnceAndALargerOneFillsAgain) {
+  const auto cache = Make(100, 300);
+  std::vector<int32_t> all(kNeurons);
+  std::iota(all.begin(), all.end(), 0);
+  const auto fill = [&] {
+    for (int token = 0; token < 5; ++token) {
+      for (int32_t layer = 0; layer < kLayers; ++layer) Event(*cache, layer, all);
+    }
+    return cache->TotalStats().n_resident;
+  };
+  EXPECT_EQ(fill(), 100);
+  EXPECT_EQ(cache->SetBudget(300 * kBundle), 300 * kBundle);
+  EXPECT_EQ(fill(), 300);
+  EXPECT_EQ(cache->SetBudget(1000 * kBundle), 300 * kBundle) << "no more than it was made for";
+  cache->SetBudget(10 * kBundle);
+  EXPECT_EQ(cache->TotalStats().n_resident, 10);
+  EXPECT_EQ(fill(), 10);
+  cache->SetBudget(0);
+  EXPECT_EQ(fill(), 0);
+  cache->SetBudget(50 * kBundle);
+  EXPECT_EQ(fill(), 50);
+  cache->Forget();
+  EXPECT_EQ(cache->TotalStats().n_resident, 0);
+  EXPECT_EQ(fill(), 50);
+}
+
+TEST(NeuronCache, ImpossibleSizesAreRefused) {
+  EXPECT_EQ(NeuronCache::Create({.n_layers = 0, .n_neurons = 1, .bundle_bytes = 1}).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(NeuronCache::Create({.n_layers = 1 << 20, .n_neurons = 1 << 20, .bundle_bytes = 1}).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST(NeuronCache, BookkeepingIsASmallShareOfTheBytesItManages) {
+  const NeuronCacheOptions shape = {
+      .n_layers = 32, .n_neurons = 14336, .bundle_bytes = 4608, .budget_bytes = 400 << 20};
+  EXPECT_LT(static_cast<double>(NeuronCache::BookkeepingBytes(shape)), 0.02 * static_cast<double>(shape.budget_bytes));
+}
+
+}  // namespace
+}  // namespace pantry

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "residency/stream/neuron_stream.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace pantry {
+namespace {
+
+constexpr size_t kReadsAtOnce = 64;  // of one BlockReader::Submit() or Reap()
+
+}  // namespace
+
+int64_t NeuronStream::StagingBytes(int64_t bundle_bytes) {
+  return static_cast<int64_t>(Reader::SlotBytes(static_cast<size_t>(bundle_bytes))) * kStagingSlots;
+}
+
+NeuronStream::NeuronStream(const NeuronTable& table, NeuronCache& cache, BlockReader& reader, const Clock& clock)
+    : table_(table), cache_(cache), reader_(reader), clock_(clock) {}
+
+Result<std::unique_ptr<NeuronStream>> NeuronStream::Create(const NeuronTable& table, NeuronCache& cache,
+                                                           BlockReader& reader, const Clock& clock) {
+  auto stream = std::unique_ptr<NeuronStream>(new NeuronStream(table, cache, reader, clock));
+  stream->staging_slot_bytes_ = Reader::SlotBytes(static_cast<size_t>(table.bundle_bytes));
+  PANTRY_ASSIGN_OR_RETURN(stream->staging_,
+                          AlignedBuffer::Allocate(static_cast<size_t>(StagingBytes(table.bundle_bytes))));
+  for (uint32_t slot = kStagingSlots; slot-- > 0;) stream->free_staging_.push_back(slot);
+  stream->done_.resize(kReadsAtOnce);
+  stream->reads_.reserve(kReadsAtOnce);
+  stream->entries_.resize(static_cast<size_t>(table.n_neurons));
+  stream->absent_.resize(static_cast<size_t>(table.n_neurons));
+  return stream;
+}
+
+NeuronStream::~NeuronStream() { Abandon(); }
+
+void NeuronStream::Begin(int32_t layer, int64_t n_tokens) {
+  PANTRY_CHECK(n_wanted_ == 0);
+  layer_ = layer;
+  cache_.BeginEvent(layer, n_tokens);
+  ++stats_.n_events;
+}
+
+void NeuronStream::Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
+  PANTRY_CHECK(n_wanted_ + neurons.size() <= entries_.size());
+  cache_.Use(neurons, n_uses);
+  for (const int32_t neuron : neurons) {
+    Entry& entry = entries_[n_wanted_];
+    entry = {.bundle = cache_.Find(neuron), .neuron = neuron};
+    if (entry.bundle == nullptr) absent_[n_absent_++] = static_cast<uint32_t>(n_wanted_);
+    ++n_wanted_;
+  }
+  Pump();
+}
+
+// Gives the reader what staging has room for.
+void NeuronStream::Pump() {
+  const std::span<const uint64_t> offsets = table_.layer_offsets;
+  while (next_absent_ < n_absent_ && !free_staging_.empty() && reader_.room() > 0) {
+    reads_.clear();
+    const size_t most = std::min({kReadsAtOnce, reader_.room(), free_staging_.size(), n_absent_ - next_absent_});
+    for (size_t i = 0; i < most; ++i) {
+      const uint32_t index = absent_[next_absent_++];
+      Entry& entry = entries_[index];
+      entry.staging = free_staging_.back();
+      free_staging_.pop_back();
+      reads_.push_back({.tag = index,
+                        .file = table_.file,
+                        .offset = offsets[static_cast<size_t>(layer_)] +
+                                  static_cast<uint64_t>(entry.neuron) * static_cast<uint64_t>(table_.bundle_bytes),
+                        .n_bytes = static_cast<size_t>(table_.bundle_bytes),
+                        .slot = staging_.data() + entry.staging * staging_slot_bytes_});
+    }
+    reader_.Submit(reads_);
+  }
+}
+
+void NeuronStream::FreeStaging(Entry& entry) {
+  if (entry.staging == kNone) return;
+  free_staging_.push_back(entry.staging);
+  entry.staging = kNone;
+}
+
+Status NeuronStream::Take(const BlockReadDone& done) {
+  PANTRY_RETURN_IF_ERROR(done.status);
+  Entry& entry = entries_[done.tag];
+  const auto n_bytes = static_cast<size_t>(table_.bundle_bytes);
+  if (!table_.is_intact(layer_, entry.neuron, {done.bytes, n_bytes})) return table_.damaged(layer_, entry.neuron);
+  uint8_t* const kept = cache_.Admit(entry.neuron);
+  entry.bundle = done.bytes;
+  if (kept == nullptr) return OkStatus();
+  std::memcpy(kept, done.bytes, n_bytes);
+  entry.bundle = kept;
+  FreeStaging(entry);
+  return OkStatus();
+}
+
+Status NeuronStream::Collect(int64_t timeout_us) {
+  const size_t n = reader_.Reap(done_, timeout_us);
+  Status status;
+  for (size_t i = 0; i < n; ++i) {
+    Status taken = Take(done_[i]);
+    if (status.ok()) status = std::move(taken);
+  }
+  return status;
+}
+
+Status NeuronStream::Await(std::span<const uint8_t*> bundles) {
+  PANTRY_CHECK(bundles.size() <= kMostAtOnce && n_handed_ + bundles.size() <= n_wanted_);
+  Pump();
+  for (size_t i = 0; i < bundles.size(); ++i) {
+    const Entry& entry = entries_[n_handed_ + i];
+    while (entry.bundle == nullptr) {
+      Status status = Collect(0);
+      Pump();
+      if (status.ok() && entry.bundle == nullptr) {
+        const int64_t begin_us = clock_.NowUs();
+        status = Collect(BlockReader::kForever);
+        ++stats_.n_waits;
+        stats_.wait_us += clock_.NowUs() - begin_us;
+        Pump();
+      }
+      if (!status.ok()) {
+        Abandon();
+        return status;
+      }
+    }
+    bundles[i] = entry.bundle;
+  }
+  n_handed_ += bundles.size();
+  return OkStatus();
+}
+
+void NeuronStream::Release() {
+  for (; n_released_ < n_handed_; ++n_released_) FreeStaging(entries_[n_released_]);
+  Pump();
+}
+
+void NeuronStream::End() {
+  PANTRY_CHECK(n_released_ == n_wanted_);
+  n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0;
+}
+
+// Waits for what is under way, and forgets the event.
+void NeuronStream::Abandon() {
+  next_absent_ = n_absent_;
+  while (reader_.n_pending() > 0) (void)reader_.Reap(done_, BlockReader::kForever);
+  for (size_t i = n_released_; i < n_wanted_; ++i) FreeStaging(entries_[i]);
+  n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0;
+}
+
+}  // namespace pantry

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// A NeuronStream brings the bundles of the neurons that fire into memory, and hands them out in their order.
+//
+// A layer's event: what fires is told as it becomes known, some neurons after others, and reading of what is absent begins at once; meanwhile
+// those in front are handed out and computed, a segment at a time. A bundle is read into a staging slot; it moves into the cache if it is worth
+// that (NeuronCache), else it stays where it is until its segment was computed.
+//
+//   Begin(layer) --> Want(neurons) --> Want(more) ... --> Await(n) --> compute --> Release() --> Await(n) ... --> End()
+//
+// In order, not in order of arrival, since sums over neurons have one order (compute/neuron_matmul.h). The reader is
+// given as many reads as staging has slots, so that many wanted at once (a prompt's) are read ahead of the computing by so many.
+// Threads: one at a time, not always the same; it makes progress in its calls only.
+// Memory: staging, and 20 bytes for each neuron of a layer; nothing is allocated after Create() but the text of errors.
+// Invariant: after an error or End() no read is under way.
+// Source: PowerInfer-2's pipeline without barriers, arXiv 2406.06282, section 4.4.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/function_ref.h"
+#include "base/status.h"
+#include "io/block_reader.h"
+#include "residency/cache/neuron_cache.h"
+#include "residency/stream/block_stream.h"
+#include "sys/aligned_buffer.h"
+
+namespace pantry {
+
+// Where the bundles of each layer lie: bundle i at layer_offsets[layer] + i * bundle_bytes.
+struct NeuronTable {
+  int file = 0;
+  std::vector<uint64_t> layer_offsets;
+  int32_t n_neurons = 0;  // of a layer
+  int64_t bundle_bytes = 0;
+  // Whether a bundle is what was packed; and the error that says it is not.
+  std::function<bool(int32_t layer, int32_t neuron, std::span<const uint8_t> bundle)> is_intact;
+  std::function<Status(int32_t layer, int32_t neuron)> damaged;
+};
+
+class NeuronStream {
+ public:
+  static constexpr size_t kMostAtOnce = 512;  // of one Await()
+  // Two segments: one is read while another is computed.
+  static constexpr int kStagingSlots = 2 * static_cast<int>(kMostAtOnce);
+  static int64_t StagingBytes(int64_t bundle_bytes);
+
+  // All must outlive the stream; nobody else uses cache and reader meanwhile. kOutOfBudget: no memory for staging.
+  static Result<std::unique_ptr<NeuronStream>> Create(const NeuronTable& table, NeuronCache& cache, BlockReader& reader,
+                                                      const Clock& clock);
+  ~NeuronStream();
+  NeuronStream(const NeuronStream&) = delete;
+  NeuronStream& operator=(const NeuronStream&) = delete;
+
+  // REQUIRES: the event before has ended.
+  void Begin(int32_t layer, int64_t n_tokens);
+  // Behind what was wanted before; ascending. `n_uses`: as NeuronCache::Use().
+  void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses);
+  // Sets the next bundles in order, once all are in memory. They stay until Release(). kIoError, kCorruption: the event is over.
+  // REQUIRES: bundles.size() <= kMostAtOnce; so many are wanted and were not handed out.
+  Status Await(std::span<const uint8_t*> bundles);
+  void Release();
+  void End();  // REQUIRES: all wanted ones were handed out and released, or Await() failed
+
+  const BlockStreamStats& stats() const { return stats_; }
+
+ private:
+  static constexpr uint32_t kNone = UINT32_MAX;
+  struct Entry {                      // a wanted neuron
+    const uint8_t* bundle = nullptr;  // null: not there yet
+    int32_t neuron = 0;
+    uint32_t staging = kNone;  // slot that it holds
+  };
+
+  NeuronStream(const NeuronTable& table, NeuronCache& cache, BlockReader& reader, const Clock& clock);
+  void Pump();
+  Status Collect(int64_t timeout_us);
+  Status Take(const BlockReadDone& done);
+  void FreeStaging(Entry& entry);
+  void Abandon();
+
+  const NeuronTable& table_;
+  NeuronCache& cache_;
+  BlockReader& reader_;
+  const Clock& clock_;
+  AlignedBuffer staging_;
+  size_t staging_slot_bytes_ = 0;
+  std::vector<uint32_t> free_staging_;
+  std::vector<BlockReadDone> done_;
+  std::vector<BlockRead> reads_;  // scratch of Pump()
+
+  int32_t layer_ = 0;
+  std::vector<Entry> entries_;    // of the event, [n_wanted_]
+  std::vector<uint32_t> absent_;  // entries to be read, [n_absent_]; from next_absent_ on not submitted
+  size_t n_wanted_ = 0;
+  size_t n_absent_ = 0;
+  size_t next_absent_ = 0;
+  size_t n_released_ = 0;  // entries below were handed out and released
+  size_t n_handed_ = 0;    // entries below were handed out
+  BlockStreamStats stats_;
+};
+
+}  // namespace pantry
