@@ -170,7 +170,7 @@ void WriteFigures(pantry::Engine& engine, pantry_stream_figures* to) {
     figures.n_demanded = stats.cache.n_demanded;
     figures.n_hits = stats.cache.n_hits;
     figures.n_late = stats.cache.n_late;
-    figures.bytes_read = stats.reader.bytes_read;
+    figures.bytes_read = stats.bytes_read();
     figures.wait_us = stats.stream.wait_us;
   }
   if (pantry::ExpertRouter* const router = engine.router()) {

@@ -46,6 +46,19 @@ Status MakeRouter(const ExpertPolicyOptions& options, const ModelShape& shape, L
   return OkStatus();
 }
 
+void SayWhetherItSavesTime(const Model& model, const EngineOptions& options, Logger& log) {
+  const int32_t n_layers = model.shape().n_layers;
+  if (!options.sparse || model.layers_by_neuron() == n_layers) return;
+  const std::string where = model.layers_by_neuron() == 0
+                                ? "any layer"
+                                : fmt::format("{} of {} layers", n_layers - model.layers_by_neuron(), n_layers);
+  log.Warning(
+      "--sparsity: saves no time in {}, whose neurons do not lie one by one: those of Q4_0 and Q8_0 do that are in "
+      "memory "
+      "and whose model's width is a multiple of 256",
+      where);
+}
+
 std::unique_ptr<ThreadPool> MakePool(int32_t n_threads, Logger& log) {
   const int n_wanted = n_threads > 0 ? n_threads : ThreadPool::DefaultThreadCount();
   auto pool = std::make_unique<ThreadPool>(n_wanted);
@@ -63,6 +76,7 @@ Status EngineOptions::Validate() const {
   if (memory_bytes < 0) return InvalidArgumentError("--memory {}: expected a positive number of bytes", memory_bytes);
   if (cache_policy) PANTRY_RETURN_IF_ERROR(cache_policy->Validate());
   PANTRY_RETURN_IF_ERROR(expert_policy.Validate());
+  PANTRY_RETURN_IF_ERROR(sparsity.Validate());
   return session.Validate();
 }
 
@@ -100,11 +114,13 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
                 FormatBytes(options.memory_bytes), FormatBytes(parts.memory_plan->budget_bytes));
   }
 
+  PANTRY_ASSIGN_OR_RETURN(parts.resting, RestingNeurons::Load(options.sparsity, *file, *shape, log));
   parts.pool = MakePool(options.n_threads, log);
   const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
-  auto placer = is_streamed ? std::make_unique<WeightPlacer>() : nullptr;
-  PANTRY_ASSIGN_OR_RETURN(parts.model,
-                          Model::Load(*file, isa, *parts.pool, log, progress, placer.get(), options.sparse));
+  auto placer = is_streamed ? std::make_unique<WeightPlacer>(WeightPlacer::For(*file)) : nullptr;
+  PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get(), options.sparse,
+                                                   parts.resting != nullptr));
+  if (parts.resting != nullptr) SayWhetherItSavesTime(*parts.model, options, log);
   PANTRY_RETURN_IF_ERROR(changes.Check());
   if (is_streamed) {
     WeightStreamOptions stream;

@@ -16,11 +16,13 @@
 
 #include "base/clock.h"
 #include "base/logger.h"
+#include "base/neuron_observer.h"
 #include "base/routing_observer.h"
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
 #include "engine/expert_router.h"
+#include "engine/resting_neurons.h"
 #include "engine/weight_stream.h"
 #include "io/open_block_reader.h"
 #include "models/model.h"
@@ -59,6 +61,7 @@ struct EngineOptions {
   bool sparse = true;                          // networks that gate by ReLU compute only what fires; the same results
   bool lookahead = true;                       // likewise: WeightStreamOptions'
   std::optional<PolicyOptions> cache_policy;   // likewise; unset: what WeightStream chooses
+  SparsityOptions sparsity;                    // whether neurons of SiLU networks rest: other results
   ExpertPolicyOptions expert_policy;  // likewise: whether what is in memory may run in place of what a router chose
   SessionOptions session;             // what memory is planned for
   Status Validate() const;
@@ -86,10 +89,11 @@ struct EngineParts {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // may be null
   std::unique_ptr<Model> model;
-  std::unique_ptr<WeightStream> stream;   // null: all weights are in memory
-  std::unique_ptr<ExpertRouter> router;   // null: experts run as their routers choose
-  std::optional<MemoryPlan> memory_plan;  // where there is a budget
-  const Clock* clock = nullptr;           // must outlive the engine; null: a SteadyClock
+  std::unique_ptr<WeightStream> stream;     // null: all weights are in memory
+  std::unique_ptr<ExpertRouter> router;     // null: experts run as their routers choose
+  std::unique_ptr<RestingNeurons> resting;  // null: all neurons run
+  std::optional<MemoryPlan> memory_plan;    // where there is a budget
+  const Clock* clock = nullptr;             // must outlive the engine; null: a SteadyClock
 };
 
 class Engine {
@@ -124,14 +128,19 @@ class Engine {
   void ObserveRouting(RoutingObserver* observer) { routing_observer_ = observer; }
   RoutingObserver* routing_observer() const { return routing_observer_; }
 
+  // The same for gate and up of the dense layers' neurons.
+  void ObserveNeurons(NeuronObserver* observer) { neuron_observer_ = observer; }
+  NeuronObserver* neuron_observer() const { return neuron_observer_; }
+
   const GgufFile& file() const { return *parts_.file; }
   const ModelShape& shape() const { return parts_.model->shape(); }
   const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
   // Null: the model has none, or it does not parse (a warning said so).
   const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
   const Model& model() const { return *parts_.model; }
-  WeightStream* stream() { return parts_.stream.get(); }  // null in a resident run
-  ExpertRouter* router() { return parts_.router.get(); }  // null: experts run as their routers choose
+  WeightStream* stream() { return parts_.stream.get(); }      // null in a resident run
+  ExpertRouter* router() { return parts_.router.get(); }      // null: experts run as their routers choose
+  RestingNeurons* resting() { return parts_.resting.get(); }  // null: all neurons run
   // How the budget is divided; null where there is none.
   const MemoryPlan* memory_plan() const { return parts_.memory_plan ? &*parts_.memory_plan : nullptr; }
   ThreadPool& pool() { return *parts_.pool; }
@@ -149,6 +158,7 @@ class Engine {
   RunObserver run_observer_;
   ExpertChooser* expert_chooser_ = nullptr;
   RoutingObserver* routing_observer_ = nullptr;
+  NeuronObserver* neuron_observer_ = nullptr;
 };
 
 // A Session holds the tokens of one conversation and their KV cache.

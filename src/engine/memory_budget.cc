@@ -23,7 +23,7 @@ bool TakesAShare(const ModelNeeds& needs, const FreeMemory& memory) {
 }
 
 bool HasBudget(const ModelNeeds& needs, const EngineOptions& options, const FreeMemory& memory) {
-  if (options.memory_bytes > 0 || options.stream == StreamMode::kOn) return true;
+  if (options.memory_bytes > 0 || options.stream == StreamMode::kOn || needs.blocks.neurons() != nullptr) return true;
   return memory.available_bytes >= 0 && TakesAShare(needs, memory);
 }
 
@@ -47,7 +47,7 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
   request.dense_bytes = needs.dense_bytes;
   const bool has_blocks = needs.blocks.n_blocks() > 0;
   if (has_blocks) {
-    request.blocks = needs.blocks.has_experts() ? "experts" : "layers";
+    request.blocks = needs.blocks.has_experts() ? "experts" : needs.blocks.neurons() != nullptr ? "neurons" : "layers";
     request.block_bytes = needs.block_bytes();
     request.resident_block_bytes = needs.resident_block_bytes();
     request.least_block_bytes = WeightStream::LeastCacheBytes(needs.blocks);
@@ -55,12 +55,33 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
   }
   request.may_stream = options.stream != StreamMode::kOff;
   request.must_stream = options.stream == StreamMode::kOn && has_blocks;
+  if (needs.blocks.neurons() != nullptr && options.stream == StreamMode::kOff) {
+    return InvalidArgumentError(
+        "--stream off: this pack holds single neurons, which are always streamed; run the GGUF file");
+  }
+  if (needs.blocks.neurons() != nullptr)
+    request.may_stream = request.must_stream = true;  // into a cache for all, if need be
   request.process_bytes = memory.resident_bytes + kProcessMargin;
   request.scratch_bytes = SessionScratchBytes(shape, options.session);
   request.kv_bytes_per_position = SessionKvBytesPerPosition(shape, options.session);
   request.n_ctx = options.session.n_ctx;
   request.n_ctx_train = shape.n_ctx_train;
   return request;
+}
+
+// The request's plan; a streamed run leaves the matrices in the file of which it reads single rows.
+Result<MemoryPlan> Divide(const MemoryRequest& request, const ModelNeeds& needs) {
+  if (needs.rows_bytes == 0 || !request.may_stream) return PlanMemory(request);
+  if (!request.must_stream) {
+    MemoryRequest resident = request;
+    resident.may_stream = false;
+    Result<MemoryPlan> plan = PlanMemory(resident);
+    if (plan.ok()) return plan;
+  }
+  MemoryRequest streamed = request;
+  streamed.must_stream = true;
+  streamed.dense_bytes -= needs.rows_bytes;
+  return PlanMemory(streamed);
 }
 
 // Positions that Engine::NewSession() would choose beside weights of that size; 0 where they leave too little.
@@ -88,7 +109,10 @@ int64_t ModelNeeds::resident_block_bytes() const {
 
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) {
   ModelNeeds needs;
-  PANTRY_ASSIGN_OR_RETURN(needs.dense_bytes, PackedWeightBytes(file, isa, &needs.blocks, &needs.cost));
+  needs.blocks = WeightPlacer::For(file);
+  PANTRY_ASSIGN_OR_RETURN(const int64_t always, PackedWeightBytes(file, isa, &needs.blocks, &needs.cost));
+  if (needs.blocks.rows_in_file()) needs.rows_bytes = needs.blocks.rows_in_file()->resident_bytes;
+  needs.dense_bytes = always + needs.rows_bytes;
   return needs;
 }
 
@@ -97,7 +121,7 @@ Result<std::optional<MemoryPlan>> PlanBudget(const GgufFile& file, const ModelSh
   PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa));
   if (!HasBudget(needs, options, memory)) return std::optional<MemoryPlan>();
   PANTRY_ASSIGN_OR_RETURN(const MemoryRequest request, RequestOf(needs, shape, options, memory));
-  Result<MemoryPlan> plan = PlanMemory(request);
+  Result<MemoryPlan> plan = Divide(request, needs);
   if (!plan.ok()) return plan.status().WithContext(file.path());
   return std::optional<MemoryPlan>(*std::move(plan));
 }
@@ -108,7 +132,7 @@ Result<MemoryPlan> PlanRun(const ModelNeeds& needs, const ModelShape& shape, con
   if (!HasBudget(needs, options, memory) && request.n_ctx == 0) {
     request.n_ctx = UnbudgetedContext(request, memory.available_bytes);
   }
-  return PlanMemory(request);
+  return Divide(request, needs);
 }
 
 }  // namespace pantry

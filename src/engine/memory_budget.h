@@ -27,7 +27,8 @@ struct FreeMemory {
 };
 
 struct ModelNeeds {
-  int64_t dense_bytes = 0;  // weights that are always in memory
+  int64_t dense_bytes = 0;  // weights without blocks
+  int64_t rows_bytes = 0;   // of these, what a streamed run reads row by row; 0: all are always in memory
   WeightPlacer blocks;      // those that need not be: experts, or the matrices of a model without
   ModelCost cost;
 

@@ -8,15 +8,38 @@
 
 namespace pantry {
 
-Result<PackPlan> PlanPack(const GgufFile& file, Isa isa) {
-  auto placer = std::make_unique<WeightPlacer>();
-  PANTRY_RETURN_IF_ERROR(PackedWeightBytes(file, isa, placer.get()).status());
+namespace {
+
+// Below this a disk takes as long for a neuron as for several beside it: a read costs about what 16 KiB in a long one do.
+constexpr int64_t kLeastBundleBytes = 2048;
+
+// A model whose neurons can lie one by one, and are worth it; null: there is none.
+std::unique_ptr<WeightPlacer> PlaceByNeuron(const GgufFile& file, Isa isa, int64_t least_bundle_bytes) {
+  auto placer = std::make_unique<WeightPlacer>(WeightPlacer::ByNeuron());
+  const bool can = PackedWeightBytes(file, isa, placer.get()).ok() && placer->neurons() != nullptr;
+  return can && placer->neurons()->bundle_bytes >= least_bundle_bytes ? std::move(placer) : nullptr;
+}
+
+}  // namespace
+
+bool PacksByNeuron(const GgufFile& file, Isa isa) { return PlaceByNeuron(file, isa, kLeastBundleBytes) != nullptr; }
+
+Result<PackPlan> PlanPack(const GgufFile& file, Isa isa, NeuronPacking neurons) {
+  std::unique_ptr<WeightPlacer> placer;
+  if (neurons != NeuronPacking::kNever) {
+    placer = PlaceByNeuron(file, isa, neurons == NeuronPacking::kAlways ? 0 : kLeastBundleBytes);
+  }
+  if (placer == nullptr) {
+    placer = std::make_unique<WeightPlacer>();
+    PANTRY_RETURN_IF_ERROR(PackedWeightBytes(file, isa, placer.get()).status());
+  }
   if (placer->n_blocks() == 0)
     return InvalidArgumentError("{}: nothing of it is ever streamed, so there is nothing to pack", file.path());
   PackPlan plan;
   plan.layout = isa;
   for (const WeightPlacer::Group& group : placer->groups()) {
-    plan.groups.push_back({group.tensors, group.n_blocks, static_cast<uint64_t>(group.block_bytes)});
+    plan.groups.push_back({group.tensors, group.n_blocks, static_cast<uint64_t>(group.block_bytes),
+                           placer->neurons() != nullptr ? PackOrder::kNeurons : PackOrder::kTiles});
   }
   plan.placer = std::move(placer);
   return plan;

@@ -157,6 +157,8 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
   if (WeightStream* const stream = engine.stream()) {
     forward.experts = stream;
     forward.matrices = stream;
+    forward.neuron_source = stream;
+    forward.embedding = stream->embedding();
     if (keep_going) {
       at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };
     }
@@ -170,11 +172,19 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
   if (router != nullptr) router->BeginRun();
   forward.chooser = engine.expert_chooser();
   forward.routing = engine.routing_observer();
+  forward.neurons = engine.neuron_observer();
+  RestingNeurons* const resting = engine.resting();
+  if (resting != nullptr) {
+    resting->BeginRun();
+    forward.firing = resting->firing();
+    forward.n_firing = &resting->n_firing();
+  }
   PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
   if (engine.stream() != nullptr) PANTRY_RETURN_IF_ERROR(engine.stream()->EndRun());
   tokens.insert(tokens.end(), run.begin(), run.end());
   const int64_t us = observer || router != nullptr ? engine.clock().NowUs() - begin_us : 0;
   const auto n_tokens = static_cast<int64_t>(run.size());
+  if (resting != nullptr) resting->EndRun(n_tokens);
   if (observer) observer({forward.first_position, n_tokens, us});
   if (router != nullptr) router->EndRun(n_tokens, us);
   return OkStatus();

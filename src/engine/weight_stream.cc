@@ -10,17 +10,31 @@ namespace {
 
 constexpr size_t kBlocksAtOnce = BlockStream::kBlocksAtOnce;
 static_assert(kBlocksAtOnce <= kMaxMatMulTasks);
+static_assert(NeuronSource::kMostAtOnce == NeuronStream::kMostAtOnce);
+// Transfers under way where neurons are read one by one: a disk does 31000 of them in a second 32 deep, 53000 128 deep (README.md).
+constexpr int kNeuronDepth = 128;
 // Of cache, stream and reader, for each block and in all; what they report at run time is less.
 constexpr int64_t kBookkeepingPerBlock = 160;
 constexpr int64_t kBookkeeping = 1 << 20;
 
+// Rows are read as blocks are, and what is refused has been told.
+OpenBlockReaderOptions LikeReader(OpenBlockReaderOptions options, const BlockReader& reader) {
+  const Result<DiskAccess> access = ParseDiskAccess(reader.queue_name());
+  if (access.ok()) options.access = *access;
+  return options;
+}
+
 }  // namespace
 
 int64_t WeightStream::ReadingBytes(const WeightPlacer& placer) {
-  return BlockStream::StagingBytes(placer.max_piece_bytes()) + placer.n_blocks() * kBookkeepingPerBlock + kBookkeeping;
+  const int64_t rows = placer.rows_in_file() ? EmbeddingRows::ReadingBytes(*placer.rows_in_file()) : 0;
+  if (placer.neurons() != nullptr) return NeuronWeights::ReadingBytes(placer) + rows;
+  return BlockStream::StagingBytes(placer.max_piece_bytes()) + placer.n_blocks() * kBookkeepingPerBlock + kBookkeeping +
+         rows;
 }
 
 int64_t WeightStream::LeastCacheBytes(const WeightPlacer& placer) {
+  if (placer.neurons() != nullptr) return 0;  // all of them may pass through
   int64_t largest = 0;
   for (int32_t layer = 0; layer < placer.n_layers(); ++layer)
     largest = std::max(largest, placer.block_bytes(placer.Block(layer, 0)));
@@ -28,6 +42,7 @@ int64_t WeightStream::LeastCacheBytes(const WeightPlacer& placer) {
 }
 
 int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
+  if (placer.neurons() != nullptr) return NeuronWeights::AllBytes(placer);
   int64_t n_bytes = 0;
   for (int32_t layer = 0; layer < placer.n_layers(); ++layer) {
     n_bytes += placer.n_blocks(layer) * BlockCache::SlotBytes(placer.block_bytes(placer.Block(layer, 0)));
@@ -37,7 +52,8 @@ int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
 
 Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
                                                          const WeightStreamOptions& options, const Clock& clock,
-                                                         Logger& log, std::unique_ptr<BlockReader> reader) {
+                                                         Logger& log, std::unique_ptr<BlockReader> reader,
+                                                         std::unique_ptr<BlockReader> row_reader) {
   const std::vector<const Reader*> files = file.Readers();
   auto stream = std::unique_ptr<WeightStream>(new WeightStream(options.changes.value_or(FileChanges(files))));
   stream->placer_ = std::move(placer);
@@ -45,12 +61,36 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   // The pieces of a pack's block lie side by side.
   if (file.pack() != nullptr) reader_options.reads.coalesce_bytes = reader_options.reads.split_bytes;
   reader_options.reads.max_reads = std::max(reader_options.reads.max_reads, BlockStream::kStagingSlots);
+  if (stream->placer_->neurons() != nullptr) {
+    reader_options.depth = std::max(reader_options.depth, kNeuronDepth);
+    reader_options.reads.max_reads = std::max(reader_options.reads.max_reads, NeuronStream::kStagingSlots);
+  }
   stream->reader_ = std::move(reader);
   if (stream->reader_ == nullptr) {
     PANTRY_ASSIGN_OR_RETURN(stream->reader_, OpenBlockReader(files, reader_options, clock, log));
   }
 
   const WeightPlacer& where = *stream->placer_;
+  if (where.rows_in_file()) {
+    PANTRY_ASSIGN_OR_RETURN(stream->embedding_, EmbeddingRows::Open(file, *where.rows_in_file(),
+                                                                    LikeReader(options.reader, *stream->reader_), clock,
+                                                                    log, std::move(row_reader)));
+  }
+  stream->lookahead_ = options.lookahead;
+  stream->planned_bytes_ = options.cache_bytes;
+  stream->most_lent_bytes_ = options.lendable_bytes;
+  if (where.neurons() != nullptr) {
+    PANTRY_ASSIGN_OR_RETURN(stream->neurons_, NeuronWeights::Open(file, where, *stream->reader_, options.cache_bytes,
+                                                                  options.cache_bytes + options.lendable_bytes, clock));
+  } else {
+    PANTRY_RETURN_IF_ERROR(stream->OpenCache(options, clock));
+  }
+  return stream;
+}
+
+// The cache of blocks, and the pipeline that fills it.
+Status WeightStream::OpenCache(const WeightStreamOptions& options, const Clock& clock) {
+  const WeightPlacer& where = *placer_;
   std::vector<BlockInfo> blocks;
   int32_t most_blocks = 0;  // of a layer
   for (int32_t layer = 0; layer < where.n_layers(); ++layer) {
@@ -64,21 +104,21 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   cache_options.floor_bytes = LeastCacheBytes(where);
   cache_options.policy =
       options.policy.value_or(PolicyOptions{.kind = where.has_experts() ? PolicyKind::kCycle : PolicyKind::kRotation});
-  PANTRY_ASSIGN_OR_RETURN(stream->cache_, BlockCache::Create(blocks, cache_options));
-  PANTRY_ASSIGN_OR_RETURN(stream->stream_,
-                          BlockStream::Create(*stream->cache_, *stream->reader_, *stream->placer_, clock));
-  stream->wanted_.reserve(static_cast<size_t>(most_blocks));
-  stream->guesses_.reserve(static_cast<size_t>(most_blocks));
-  stream->task_of_.resize(static_cast<size_t>(most_blocks));
-  stream->lookahead_ = options.lookahead;
-  if (options.lookahead && !where.has_experts()) stream->ahead_.emplace(*stream->cache_, *stream->stream_);
-  stream->planned_bytes_ = options.cache_bytes;
-  stream->most_lent_bytes_ = options.lendable_bytes;
-  stream->SetBudget(options.cache_bytes);
-  return stream;
+  PANTRY_ASSIGN_OR_RETURN(cache_, BlockCache::Create(blocks, cache_options));
+  PANTRY_ASSIGN_OR_RETURN(stream_, BlockStream::Create(*cache_, *reader_, where, clock));
+  wanted_.reserve(static_cast<size_t>(most_blocks));
+  guesses_.reserve(static_cast<size_t>(most_blocks));
+  task_of_.resize(static_cast<size_t>(most_blocks));
+  if (options.lookahead && !where.has_experts()) ahead_.emplace(*cache_, *stream_);
+  SetBudget(options.cache_bytes);
+  return OkStatus();
 }
 
 void WeightStream::SetBudget(int64_t n_bytes) {
+  if (neurons_ != nullptr) {
+    neurons_->cache().SetBudget(n_bytes);
+    return;
+  }
   cache_->SetBudget(n_bytes);
   if (ahead_) ahead_->BudgetChanged();
 }
@@ -89,9 +129,9 @@ void WeightStream::Lend(int64_t n_bytes) {
   if (more == 0) return;
   lent_bytes_ += more;
   if (watch_ != nullptr) watch_->Lend(lent_bytes_);
-  const int64_t budget_bytes = std::min(WantedBytes(), cache_->budget_bytes() + more);
+  const int64_t budget_bytes = std::max<int64_t>(std::min(WantedBytes(), cache_bytes() + more), 0);
   SetBudget(budget_bytes);
-  if (cache_->budget_bytes() <= budget_bytes) return;
+  if (stream_ == nullptr || cache_bytes() <= budget_bytes) return;
   stream_->CancelReads();  // what is read ahead holds its room
   SetBudget(budget_bytes);
 }
@@ -99,7 +139,7 @@ void WeightStream::Lend(int64_t n_bytes) {
 // Brings the cache to what the system can spare.
 void WeightStream::FitMemory() {
   if (watch_ == nullptr) return;
-  const std::optional<int64_t> budget = watch_->Check(cache_->budget_bytes(), cache_->committed_bytes());
+  const std::optional<int64_t> budget = watch_->Check(cache_bytes(), committed_bytes());
   if (budget) SetBudget(*budget);
 }
 
@@ -107,7 +147,7 @@ void WeightStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::funct
   pool_ = &pool;
   keep_going_ = keep_going;
   layer_ = -1;
-  cache_->BeginStep(n_tokens);
+  if (cache_ != nullptr) cache_->BeginStep(n_tokens);
 }
 
 Status WeightStream::BeginLayer(int32_t layer) {
@@ -205,6 +245,23 @@ void WeightStream::Expect(int32_t layer, std::span<const int32_t> experts, doubl
   }
 }
 
+Status WeightStream::BeginNeurons(int32_t layer, int64_t n_tokens) {
+  const int32_t at = placer_->LayerAt(layer);
+  PANTRY_RETURN_IF_ERROR(BeginLayer(at));
+  neurons_->stream().Begin(at, n_tokens);
+  return OkStatus();
+}
+
+void WeightStream::Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
+  neurons_->stream().Want(neurons, n_uses);
+}
+
+Status WeightStream::Await(std::span<const uint8_t*> bundles) { return neurons_->stream().Await(bundles); }
+
+void WeightStream::ReleaseNeurons() { neurons_->stream().Release(); }
+
+void WeightStream::EndNeurons() { neurons_->stream().End(); }
+
 void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
   const int32_t at = placer_->LayerAt(layer);
   for (size_t i = 0; i < is_near.size(); ++i) {
@@ -213,13 +270,15 @@ void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
 }
 
 void WeightStream::Forget() {
+  if (neurons_ != nullptr) return neurons_->cache().Forget();
   stream_->Forget();
   guesses_.clear();
   if (ahead_) ahead_->Forget();
 }
 
 WeightStreamStats WeightStream::stats() const {
-  return {cache_->TotalStats(), stream_->stats(), stream_->reader_stats()};
+  return {neurons_ != nullptr ? neurons_->cache().TotalStats() : cache_->TotalStats(), stream_stats(), reader_->stats(),
+          embedding_ != nullptr ? embedding_->stats() : BlockReaderStats()};
 }
 
 }  // namespace pantry

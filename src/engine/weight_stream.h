@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A WeightStream is where a model's weights come from when memory does not hold them all, a model's experts or the matrices of its layers: a
-// cache of blocks, a reader of the model's file, and the pipeline between them.
+// A WeightStream is where a model's weights come from when memory does not hold them all, its experts, the matrices of its layers or their
+// neurons: a cache, a reader of the model's file, and the pipeline between them.
 //
 // Results are the same bit for bit as those of a resident run, whatever the cache holds: the same packed bytes meet the same kernels, and
 // what an expert adds to a token, or a row of a matrix gives, does not depend on when it was computed.
@@ -17,7 +17,9 @@
 #include "base/clock.h"
 #include "base/logger.h"
 #include "base/status.h"
+#include "engine/embedding_rows.h"
 #include "engine/memory_watch.h"
+#include "engine/neuron_weights.h"
 #include "io/file_changes.h"
 #include "io/open_block_reader.h"
 #include "models/weight_placer.h"
@@ -44,16 +46,20 @@ struct WeightStreamOptions {
 struct WeightStreamStats {
   CacheStats cache;
   BlockStreamStats stream;
-  BlockReaderStats reader;
+  BlockReaderStats reader;     // of blocks
+  BlockReaderStats embedding;  // of rows of tokens
+
+  int64_t bytes_read() const { return reader.bytes_read + embedding.bytes_read; }
 };
 
-class WeightStream final : public ExpertSource, public MatrixSource {
+class WeightStream final : public ExpertSource, public MatrixSource, public NeuronSource {
  public:
-  // `file` and `clock` must outlive the stream. A `reader` given takes the place of options.reader. kOutOfBudget; the errors of
-  // OpenBlockReader().
+  // `file` and `clock` must outlive the stream. A `reader` given takes the place of options.reader, for blocks and for rows of tokens.
+  // kOutOfBudget; the errors of OpenBlockReader().
   static Result<std::unique_ptr<WeightStream>> Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
                                                     const WeightStreamOptions& options, const Clock& clock, Logger& log,
-                                                    std::unique_ptr<BlockReader> reader = nullptr);
+                                                    std::unique_ptr<BlockReader> reader = nullptr,
+                                                    std::unique_ptr<BlockReader> row_reader = nullptr);
   // What a stream takes besides its cache.
   static int64_t ReadingBytes(const WeightPlacer& placer);
   // The least cache with which every layer can be computed.
@@ -67,7 +73,7 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
   void Lend(int64_t n_bytes);
   // `observer` is told what the pipeline does, besides those that are already; null: nobody is.
-  void Observe(StreamObserver* observer) { stream_->Observe(observer); }
+  void Observe(StreamObserver* observer) { stream_ != nullptr ? stream_->Observe(observer) : void(); }
 
   // A run of `n_tokens` begins; what it computes, it computes with `pool`. `keep_going`, if given, is asked at each layer and must live until
   // the run has ended: where it says no, Provide() is kCancelled.
@@ -77,24 +83,42 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   Status Provide(int32_t layer, std::span<ExpertTask> tasks, const ExpertSink& compute) override;
   Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) override;
   void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) override;
+  Status BeginNeurons(int32_t layer, int64_t n_tokens) override;
+  void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override;
+  Status Await(std::span<const uint8_t*> bundles) override;
+  void ReleaseNeurons() override;
+  void EndNeurons() override;
+  // Where a run finds the rows of its tokens; null: in the model's memory.
+  EmbeddingSource* embedding() { return embedding_.get(); }
 
-  // Which experts of the model's layer `layer` are in memory or on their way there; [n_experts], all set.
+  // Which experts of the model's layer `layer` are in memory or on their way there; [n_experts], all set. REQUIRES: experts.
   void Look(int32_t layer, std::span<uint8_t> is_near) const;
   // Everything leaves memory, as if the stream had just been opened; what was counted stays. REQUIRES: no run at hand.
   void Forget();
 
-  int64_t cache_bytes() const { return cache_->budget_bytes(); }
+  int64_t cache_bytes() const {
+    return neurons_ != nullptr ? neurons_->cache().budget_bytes() : cache_->budget_bytes();
+  }
   const WeightPlacer& placer() const { return *placer_; }
   std::string_view queue_name() const { return reader_->queue_name(); }
-  WeightStreamStats stats() const;                              // since the stream was opened
-  int64_t wait_us() const { return stream_->stats().wait_us; }  // of stats(), without the rest
+  WeightStreamStats stats() const;                            // since the stream was opened
+  int64_t wait_us() const { return stream_stats().wait_us; }  // of stats(), without the rest
   // The same of each layer that has blocks, live; placer().first_layer() is the first of them in the model.
-  std::span<const CacheStats> layer_stats() const { return cache_->layer_stats(); }
+  std::span<const CacheStats> layer_stats() const {
+    return neurons_ != nullptr ? neurons_->cache().layer_stats() : cache_->layer_stats();
+  }
 
  private:
   explicit WeightStream(FileChanges changes) : changes_(std::move(changes)) {}
+  const BlockStreamStats& stream_stats() const {
+    return neurons_ != nullptr ? neurons_->stream().stats() : stream_->stats();
+  }
+  Status OpenCache(const WeightStreamOptions& options, const Clock& clock);
   int64_t WantedBytes() const { return planned_bytes_ + lent_bytes_; }
   void SetBudget(int64_t n_bytes);
+  int64_t committed_bytes() const {
+    return neurons_ != nullptr ? neurons_->cache().committed_bytes() : cache_->committed_bytes();
+  }
   void FitMemory();
   Status BeginLayer(int32_t layer);
   template <typename Compute>
@@ -104,9 +128,11 @@ class WeightStream final : public ExpertSource, public MatrixSource {
   std::unique_ptr<MemoryWatch> watch_;
   std::unique_ptr<WeightPlacer> placer_;
   std::unique_ptr<BlockReader> reader_;
+  std::unique_ptr<NeuronWeights> neurons_;  // where neurons lie one by one; then there are no blocks
   std::unique_ptr<BlockCache> cache_;
-  std::unique_ptr<BlockStream> stream_;  // dies first
-  std::optional<RotationAhead> ahead_;   // of matrices
+  std::unique_ptr<BlockStream> stream_;  // dies before these
+  std::unique_ptr<EmbeddingRows> embedding_;
+  std::optional<RotationAhead> ahead_;  // of matrices
   bool lookahead_ = true;
   int64_t planned_bytes_ = 0;  // of the cache
   int64_t lent_bytes_ = 0;

@@ -75,8 +75,8 @@ Status DeepSeek2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wo
   const int64_t n_embd = shape_.n_embd, n_rotated = shape_.rope.n_dims, head_dim = shape_.head_dim;
   const int64_t query_dim = latent.plain_dim + n_rotated, n_result = int64_t{shape_.n_heads} * latent.value_dim;
 
-  p.Embed(ends_.embedding);      // x [m, n_embd]
-  p.PrepareRope(rope_, p.rope);  // rope [m, n_rotated]
+  PANTRY_RETURN_IF_ERROR(p.Embed(ends_.embedding));  // x [m, n_embd]
+  p.PrepareRope(rope_, p.rope);                      // rope [m, n_rotated]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 

@@ -43,7 +43,7 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.qkv = carver.Floats(m * (n_q + 2 * n_kv));
   parts.attn = carver.Floats(m * n_q);
   parts.gate_up = carver.Floats(m * 2 * n_ff);
-  parts.ff = carver.Floats(m * n_ff);
+  parts.ff = carver.Floats(std::max(m * n_ff, int64_t{64}));  // also for codes of few neurons
   parts.rope = carver.Floats(m * shape.head_dim);
   parts.rope_local = carver.Floats(m * shape.head_dim);
   parts.attention_scratch = carver.Floats(AttentionScratchFloats(shape.n_heads, shape.head_dim));
@@ -60,6 +60,10 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.tasks = carver.Array<ExpertTask>(shape.n_experts);
   parts.expert_ff = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_ff_expert));
   parts.partials = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_embd));
+  const int64_t n_neurons = shape.gates_by_relu() && !shape.has_experts() ? shape.n_ff : 0;
+  parts.columns = carver.Array<const uint8_t*>(n_neurons);
+  parts.firing = carver.Array<int32_t>(n_neurons);
+  parts.n_firing = carver.Array<uint16_t>(n_neurons);
   return parts;
 }
 

@@ -28,6 +28,9 @@ struct ForwardParts {
   uint8_t* quantized;
   float *shared, *router_logits, *routing, *guess, *mix, *expert_ff, *partials;
   int32_t *chosen, *pick_row, *pick_at;
+  const uint8_t** columns;
+  int32_t* firing;
+  uint16_t* n_firing;
   ExpertTask* tasks;
 };
 

@@ -56,6 +56,9 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
   tasks_ = parts.tasks;
   expert_ff_ = parts.expert_ff;
   partials_ = parts.partials;
+  columns_ = parts.columns;
+  firing_ = parts.firing;
+  n_rows_firing_ = parts.n_firing;
 }
 
 template <typename Body>
@@ -76,12 +79,15 @@ void ForwardPass::FlushRowSteps() {
   n_row_steps_ = 0;
 }
 
-void ForwardPass::Embed(const WeightMatrix& embedding) {
-  ByRow([this, &embedding](int64_t row) {
+Status ForwardPass::Embed(const WeightMatrix& embedding) {
+  const bool from_source = embedding.tiles == nullptr;
+  if (from_source) PANTRY_RETURN_IF_ERROR(run_.embedding->Rows(run_.tokens, x));
+  ByRow([this, &embedding, from_source](int64_t row) {
     float* x_row = x + row * shape_.n_embd;
-    embedding.UnpackRow(run_.tokens[static_cast<size_t>(row)], x_row);
+    if (!from_source) embedding.UnpackRow(run_.tokens[static_cast<size_t>(row)], x_row);
     if (shape_.embedding_scale != 1.0f) ops_.scale(x_row, shape_.embedding_scale, shape_.n_embd);
   });
+  return OkStatus();
 }
 
 void ForwardPass::PrepareRope(const RopeTable& table, float* cos_sin) {
@@ -214,7 +220,8 @@ GatedActivation ForwardPass::shape_activation() const {
 }
 
 void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float* out) {
-  if (m == 1 && weights.is_by_neuron()) {
+  if (weights.neurons.layout) return FeedForwardFromSource(weights, in, out);
+  if (m == 1 && weights.is_by_neuron() && run_.neurons == nullptr) {
     const ExpertLayout layout = ExpertLayout::Around({weights.gate, weights.up, weights.down});
     constexpr int32_t kRow = 0;
     const ExpertRun run = {.layout = &layout,
@@ -223,17 +230,40 @@ void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float*
                            .activation = shape_activation(),
                            .ops = &ops_,
                            .ff = ff,
-                           .partials = out};
+                           .partials = out,
+                           .firing = FiringOf(weights),
+                           .n_firing = run_.n_firing};
     const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = 1};
     FlushRowSteps();
     PrepareExpertRow(layout, run.x, 0);
     return pantry::ComputeExperts(pool_, run, {&whole, 1});
   }
   Project(in, {{weights.gate, gate}, {weights.up, up}}, 2 * n_ff);
+  if (run_.neurons != nullptr && status_.ok()) run_.neurons->Gated(weights.layer, m, n_ff, gate, up, 2 * n_ff);
   ByRow([this, activate = shape_activation()](int64_t row) {
     activate(gate + row * 2 * n_ff, up + row * 2 * n_ff, n_ff, ff + row * n_ff);
   });
+  if (!run_.firing.empty()) KeepFiring(weights);
   Project(ff, {{weights.down, out}}, shape_.n_embd);
+}
+
+FiringGates ForwardPass::FiringOf(const GluWeights& weights) const {
+  if (shape_.gates_by_relu()) return FiringGates::Positive();
+  return run_.firing.empty() ? FiringGates::OfSilu(0) : run_.firing[static_cast<size_t>(weights.layer)];
+}
+
+void ForwardPass::KeepFiring(const GluWeights& weights) {
+  ByRow([this, firing = FiringOf(weights)](int64_t row) {
+    const float* const of_gate = gate + row * 2 * n_ff;
+    float* const kept = ff + row * n_ff;
+    int64_t n_firing = 0;
+    for (int64_t i = 0; i < n_ff; ++i) {
+      const bool fires = firing.Contain(of_gate[i]);
+      n_firing += fires ? 1 : 0;
+      kept[i] = fires ? kept[i] : 0.0f;
+    }
+    if (run_.n_firing != nullptr) run_.n_firing->fetch_add(n_firing, std::memory_order_relaxed);
+  });
 }
 
 void ForwardPass::SiluMul(int64_t width) {

@@ -54,8 +54,8 @@ class ForwardPass {
   int32_t* chosen;       // [m, n_slots]
   float* mix;            // [m, n_slots]  weights of the chosen ones' results
 
-  // x = embedding rows of the run's tokens, times shape.embedding_scale.
-  void Embed(const WeightMatrix& embedding);
+  // x = embedding rows of the run's tokens, times shape.embedding_scale. An error is the source's.
+  Status Embed(const WeightMatrix& embedding);
   // cos_sin = the table's rows for the run's positions.
   void PrepareRope(const RopeTable& table, float* cos_sin);
 
@@ -95,10 +95,11 @@ class ForwardPass {
   // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. A single row
   // computes only what fires, where the weights lie by neuron.
   void FeedForward(const GluWeights& weights, const float* in, float* out);
-  GatedActivation shape_activation() const;  // the shape's
-  void SiluMul() { SiluMul(n_ff); }          // ff = silu(gate) * up
-  void SiluMul(int64_t width);               // the same for gate_up [m, 2 width] and ff [m, width]
-  void GeluMul();                            // ff = gelu(gate) * up
+  void FeedForwardFromSource(const GluWeights& weights, const float* in, float* out);  // neuron_step.cc
+  GatedActivation shape_activation() const;                                            // the shape's
+  void SiluMul() { SiluMul(n_ff); }                                                    // ff = silu(gate) * up
+  void SiluMul(int64_t width);  // the same for gate_up [m, 2 width] and ff [m, width]
+  void GeluMul();               // ff = gelu(gate) * up
 
   // Latent attention (latent_step.cc). k and v from the latents behind the raw queries in attn, q's rotated part from these.
   void SplitLatents(const float* latent_norm);
@@ -138,6 +139,8 @@ class ForwardPass {
   // Writes down body(row), which must hold what it needs by value.
   template <typename Body>
   void ByRow(Body body);
+  FiringGates FiringOf(const GluWeights& weights) const;  // of a dense layer
+  void KeepFiring(const GluWeights& weights);             // ff's neurons that rest become zero
   std::span<const float> RouterLogits() const { return {router_logits, static_cast<size_t>(m * shape_.n_experts)}; }
   std::span<int32_t> Chosen() const { return {chosen, static_cast<size_t>(m * n_slots)}; }
   std::span<ExpertTask> GroupPicks();
@@ -164,6 +167,10 @@ class ForwardPass {
   ExpertTask* tasks_;  // [n_experts]
   float* expert_ff_;   // [picks, ExpertRun::ScratchFloats(n_ff_expert)]
   float* partials_;    // [picks, ExpertRun::ScratchFloats(n_embd)]
+  // Of neurons from a source.
+  const uint8_t** columns_;  // [n_ff] scratch
+  int32_t* firing_;          // [n_ff] those that fire
+  uint16_t* n_rows_firing_;  // [n_ff] and in how many rows
   RowStep row_steps_[kMaxRowSteps];
   int n_row_steps_ = 0;
 };

@@ -56,9 +56,9 @@ Status Gemma3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
 
-  p.Embed(ends_.embedding);                  // x [m, n_embd]
-  p.PrepareRope(rope_, p.rope);              // rope [m, head_dim]
-  p.PrepareRope(rope_local_, p.rope_local);  // of the layers with a window
+  PANTRY_RETURN_IF_ERROR(p.Embed(ends_.embedding));  // x [m, n_embd]
+  p.PrepareRope(rope_, p.rope);                      // rope [m, head_dim]
+  p.PrepareRope(rope_local_, p.rope_local);          // of the layers with a window
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 

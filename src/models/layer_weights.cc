@@ -12,7 +12,11 @@ void BindBias(WeightLoader& loader, const std::string& name, Biases biases, int6
 }  // namespace
 
 void BindEnds(WeightLoader& loader, const ModelShape& shape, ModelEnds* out) {
-  loader.Matrix("token_embd.weight", shape.n_vocab, shape.n_embd, &out->embedding);
+  if (loader.file().FindTensor("output.weight") != nullptr) {
+    loader.Rows("token_embd.weight", shape.n_vocab, shape.n_embd, &out->embedding);
+  } else {
+    loader.Matrix("token_embd.weight", shape.n_vocab, shape.n_embd, &out->embedding);
+  }
   loader.Vector("output_norm.weight", shape.n_embd, &out->output_norm);
   loader.OptionalMatrix("output.weight", shape.n_vocab, shape.n_embd, &out->own_output);
 }
@@ -48,7 +52,14 @@ void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix,
 
 void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out) {
   loader.Vector(block + "ffn_norm.weight", shape.n_embd, &out->ffn_norm);
-  BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out, shape.gates_by_relu());
+  out->layer = WeightLoader::LayerOf(block);
+  const bool rests = shape.gates_by_relu() || loader.rests_by_threshold();
+  if (shape.gates_by_relu() && loader.leaves_neurons()) {
+    loader.Matrix(block + "ffn_gate.weight", shape.n_ff, shape.n_embd, &out->gate);
+    return loader.Neurons(block + "ffn_up.weight", block + "ffn_down.weight", shape.n_ff, shape.n_embd, out->gate,
+                          &out->neurons);
+  }
+  BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out, rests);
 }
 
 void BindRouted(WeightLoader& loader, const std::string& block, const ModelShape& shape, RoutedWeights* out,

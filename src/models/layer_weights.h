@@ -18,7 +18,7 @@ namespace pantry {
 
 // Where tokens come in and logits go out.
 struct ModelEnds {
-  WeightMatrix embedding;              // [n_vocab, n_embd]
+  WeightMatrix embedding;              // [n_vocab, n_embd]; no tiles where its rows come from a source
   const float* output_norm = nullptr;  // [n_embd]
   WeightMatrix own_output;             // [n_vocab, n_embd]; none: the embedding is used for both
 
@@ -58,6 +58,8 @@ void BindAttention(WeightLoader& loader, const std::string& block, const ModelSh
 struct GluWeights {
   WeightMatrix gate, up;  // n_embd -> n_ff
   WeightMatrix down;      // n_ff -> n_embd
+  int32_t layer = -1;     // whose part it is, of a dense layer
+  NeuronLayer neurons;    // then up and down are none: the neurons come one by one from a source
 
   bool is_by_neuron() const { return up.kernel->order == WeightOrder::kRows; }
 };

@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/test_models.h"
+#include "models/weight_placer.h"
 
 namespace pantry {
 namespace {
@@ -71,6 +73,27 @@ TEST(LayerWeights, EmbeddingServesWhereThereIsNoOutput) {
   BindEnds(*untied.loader, untied.shape, &untied_ends);
   EXPECT_EQ(&tied_ends.output(), &tied_ends.embedding);
   EXPECT_EQ(&untied_ends.output(), &untied_ends.own_output);
+}
+
+TEST(LayerWeights, EmbeddingStaysInTheFileWithTheOthersUnlessItServesAsOutput) {
+  for (const auto& [name, is_left] : {std::pair("tiny-qwen3", true), {"tiny-gemma2", false}}) {
+    SCOPED_TRACE(name);
+    BoundAttention model(name);
+    WeightPlacer placer;
+    WeightLoader loader(*model.file, Isa::kScalar, &placer, WeightLoader::Left::kLayers);
+    ModelEnds ends, resident;
+    BindEnds(loader, model.shape, &ends);
+    ASSERT_TRUE(loader.status().ok());
+    ASSERT_EQ(placer.rows_in_file().has_value(), is_left);
+    WeightLoader all(*model.file, Isa::kScalar);
+    BindEnds(all, model.shape, &resident);
+    EXPECT_EQ(all.n_bytes() - loader.n_bytes(), is_left ? placer.rows_in_file()->resident_bytes : 0);
+    if (!is_left) continue;
+    const TensorInfo& tensor = *model.file->FindTensor("token_embd.weight");
+    EXPECT_EQ(placer.rows_in_file()->offset, tensor.offset);
+    EXPECT_EQ(static_cast<uint64_t>(placer.rows_in_file()->row_bytes * tensor.n_rows()), tensor.n_bytes);
+    EXPECT_EQ(placer.n_blocks(), 0);
+  }
 }
 
 }  // namespace

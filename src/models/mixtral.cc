@@ -53,8 +53,8 @@ Status Mixtral::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& work
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd;
 
-  p.Embed(ends_.embedding);      // x [m, n_embd]
-  p.PrepareRope(rope_, p.rope);  // rope [m, head_dim]
+  PANTRY_RETURN_IF_ERROR(p.Embed(ends_.embedding));  // x [m, n_embd]
+  p.PrepareRope(rope_, p.rope);                      // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 

@@ -7,13 +7,16 @@
 // Threads: immutable after Load(); Forward() from several threads only with distinct workspaces, pools and caches.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/firing_gates.h"
 #include "base/logger.h"
+#include "base/neuron_observer.h"
 #include "base/routing_observer.h"
 #include "base/status.h"
 #include "base/strong_id.h"
@@ -34,15 +37,23 @@ using LoadProgress = std::function<bool(int64_t n_bytes_done, int64_t n_bytes_to
 class WeightPlacer;
 // A run of tokens to compute.
 struct ForwardRun {
-  std::span<const TokenId> tokens;      // at most the workspace's max_tokens
-  int64_t first_position = 0;           // of tokens[0]; the cache holds all positions before it
-  std::span<const KvLayerView> kv;      // [n_layers]; capacity >= first_position + tokens.size()
-  std::span<const int32_t> logit_rows;  // indices into tokens, ascending: whose logits are wanted
-  std::span<float> logits;              // [logit_rows.size(), n_vocab]
-  ExpertSource* experts = nullptr;      // where experts come from; null: the model's own memory
-  MatrixSource* matrices = nullptr;     // likewise the matrices of layers
-  ExpertChooser* chooser = nullptr;     // which experts run; null: those that the router likes best
-  RoutingObserver* routing = nullptr;   // told which experts run in each layer; null: nobody
+  std::span<const TokenId> tokens;        // at most the workspace's max_tokens
+  int64_t first_position = 0;             // of tokens[0]; the cache holds all positions before it
+  std::span<const KvLayerView> kv;        // [n_layers]; capacity >= first_position + tokens.size()
+  std::span<const int32_t> logit_rows;    // indices into tokens, ascending: whose logits are wanted
+  std::span<float> logits;                // [logit_rows.size(), n_vocab]
+  ExpertSource* experts = nullptr;        // where experts come from; null: the model's own memory
+  MatrixSource* matrices = nullptr;       // likewise the matrices of layers
+  NeuronSource* neuron_source = nullptr;  // likewise the neurons of dense layers, where they lie one by one
+  // Likewise the tokens' rows of the embedding.
+  EmbeddingSource* embedding = nullptr;
+  ExpertChooser* chooser = nullptr;    // which experts run; null: those that the router likes best
+  RoutingObserver* routing = nullptr;  // told which experts run in each layer; null: nobody
+  NeuronObserver* neurons =
+      nullptr;  // told gate and up of dense layers, which compute all of their neurons then; null: nobody
+  // [n_layers] which neurons of a SiLU network fire in each dense layer, the others rest; none: all of them. And how many did.
+  std::span<const FiringGates> firing = {};
+  std::atomic<int64_t>* n_firing = nullptr;
 };
 
 // What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic
@@ -63,17 +74,19 @@ class Model {
  public:
   // Reads all weights of `file` into memory that the model owns, packed for `isa`. kUnsupported (architecture, tensor type),
   // kCorruption (missing tensor, wrong dims: names tensor, expected, found), kOutOfBudget, kIoError, kCancelled.
-  // `in_file`, if given, is told where experts lie, or of a model without experts the matrices of its layers, and they stay there:
-  // Forward() then takes them from its run's source. `by_neuron`: feed-forward networks that gate by ReLU are laid out so that a token
-  // computes only what fires; results are the same.
+  // `in_file`, if given, is told where experts lie, or of a model without experts the matrices of its layers, and they stay there, as does
+  // an embedding that is not the output matrix, too: Forward() then takes them from its run's sources. `by_neuron`: feed-forward networks that gate by ReLU are laid out so that a token
+  // computes only what fires; results are the same. `has_thresholds`: runs say which neurons fire
+  // (ForwardRun::firing), so those that gate by SiLU likewise.
   static Result<std::unique_ptr<Model>> Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
                                              const LoadProgress& progress, WeightPlacer* in_file = nullptr,
-                                             bool by_neuron = true);
+                                             bool by_neuron = true, bool has_thresholds = false);
   virtual ~Model() = default;
 
   const ModelShape& shape() const { return shape_; }
   Isa isa() const { return isa_; }
-  int64_t weight_bytes() const { return weight_bytes_; }  // in memory, packed
+  int64_t weight_bytes() const { return weight_bytes_; }          // in memory, packed
+  int32_t layers_by_neuron() const { return layers_by_neuron_; }  // dense ones, where a token reads only what fires
   const ModelCost& cost() const { return cost_; }
   std::span<const ExpertLayer> experts() const { return experts_; }  // [n_layers], or none; dense layers' are empty
 
@@ -89,6 +102,7 @@ class Model {
   ModelShape shape_;
   Isa isa_ = Isa::kScalar;
   int64_t weight_bytes_ = 0;
+  int32_t layers_by_neuron_ = 0;
   ModelCost cost_;
   std::vector<ExpertLayer> experts_;
 };

@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "models/test_models.h"
+#include "models/weight_placer.h"
 
 namespace pantry {
 namespace {
@@ -190,6 +191,37 @@ TEST(Experts, SourceThatFailsFailsTheRun) {
   run.tokens = tokens;
   run.kv = kv.views();
   run.experts = &failing;
+  EXPECT_EQ((*model)->Forward(run, pool, **workspace).code(), StatusCode::kIoError);
+}
+
+TEST(Embedding, ThatIsLeftInTheFileWantsASourceAndItsErrorIsTheRuns) {
+  class Source final : public EmbeddingSource {
+   public:
+    Status Rows(std::span<const TokenId>, float*) override { return IoError("no disk"); }
+  };
+  class Unwanted final : public MatrixSource {
+   public:
+    Status Provide(std::span<const MatMulTask>, const MatrixSink&) override { return InternalError("not yet"); }
+  };
+  const auto file = GgufFile::Open(testing::TestData("models/tiny-llama3.gguf"));
+  ASSERT_TRUE(file.ok());
+  ThreadPool pool(1);
+  NullLogger log;
+  WeightPlacer placer;
+  const auto model = Model::Load(**file, Isa::kScalar, pool, log, {}, &placer);
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  auto workspace = (*model)->MakeWorkspace(4);
+  ASSERT_TRUE(workspace.ok());
+  const KvMemory kv((*model)->shape(), KvType::kF16, 8);
+  Source embedding;
+  Unwanted matrices;
+  const std::vector<TokenId> tokens = {1, 2};
+  ForwardRun run;
+  run.tokens = tokens;
+  run.kv = kv.views();
+  run.matrices = &matrices;
+  EXPECT_EQ((*model)->Forward(run, pool, **workspace).code(), StatusCode::kInvalidArgument);
+  run.embedding = &embedding;
   EXPECT_EQ((*model)->Forward(run, pool, **workspace).code(), StatusCode::kIoError);
 }
 

@@ -36,7 +36,7 @@ class PhiMoe final : public TransformerModel {
 
 void PhiMoe::Bind(WeightLoader& loader) {
   const int64_t n_embd = shape_.n_embd, n_vocab = shape_.n_vocab;
-  loader.Matrix("token_embd.weight", n_vocab, n_embd, &embedding_);
+  loader.Rows("token_embd.weight", n_vocab, n_embd, &embedding_);
   loader.Vector("output_norm.weight", n_embd, &output_norm_);
   loader.Vector("output_norm.bias", n_embd, &output_norm_bias_);
   loader.Matrix("output.weight", n_vocab, n_embd, &output_);
@@ -68,7 +68,7 @@ Status PhiMoe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd;
 
-  p.Embed(embedding_);  // x [m, n_embd]
+  PANTRY_RETURN_IF_ERROR(p.Embed(embedding_));  // x [m, n_embd]
   const bool is_long = run.kv[0].n_positions > shape_.rope.original_context;
   p.PrepareRope(is_long ? rope_long_ : rope_short_, p.rope);  // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {

@@ -54,8 +54,8 @@ Status Qwen2Moe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wor
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd, n_shared = shape_.n_ff_shared;
 
-  p.Embed(ends_.embedding);      // x [m, n_embd]
-  p.PrepareRope(rope_, p.rope);  // rope [m, head_dim]
+  PANTRY_RETURN_IF_ERROR(p.Embed(ends_.embedding));  // x [m, n_embd]
+  p.PrepareRope(rope_, p.rope);                      // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 

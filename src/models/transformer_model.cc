@@ -137,10 +137,12 @@ WeightLoader::Left LeftOf(const ModelShape& shape) {
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
-                                           const LoadProgress& progress, WeightPlacer* in_file, bool by_neuron) {
+                                           const LoadProgress& progress, WeightPlacer* in_file, bool by_neuron,
+                                           bool has_thresholds) {
   Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
   WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()), by_neuron);
+  if (has_thresholds) loader.RestByThreshold();
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR((*model)->LoadWeights(loader, isa, pool, log, progress));
   return std::unique_ptr<Model>(std::move(model).value());
@@ -162,7 +164,10 @@ Status TransformerModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& 
   PANTRY_RETURN_IF_ERROR(loader.EndBinding());
   PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
   weight_bytes_ = loader.n_bytes();
+  layers_by_neuron_ = loader.n_in_columns();
   needs_source_ = loader.in_file() != nullptr && loader.in_file()->n_blocks() > 0;
+  needs_neurons_ = needs_source_ && loader.in_file()->neurons() != nullptr;
+  needs_rows_ = loader.in_file() != nullptr && loader.in_file()->rows_in_file().has_value();
   cost_ = CostOf(loader, shape_);
   return Prepare().WithContext(loader.file().path());
 }
@@ -193,7 +198,14 @@ Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& worksp
   const auto* buffers = dynamic_cast<const ForwardBuffers*>(&workspace);
   if (buffers == nullptr || buffers->owner() != this)
     return InvalidArgumentError("the workspace belongs to another model");
-  if (needs_source_ && (shape_.has_experts() ? run.experts == nullptr : run.matrices == nullptr))
+  if (needs_neurons_ && run.neurons != nullptr) {
+    return UnsupportedError(
+        "the model is packed neuron by neuron, and a run that observes all neurons needs the GGUF file");
+  }
+  const bool has_source = needs_neurons_         ? run.neuron_source != nullptr
+                          : shape_.has_experts() ? run.experts != nullptr
+                                                 : run.matrices != nullptr;
+  if ((needs_source_ && !has_source) || (needs_rows_ && run.embedding == nullptr))
     return InvalidArgumentError("weights of the model are not in memory, and the run has no source of them");
   if (n_tokens < 1 || n_tokens > workspace.max_tokens()) {
     return InvalidArgumentError("a run of {} tokens: expected 1 to {}", n_tokens, workspace.max_tokens());
@@ -204,6 +216,9 @@ Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& worksp
   }
   if (run.kv.size() != static_cast<size_t>(shape_.n_layers)) {
     return InvalidArgumentError("a KV cache of {} layers for a model of {}", run.kv.size(), shape_.n_layers);
+  }
+  if (!run.firing.empty() && run.firing.size() != static_cast<size_t>(shape_.n_layers)) {
+    return InvalidArgumentError("thresholds of {} layers for a model of {}", run.firing.size(), shape_.n_layers);
   }
   for (const KvLayerView& kv : run.kv) {
     if (kv.n_kv_heads != shape_.n_kv_heads || kv.head_dim != shape_.head_dim || kv.k == nullptr || kv.v == nullptr) {

@@ -46,7 +46,9 @@ class TransformerModel : public Model {
 
  private:
   AlignedBuffer weights_;
-  bool needs_source_ = false;  // experts, or the matrices of layers, are not among the weights
+  bool needs_source_ = false;   // experts, or the matrices of layers, are not among the weights
+  bool needs_neurons_ = false;  // but those of layers' neurons
+  bool needs_rows_ = false;     // nor is the embedding
 };
 
 // The architectures, one file each.

@@ -9,36 +9,27 @@
 #include <tuple>
 #include <utility>
 
-#include "base/units.h"
 #include "compute/kernels/matmul/matmul_kernel.h"
-#include "sys/memory_info.h"
 #include "weights/gguf/gguf_cursor.h"
-#include "weights/quant/dequantize.h"
 #include "weights/quant/tensor_type.h"
 
 namespace pantry {
 namespace {
 
-// Large enough that a disk streams and a call to the system costs nothing, small enough that packing finds it in the L2 cache.
-constexpr int64_t kChunkBytes = 512 * kKiB;
-// More than this many reads in flight, or threads that copy from the page cache, gain nothing.
-constexpr int kMinLanes = 8;
-constexpr int kMaxLanes = 32;
 constexpr int64_t kAlignment = 64;
 constexpr size_t kMaxNamesInWarning = 4;
 constexpr size_t kMaxNameChars = 100;  // of a tensor, in messages
 
-// "blk.12.attn_q.weight", "blk.12.": 12; -1 for tensors of no layer.
-int32_t LayerOf(std::string_view name) {
+int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+int32_t WeightLoader::LayerOf(std::string_view name) {
   constexpr std::string_view kPrefix = "blk.";
   int32_t layer = -1;
   if (name.starts_with(kPrefix)) std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), layer);
   return layer;
 }
-
-int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-}  // namespace
 
 // The tensor, or null with status_ set. `dims` in GGUF order.
 const TensorInfo* WeightLoader::Want(const std::string& name, const std::vector<int64_t>& dims) {
@@ -73,7 +64,9 @@ bool WeightLoader::CanLie(const std::string& name, WeightOrder order) const {
   const TensorInfo* tensor = file_.FindTensor(name);
   if (tensor == nullptr || tensor->in_blocks() || tensor->dims.size() < 2) return false;
   const bool is_experts = tensor->dims.size() > 2;
-  if (in_file_ != nullptr && LayerOf(name) >= 0 && is_experts == (left_ == Left::kExperts)) return false;
+  if (in_file_ != nullptr && !leaves_neurons() && LayerOf(name) >= 0 && is_experts == (left_ == Left::kExperts)) {
+    return false;
+  }
   const MatMulKernel* kernel = FindMatMulKernel(tensor->type, isa_, order);
   if (kernel == nullptr) return false;
   return tensor->dims[1] % kernel->row_tile == 0;
@@ -86,16 +79,17 @@ bool WeightLoader::CanLieByNeuron(const std::string& gate, const std::string& up
 
 const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor, WeightOrder order) {
   const MatMulKernel* kernel = FindMatMulKernel(tensor.type, isa_, order);
-  if (kernel == nullptr) {
-    status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(),
-                               tensor.name, TensorTypeName(tensor.type));
-  } else if (tensor.in_blocks() && FindMatMulKernel(tensor.type, file_.pack()->layout()) != kernel) {
+  if (tensor.in_blocks() && FindMatMulKernel(tensor.type, file_.pack()->layout(), order) != kernel) {
     const std::string_view packed_for = IsaName(file_.pack()->layout());
     status_ = UnsupportedError(
         "{}: it was packed for the kernels of {}, and these are {}'s. Options: --isa {} where the CPU has it, or pack "
         "the GGUF file again on this machine",
         file_.path(), packed_for, IsaName(isa_), packed_for);
     return nullptr;
+  }
+  if (kernel == nullptr) {
+    status_ = UnsupportedError("{}: tensor '{}' has type {}, and there is no matrix kernel for it", file_.path(),
+                               tensor.name, TensorTypeName(tensor.type));
   }
   return kernel;
 }
@@ -114,6 +108,9 @@ void WeightLoader::LoadLastGroup(const uint8_t** tiles) {
 Status WeightLoader::EndBinding() {
   PANTRY_RETURN_IF_ERROR(status_);
   if (file_.pack() == nullptr) return OkStatus();
+  if (file_.pack()->has_neurons() && !leaves_neurons()) {
+    return status_ = UnsupportedError("{}: it is packed neuron by neuron and can only be streamed", file_.path());
+  }
   WeightPlacer& blocks = in_file_ != nullptr ? *in_file_ : blocks_;
   return status_ = blocks.ReadFrom(*file_.pack()).WithContext(file_.path());
 }
@@ -128,8 +125,9 @@ void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, W
   const TensorInfo* tensor = Want(name, {cols, rows});
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor, order) : nullptr;
   if (kernel == nullptr) return;
+  if (order == WeightOrder::kColumns) ++n_in_columns_;
   *out = {.kernel = kernel, .rows = rows, .cols = cols};
-  const bool may_be_left = left_ == Left::kLayers && LayerOf(name) >= 0;
+  const bool may_be_left = left_ == Left::kLayers && LayerOf(name) >= 0 && !leaves_neurons();
   if (tensor->in_blocks() && !may_be_left) return RefuseBlocks(*tensor);
   const bool is_left = may_be_left && in_file_ != nullptr;
   if (is_left || tensor->in_blocks()) {
@@ -140,6 +138,49 @@ void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, W
   }
   const int64_t offset = Reserve(WeightMatrix::PackedBytes(*kernel, rows, cols));
   bindings_.push_back({tensor, kernel, rows, cols, 1, offset, 0, &out->tiles, nullptr});
+}
+
+void WeightLoader::Rows(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {
+  if (in_file_ == nullptr) return Matrix(name, rows, cols, out);
+  const TensorInfo* tensor = Want(name, {cols, rows});
+  const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
+  if (kernel == nullptr) return;
+  if (tensor->in_blocks()) return RefuseBlocks(*tensor);
+  *out = {.kernel = kernel, .rows = rows, .cols = cols};
+  in_file_->AddRows(*tensor, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols)));
+  bindings_.push_back({tensor, kernel, rows, cols, 1, kInBlocks, 0, nullptr, nullptr});
+}
+
+void WeightLoader::Neurons(const std::string& up_name, const std::string& down_name, int64_t n_ff, int64_t n_embd,
+                           const WeightMatrix& gate, NeuronLayer* out) {
+  const TensorInfo* const up = Want(up_name, {n_embd, n_ff});
+  const TensorInfo* const down = Want(down_name, {n_ff, n_embd});
+  if (!status_.ok()) return;
+  const MatMulKernel* const up_kernel = WantKernel(*up, WeightOrder::kRows);
+  const MatMulKernel* const down_kernel = WantKernel(*down, WeightOrder::kColumns);
+  if (!status_.ok()) return;
+  if (up_kernel->activation != gate.kernel->activation || down_kernel->activation != gate.kernel->activation) {
+    status_ = UnsupportedError("{}: tensor '{}' and the gate beside it cannot be multiplied with the same rows",
+                               file_.path(), up_name);
+    return;
+  }
+  out->layout = NeuronLayout::Of({.kernel = up_kernel, .rows = n_ff, .cols = n_embd},
+                                 {.kernel = down_kernel, .rows = n_embd, .cols = n_ff});
+  const NeuronLayout* const others = in_file_->neurons();
+  if (others != nullptr && (others->bundle_bytes != out->layout.bundle_bytes || others->n_neurons() != n_ff)) {
+    status_ = UnsupportedError(
+        "{}: the neurons of '{}' take {} bytes each, those of layers before {}: only models whose layers are alike can "
+        "be packed neuron by neuron (--no-sparse packs them in matrices)",
+        file_.path(), up_name, out->layout.bundle_bytes, others->bundle_bytes);
+    return;
+  }
+  in_file_->AddNeurons(LayerOf(up_name), out->layout, *up, *down);
+  if (up->in_blocks()) {
+    const int64_t at = Reserve(out->layout.scales_bytes);
+    loaded_scales_.push_back({in_file_->groups().size() - 1, out->layout.scales_bytes, at, &out->scales});
+  }
+  bindings_.push_back({up, up_kernel, n_ff, n_embd, 1, kInBlocks, 0, nullptr, nullptr});
+  bindings_.push_back({down, down_kernel, n_embd, n_ff, 1, kInBlocks, 0, nullptr, nullptr});
 }
 
 void WeightLoader::Stack(const std::string& name, int64_t n, int64_t rows, int64_t cols, WeightStack* out) {
@@ -253,129 +294,6 @@ Status WeightLoader::CheckUnused(Logger& log) const {
   log.Warning("{}: {} tensor{} not used by this architecture: {}{}", file_.path(), n_unused,
               n_unused == 1 ? " is" : "s are", fmt::join(names, ", "), n_unused > names.size() ? ", ..." : "");
   return OkStatus();
-}
-
-// Where file and weights do not fit into memory side by side, a copy in the page cache would push out something else, this model's first
-// half for one.
-PageCacheUse WeightLoader::CacheUse(int64_t available_bytes, uint64_t tensor_bytes) {
-  const bool is_short = available_bytes >= 0 && static_cast<uint64_t>(available_bytes) / 2 < tensor_bytes;
-  return is_short ? PageCacheUse::kNever : PageCacheUse::kForSlowDisks;
-}
-
-int64_t WeightLoader::RowBytesOf(const Binding& binding) {
-  return RowBytes(binding.tensor->type, binding.tensor->row_elements());
-}
-
-std::vector<WeightLoader::Chunk> WeightLoader::ChunksInFileOrder() const {
-  std::vector<const Binding*> order;
-  for (const Binding& binding : bindings_) {
-    if (binding.arena_offset != kInBlocks) order.push_back(&binding);
-  }
-  std::sort(order.begin(), order.end(), [](const Binding* a, const Binding* b) {
-    return std::pair(a->tensor->shard, a->tensor->offset) < std::pair(b->tensor->shard, b->tensor->offset);
-  });
-  std::vector<Chunk> chunks;
-  for (const Binding* binding : order) {
-    const int64_t tile = binding->kernel != nullptr ? binding->kernel->row_tile : 1;
-    const int64_t tiles_per_chunk = std::max<int64_t>(1, kChunkBytes / (tile * RowBytesOf(*binding)));
-    // A tile has rows of one matrix only, so chunks may go on into the next matrix where it begins with a tile.
-    const int64_t n_rows = binding->tensor->n_rows();
-    const int64_t section = binding->rows % tile == 0 ? n_rows : binding->rows;
-    for (int64_t begin = 0; begin < n_rows; begin += section) {
-      const int64_t step = std::min(section, tiles_per_chunk * tile);
-      for (int64_t row = 0; row < section; row += step) {
-        chunks.push_back({binding, begin + row, std::min(step, section - row)});
-      }
-    }
-  }
-  return chunks;
-}
-
-void WeightLoader::Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena) {
-  const Binding& binding = *chunk.binding;
-  uint8_t* const to = arena + binding.arena_offset;
-  if (binding.kernel == nullptr) {
-    const int64_t row_bytes = RowBytesOf(binding);
-    for (int64_t i = 0; i < chunk.n_rows; ++i) {
-      DequantizeRow(binding.tensor->type, rows + i * row_bytes, binding.cols,
-                    reinterpret_cast<float*>(to) + (chunk.first_row + i) * binding.cols);
-    }
-    return;
-  }
-  const MatMulKernel& kernel = *binding.kernel;
-  const int64_t row_bytes = RowBytesOf(binding), tile_bytes = kernel.packed_tile_bytes(binding.cols);
-  for (int64_t done = 0, n = 0; done < chunk.n_rows; done += n) {  // of one matrix after another
-    const int64_t matrix = (chunk.first_row + done) / binding.rows, row = (chunk.first_row + done) % binding.rows;
-    n = std::min(binding.rows - row, chunk.n_rows - done);
-    PackRows(kernel, rows + done * row_bytes, row_bytes, n, binding.cols,
-             to + matrix * binding.stride + row / kernel.row_tile * tile_bytes);
-  }
-}
-
-std::vector<WeightLoader::Piece> WeightLoader::PiecesOfPack() const {
-  std::vector<Piece> pieces;
-  for (const LoadedGroup& loaded : loaded_groups_) {
-    const WeightPlacer::Group& group = blocks_.groups()[loaded.group];
-    for (uint32_t i = 0; i < group.n_blocks; ++i) {
-      const BlockId block(group.first_block + i);
-      for (int piece = 0; piece < blocks_.n_pieces(block); ++piece)
-        pieces.push_back({block, piece, loaded.arena_offset + i * group.block_bytes});
-    }
-  }
-  return pieces;
-}
-
-Status WeightLoader::ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const {
-  const std::vector<Chunk> chunks = ChunksInFileOrder();
-  const std::vector<Piece> pieces = PiecesOfPack();
-  std::vector<Extent> extents;
-  int64_t n_total = 0;
-  for (const Chunk& chunk : chunks) {
-    const TensorInfo& tensor = *chunk.binding->tensor;
-    const int64_t row_bytes = RowBytesOf(*chunk.binding);
-    extents.push_back({file_.shards()[static_cast<size_t>(tensor.shard)].get(),
-                       tensor.offset + static_cast<uint64_t>(chunk.first_row * row_bytes),
-                       static_cast<size_t>(chunk.n_rows * row_bytes)});
-    n_total += chunk.n_rows * row_bytes;
-  }
-  for (const Piece& piece : pieces) {  // they lie behind all other tensors
-    const BlockPiece from = blocks_.Piece(piece.block, piece.piece);
-    extents.push_back({file_.shards()[static_cast<size_t>(from.file)].get(), from.offset, from.n_bytes});
-    n_total += static_cast<int64_t>(from.n_bytes);
-  }
-  ReadExtentsOptions options;
-  options.n_lanes = std::clamp(n_threads, kMinLanes, kMaxLanes);
-  options.page_cache = CacheUse(AvailableMemoryBytes(), file_.tensor_bytes());
-  const auto consume = [&](size_t i, const uint8_t* bytes) {
-    if (i >= chunks.size()) {
-      const Piece& piece = pieces[i - chunks.size()];
-      return blocks_.Place(piece.block, piece.piece, bytes, arena + piece.arena_offset);
-    }
-    Pack(chunks[i], bytes, arena);
-    return OkStatus();
-  };
-  size_t failed = extents.size();
-  Status status = ReadExtents(
-      extents, options, consume,
-      [&](uint64_t n_bytes) { return !progress || progress(static_cast<int64_t>(n_bytes), n_total); }, &failed);
-  if (failed >= chunks.size()) return status;  // it names the file
-  return status.WithContext(fmt::format("tensor '{}'", Printable(chunks[failed].binding->tensor->name, kMaxNameChars)));
-}
-
-Result<AlignedBuffer> WeightLoader::Load(const ThreadPool& pool, Logger& log, const LoadProgress& progress) {
-  PANTRY_RETURN_IF_ERROR(status_);
-  PANTRY_RETURN_IF_ERROR(CheckUnused(log));
-  Result<AlignedBuffer> arena = AlignedBuffer::Allocate(static_cast<size_t>(n_bytes_));
-  if (!arena.ok())
-    return arena.status().WithContext(fmt::format("{}: memory for {} of weights", file_.path(), FormatBytes(n_bytes_)));
-  for (const Binding& binding : bindings_) {
-    const uint8_t* at = arena->data() + binding.arena_offset;
-    if (binding.tiles != nullptr) *binding.tiles = at;
-    if (binding.numbers != nullptr) *binding.numbers = reinterpret_cast<const float*>(at);
-  }
-  for (const LoadedGroup& loaded : loaded_groups_) *loaded.tiles = arena->data() + loaded.arena_offset;
-  PANTRY_RETURN_IF_ERROR(ReadChunks(arena->data(), pool.n_threads(), progress));
-  return arena;
 }
 
 }  // namespace pantry

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
@@ -39,11 +40,17 @@ struct WeightStack {
   }
 };
 
+// A layer's neurons, each by itself in a file.
+struct NeuronLayer {
+  NeuronLayout layout;              // none: they do not lie so
+  const uint8_t* scales = nullptr;  // of down, in memory
+};
+
 class WeightLoader {
  public:
   enum class Left : uint8_t { kExperts, kLayers };
   // `file` must outlive the loader. `in_file`, if given, is told where the weights lie that are left there: experts, or the matrices of all
-  // layers. Without `may_lie_by_neuron` everything lies in tiles.
+  // layers, and Rows(). Without `may_lie_by_neuron` everything lies in tiles.
   WeightLoader(const GgufFile& file, Isa isa, WeightPlacer* in_file = nullptr, Left left = Left::kExperts,
                bool may_lie_by_neuron = true)
       : file_(file), isa_(isa), in_file_(in_file), left_(left), may_lie_by_neuron_(may_lie_by_neuron) {}
@@ -53,11 +60,23 @@ class WeightLoader {
   // REQUIRES for any order but tiles: CanLie().
   void Matrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out,
               WeightOrder order = WeightOrder::kTiles);
+  // As Matrix(), of a matrix of which a run wants single rows: it stays in the file where weights are left there, and `out` gets no tiles.
+  void Rows(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
   // Whether tensor `name` can be loaded in an order: there is a kernel for it, it is neither left in the file nor in blocks, which hold
   // tiles, and it needs no padding.
   bool CanLie(const std::string& name, WeightOrder order) const;
   // Whether a feed-forward network can lie by neuron: up in rows, down in columns, and gate in a format that reads the same activations.
   bool CanLieByNeuron(const std::string& gate, const std::string& up, const std::string& down) const;
+  // SiLU networks, too, have neurons that rest (ForwardRun::firing), so they are to lie by neuron.
+  void RestByThreshold() { rests_by_threshold_ = true; }
+  bool rests_by_threshold() const { return rests_by_threshold_; }
+  int32_t n_in_columns() const { return n_in_columns_; }  // matrices that were asked for so
+  // Whether neurons that can lie one by one are left in the file, and nothing else of the layers.
+  bool leaves_neurons() const { return in_file_ != nullptr && in_file_->by_neuron(); }
+  // Wants up [n_ff, n_embd] and down of a feed-forward network as neurons, which stay in the file, beside
+  // their gate. kUnsupported: they cannot lie so. REQUIRES: leaves_neurons().
+  void Neurons(const std::string& up, const std::string& down, int64_t n_ff, int64_t n_embd, const WeightMatrix& gate,
+               NeuronLayer* out);
   // Wants tensor `name` as n such matrices.
   void Stack(const std::string& name, int64_t n, int64_t rows, int64_t cols, WeightStack* out);
   // Wants tensor `name` as n F32 numbers, whatever its format. `out` as above.
@@ -72,6 +91,8 @@ class WeightLoader {
   void OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
   void OptionalVector(const std::string& name, int64_t n, const float** out);
 
+  // "blk.12.attn_q.weight", "blk.12.": 12; -1 for tensors of no layer.
+  static int32_t LayerOf(std::string_view name);
   const GgufFile& file() const { return file_; }
   const Status& status() const { return status_; }          // the first error so far
   const WeightPlacer* in_file() const { return in_file_; }  // null: nothing is left there
@@ -116,10 +137,18 @@ class WeightLoader {
     int64_t arena_offset;
     const uint8_t** tiles;  // set by Load()
   };
-  struct Piece {  // of one of them
+  struct Piece {  // of one of them, or of a block of neurons
     BlockId block;
     int piece;
     int64_t arena_offset;  // of its block
+    int64_t n_bytes = -1;  // of the block, that are loaded; -1: all of it
+  };
+  // The front of a block of neurons, which is loaded.
+  struct LoadedScales {
+    size_t group;
+    int64_t n_bytes;
+    int64_t arena_offset;
+    const uint8_t** scales;  // set by Load()
   };
 
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
@@ -135,6 +164,8 @@ class WeightLoader {
   Status CheckUnused(Logger& log) const;
   std::vector<Chunk> ChunksInFileOrder() const;
   std::vector<Piece> PiecesOfPack() const;
+  const WeightPlacer& PlacerOf(const Piece& piece) const { return piece.n_bytes < 0 ? blocks_ : *in_file_; }
+  Status PlaceFront(const Piece& piece, const uint8_t* bytes, uint8_t* memory) const;
   Status ReadChunks(uint8_t* arena, int n_threads, const LoadProgress& progress) const;
   static int64_t RowBytesOf(const Binding& binding);
   static void Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena);
@@ -148,8 +179,11 @@ class WeightLoader {
   std::vector<Binding> bindings_;
   WeightPlacer blocks_;  // of a pack, that are loaded
   std::vector<LoadedGroup> loaded_groups_;
+  std::vector<LoadedScales> loaded_scales_;
   std::unordered_set<const TensorInfo*> wanted_;
   int64_t n_bytes_ = 0;
+  bool rests_by_threshold_ = false;
+  int32_t n_in_columns_ = 0;
 };
 
 }  // namespace pantry

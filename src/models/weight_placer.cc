@@ -87,6 +87,57 @@ void WeightPlacer::AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatr
   AddGroup(layer, std::move(group), parts);
 }
 
+void WeightPlacer::AddNeurons(int32_t layer, const NeuronLayout& layout, const TensorInfo& up, const TensorInfo& down) {
+  PANTRY_CHECK(by_neuron_ && !has_experts_ &&
+               (neurons_.empty() ||
+                (layout.bundle_bytes == neurons_[0].bundle_bytes && layout.n_neurons() == neurons_[0].n_neurons())));
+  neurons_.push_back(layout);
+  Group group = {.tensors = {up.name, down.name}, .n_blocks = 1, .block_bytes = layout.n_bytes()};
+  Parts parts = {.n = 2, .parts = {}};
+  parts.parts[0] = MakePart(up, layout.up, layout.up.rows, 0, kMatrixPieceBytes);
+  parts.parts[1] = MakePart(down, layout.down, layout.down.rows, 0, kMatrixPieceBytes);
+  AddGroup(layer, std::move(group), parts);
+}
+
+void WeightPlacer::Seal(BlockId block, uint8_t* memory) const {
+  if (neurons_.empty()) return;
+  const NeuronLayout& layout = NeuronsOf(LayerOf(block));
+  const auto n = static_cast<size_t>(layout.bundle_bytes - NeuronLayout::kCheckBytes);
+  for (int64_t neuron = 0; neuron < layout.n_neurons(); ++neuron) {
+    uint8_t* const bundle = memory + layout.bundle_offset(neuron);
+    const uint64_t check = PackChecksum({bundle, n}) + NumberOf(block, neuron);
+    std::memcpy(bundle + n, &check, sizeof(check));
+  }
+}
+
+uint64_t WeightPlacer::NumberOf(BlockId block, int64_t neuron) const {
+  return uint64_t{block.value()} * static_cast<uint64_t>(neurons_[0].n_neurons()) + static_cast<uint64_t>(neuron);
+}
+
+bool WeightPlacer::BundleIsIntact(int32_t layer, int32_t neuron, std::span<const uint8_t> bundle) const {
+  const size_t n = bundle.size() - NeuronLayout::kCheckBytes;
+  uint64_t check;
+  std::memcpy(&check, bundle.data() + n, sizeof(check));
+  return PackChecksum(bundle.first(n)) + NumberOf(Block(layer, 0), neuron) == check;
+}
+
+Status WeightPlacer::DamagedBundle(int32_t layer, int32_t neuron) const {
+  const BlockId block = Block(layer, 0);
+  const int64_t at = NeuronsOf(layer).bundle_offset(neuron);
+  return pack_->Damaged(block, static_cast<int>(at / pack_->piece_bytes()))
+      .WithContext(fmt::format("neuron {} of layer {}", neuron, NumberOf(layer)));
+}
+
+void WeightPlacer::AddRows(const TensorInfo& tensor, int64_t resident_bytes) {
+  rows_in_file_ = {.tensor = tensor.name,
+                   .type = tensor.type,
+                   .file = tensor.shard,
+                   .offset = tensor.offset,
+                   .cols = tensor.row_elements(),
+                   .row_bytes = RowBytes(tensor.type, tensor.row_elements()),
+                   .resident_bytes = resident_bytes};
+}
+
 int64_t WeightPlacer::RowsOfBlock(const Part& part, int64_t block_in_group) {
   return std::min(part.rows, part.all_rows - block_in_group * part.rows);
 }
@@ -96,7 +147,8 @@ Status WeightPlacer::ReadFrom(const PackTable& pack) {
   for (size_t i = 0; is_same && i < groups_.size(); ++i) {
     const Group& mine = groups_[i];
     const PackGroup& theirs = pack.groups()[i];
-    is_same = mine.tensors == theirs.tensors && mine.first_block == theirs.first_block &&
+    const PackOrder order = neurons_.empty() ? PackOrder::kTiles : PackOrder::kNeurons;
+    is_same = order == theirs.order && mine.tensors == theirs.tensors && mine.first_block == theirs.first_block &&
               mine.n_blocks == theirs.n_blocks && static_cast<uint64_t>(mine.block_bytes) == theirs.block_bytes;
   }
   if (!is_same) {
@@ -150,6 +202,12 @@ Status WeightPlacer::Place(BlockId block, int piece, const uint8_t* bytes, uint8
   }
   const Rows rows = RowsOf(block, piece);
   const Part& part = *rows.part;
+  if (!neurons_.empty()) {
+    const NeuronLayout& layout = NeuronsOf(LayerOf(block));
+    if (rows.part == PartsOf(block).parts) layout.PlaceUp(bytes, rows.first, rows.n, memory);
+    else layout.PlaceDown(bytes, rows.first, rows.n, memory);
+    return OkStatus();
+  }
   const MatMulKernel& kernel = *part.kernel;
   PackRows(kernel, bytes, part.row_bytes, rows.n, part.cols,
            memory + part.to + rows.first / kernel.row_tile * kernel.packed_tile_bytes(part.cols));

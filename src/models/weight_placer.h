@@ -9,12 +9,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/block_id.h"
 #include "base/units.h"
+#include "compute/neuron_layout.h"
 #include "models/weight_source.h"
 #include "residency/stream/block_placer.h"
 #include "weights/gguf/gguf_file.h"
@@ -22,11 +24,33 @@
 
 namespace pantry {
 
+// A matrix of which a run wants single rows, so that it stays in the file as it lies there: an embedding.
+struct RowsInFile {
+  std::string tensor;
+  TensorType type = TensorType::kF32;
+  int32_t file = 0;
+  uint64_t offset = 0;  // of the first row; the others follow
+  int64_t cols = 0;
+  int64_t row_bytes = 0;
+  int64_t resident_bytes = 0;  // of the whole matrix where it is loaded, packed
+};
+
 class WeightPlacer final : public BlockPlacer {
  public:
   // Of a dense matrix, at most, where a tile is smaller: a disk streams such reads, and what the slots waste stays small.
   static constexpr int64_t kMatrixBlockBytes = 2 * kMiB;
   explicit WeightPlacer(int64_t matrix_block_bytes = kMatrixBlockBytes) : matrix_block_bytes_(matrix_block_bytes) {}
+  // Of a model whose neurons lie one by one where they can: then matrices of layers do not.
+  static WeightPlacer ByNeuron() {
+    WeightPlacer placer;
+    placer.by_neuron_ = true;
+    return placer;
+  }
+
+  // As the blocks of `file` lie, if it is a pack.
+  static WeightPlacer For(const GgufFile& file) {
+    return file.pack() != nullptr && file.pack()->has_neurons() ? ByNeuron() : WeightPlacer();
+  }
 
   // Blocks that are made alike: a layer's experts, a matrix.
   struct Group {
@@ -42,16 +66,28 @@ class WeightPlacer final : public BlockPlacer {
                   const TensorInfo& up, const TensorInfo& down);
   // A matrix of that layer; sets the blocks of `matrix`. REQUIRES: layers ascend; no layer has experts and matrices.
   void AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatrix* matrix);
-  // All that was added lies in `pack`, which must outlive the placer, and is read from there. kUnsupported: its blocks are other ones.
+  // The neurons of that layer, a block. REQUIRES: by_neuron().
+  void AddNeurons(int32_t layer, const NeuronLayout& layout, const TensorInfo& up, const TensorInfo& down);
+  // A matrix whose rows are not in blocks.
+  void AddRows(const TensorInfo& tensor, int64_t resident_bytes);
+  // All blocks that were added lie in `pack`, which must outlive the placer, and is read from there. kUnsupported: its blocks are other ones.
   Status ReadFrom(const PackTable& pack);
 
   const std::vector<Group>& groups() const { return groups_; }
+  const std::optional<RowsInFile>& rows_in_file() const { return rows_in_file_; }  // none: all rows are in memory
   // Layers that have blocks are numbered from 0, without the others.
   int32_t n_layers() const { return static_cast<int32_t>(layers_.size()); }
   int32_t first_layer() const { return layers_.empty() ? 0 : layers_.front().number; }  // in the model
   int32_t NumberOf(int32_t layer) const { return layers_[static_cast<size_t>(layer)].number; }
   int32_t LayerAt(int32_t number) const { return index_of_layer_[static_cast<size_t>(number)]; }
-  bool has_experts() const { return has_experts_; }  // else: matrices
+  bool has_experts() const { return has_experts_; }  // else: matrices, or neurons
+  bool by_neuron() const { return by_neuron_; }
+  // Of the first layer that has some; null: none has. All layers have as many neurons and bundles as large, in whatever formats.
+  const NeuronLayout* neurons() const { return neurons_.empty() ? nullptr : neurons_.data(); }
+  const NeuronLayout& NeuronsOf(int32_t layer) const { return neurons_[static_cast<size_t>(layer)]; }
+  // Whether a bundle read from a pack is what was packed, and the error that says it is not.
+  bool BundleIsIntact(int32_t layer, int32_t neuron, std::span<const uint8_t> bundle) const;
+  Status DamagedBundle(int32_t layer, int32_t neuron) const;
   int32_t n_blocks(int32_t layer) const { return layers_[static_cast<size_t>(layer)].n_blocks; }
   BlockId Block(int32_t layer, int32_t i) const {
     return BlockId(layers_[static_cast<size_t>(layer)].first_block + static_cast<uint32_t>(i));
@@ -68,6 +104,7 @@ class WeightPlacer final : public BlockPlacer {
   int n_pieces(BlockId block) const override;
   BlockPiece Piece(BlockId block, int piece) const override;
   Status Place(BlockId block, int piece, const uint8_t* bytes, uint8_t* memory) const override;
+  void Seal(BlockId block, uint8_t* memory) const override;
 
  private:
   struct Part {  // a tensor's share in each block of a group
@@ -100,12 +137,16 @@ class WeightPlacer final : public BlockPlacer {
   const Parts& PartsOf(BlockId block) const { return parts_[group_of_block_[block.value()]]; }
   static int64_t RowsOfBlock(const Part& part, int64_t block_in_group);
   Rows RowsOf(BlockId block, int piece) const;
+  uint64_t NumberOf(BlockId block, int64_t neuron) const;  // over all layers
   Part MakePart(const TensorInfo& tensor, const WeightMatrix& matrix, int64_t rows_of_block, int64_t to,
                 int64_t piece_bytes);
   void AddGroup(int32_t layer, Group group, const Parts& parts);
 
   int64_t matrix_block_bytes_;
   bool has_experts_ = false;
+  bool by_neuron_ = false;
+  std::vector<NeuronLayout> neurons_;  // by layer
+  std::optional<RowsInFile> rows_in_file_;
   std::vector<Layer> layers_;
   std::vector<int32_t> index_of_layer_;  // by number in the model; -1: it has no blocks
   std::vector<Group> groups_;

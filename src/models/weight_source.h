@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An ExpertSource finds the experts that a layer's tokens chose, a MatrixSource the matrices of a layer: where they do not lie in the
-// model's own memory, but come from a disk, block by block.
+// model's own memory, but come from a disk, block by block. A NeuronSource finds the neurons that fire, an
+// EmbeddingSource the rows of a run's tokens.
 //
 // A forward pass hands over what is to be computed; the source puts the blocks' addresses in and calls back as soon as some are there, in
 // whatever order. What a block's rows get does not depend on that order (compute/matmul.h, compute/expert_matmul.h).
@@ -12,6 +13,7 @@
 
 #include "base/function_ref.h"
 #include "base/status.h"
+#include "base/strong_id.h"
 #include "compute/expert_matmul.h"
 
 namespace pantry {
@@ -54,6 +56,30 @@ class MatrixSource {
   // Calls compute() with tasks over parts of the tasks' matrices, at most kMaxMatMulTasks at once, until each row was in exactly one. A part
   // stays where it is until the call with it returns. `tasks` are of distinct matrices of one layer, all of which come from the source.
   virtual Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) = 0;
+};
+
+// The neurons of a layer that fire, from wherever their bundles lie (compute/neuron_layout.h): in ascending order, as a layer is computed.
+//   BeginNeurons(layer) -> Want(neurons) ... -> Await(next ones) -> ReleaseNeurons() ... -> EndNeurons()
+class NeuronSource {
+ public:
+  static constexpr size_t kMostAtOnce = 512;  // of one Await()
+  virtual ~NeuronSource() = default;
+  // A run of `n_tokens` computes the model's layer `layer` now. kCancelled.
+  virtual Status BeginNeurons(int32_t layer, int64_t n_tokens) = 0;
+  // Neurons that fire, behind those before; for n_uses[i] of the tokens each, empty: for one. Begins to fetch them, and does not wait.
+  virtual void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) = 0;
+  // Sets the bundles of the next ones in order; they stay where they are until ReleaseNeurons(). After an error the layer has ended.
+  virtual Status Await(std::span<const uint8_t*> bundles) = 0;
+  virtual void ReleaseNeurons() = 0;
+  virtual void EndNeurons() = 0;
+};
+
+class EmbeddingSource {
+ public:
+  virtual ~EmbeddingSource() = default;
+  // Writes the tokens' rows of the embedding to out [tokens.size(), n_embd], the values that its matrix would give. An error names file and
+  // tensor, and what was written means nothing then. REQUIRES: tokens in [0, n_vocab).
+  virtual Status Rows(std::span<const TokenId> tokens, float* out) = 0;
 };
 
 }  // namespace pantry

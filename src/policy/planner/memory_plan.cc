@@ -64,7 +64,7 @@ Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx)
                                 FormatBytes(request.process_bytes), FormatBytes(request.dense_bytes),
                                 FormatBytes(kv_bytes), FormatBytes(request.scratch_bytes));
   if (is_streamed) sum += fmt::format(" + reading {}", FormatBytes(request.reading_bytes));
-  if (request.block_bytes > 0) {
+  if (blocks > 0) {
     sum += fmt::format(" + {}{} {}", is_streamed ? "two blocks of " : "", request.blocks, FormatBytes(blocks));
   }
   std::vector<std::string> options = {fmt::format("--memory {}M", (needed + kMiB - 1) / kMiB)};

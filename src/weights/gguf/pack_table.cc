@@ -55,12 +55,13 @@ class PackTableParser {
  private:
   Status ReadVersion() {
     PANTRY_ASSIGN_OR_RETURN(const int64_t version, metadata_.GetInt(pack_keys::kVersion));
-    if (version != kPackVersion) {
+    if (version != kPackVersion && version != kNeuronPackVersion) {
       return UnsupportedError(
-          "the pack has version {}, this program reads version {}: pack the model again with this program, or run it "
-          "with the one that packed it",
-          version, kPackVersion);
+          "the pack has version {}, this program reads versions {} and {}: pack the model again with this program, or "
+          "run it with the one that packed it",
+          version, kPackVersion, kNeuronPackVersion);
     }
+    table_->has_neurons_ = version == kNeuronPackVersion;
     PANTRY_ASSIGN_OR_RETURN(const std::string_view layout, metadata_.GetString(pack_keys::kLayout));
     const auto* const isa = std::find_if(std::begin(kAllIsas), std::end(kAllIsas),
                                          [&](Isa candidate) { return IsaName(candidate) == layout; });
@@ -127,6 +128,10 @@ class PackTableParser {
     const auto n_groups = static_cast<int64_t>(n_blocks.size());
     PANTRY_ASSIGN_OR_RETURN(const std::span<const int64_t> block_bytes,
                             Integers(pack_keys::kGroupBlockBytes, n_groups));
+    std::span<const int64_t> orders;
+    if (table_->has_neurons_) {
+      PANTRY_ASSIGN_OR_RETURN(orders, Integers(pack_keys::kGroupOrder, n_groups));
+    }
     PANTRY_RETURN_IF_ERROR(Charge(n_blocks.size(), sizeof(PackGroup)));
     table_->groups_.reserve(n_blocks.size());
     uint64_t n_bytes = 0;
@@ -137,6 +142,13 @@ class PackTableParser {
                                block_bytes[i], kMend);
       }
       PackGroup group;
+      if (!orders.empty()) {
+        if (orders[i] < 0 || orders[i] > static_cast<int64_t>(PackOrder::kNeurons)) {
+          return UnsupportedError(
+              "group {} has blocks of kind {}, which this program does not know: pack the model again", i, orders[i]);
+        }
+        group.order = static_cast<PackOrder>(orders[i]);
+      }
       group.first_block = table_->n_blocks_;
       group.n_blocks = static_cast<uint32_t>(n_blocks[i]);
       group.block_bytes = static_cast<uint64_t>(block_bytes[i]);

@@ -28,8 +28,9 @@
 
 namespace pantry {
 
-inline constexpr uint32_t kPackVersion = 1;
-inline constexpr uint64_t kPackAlignment = 4096;  // of every block, and of every tensor beside
+inline constexpr uint32_t kPackVersion = 1;        // of packs whose blocks hold tiles
+inline constexpr uint32_t kNeuronPackVersion = 2;  // of those with neurons
+inline constexpr uint64_t kPackAlignment = 4096;   // of every block, and of every tensor beside
 inline constexpr uint32_t kPackPieceBytes =
     512 << 10;  // what we write: a checksum for so much, so that pieces are checked as they come
 inline constexpr uint64_t kMaxPackBlockBytes = uint64_t{1} << 40;
@@ -46,6 +47,7 @@ inline constexpr char kLayout[] = "pantry.pack.layout";
 inline constexpr char kPieceBytes[] = "pantry.pack.piece_bytes";
 inline constexpr char kGroupBlocks[] = "pantry.pack.group.n_blocks";
 inline constexpr char kGroupBlockBytes[] = "pantry.pack.group.block_bytes";
+inline constexpr char kGroupOrder[] = "pantry.pack.group.order";
 inline constexpr char kTensorGroup[] = "pantry.pack.tensor.group";
 inline constexpr char kTensorName[] = "pantry.pack.tensor.name";
 inline constexpr char kTensorType[] = "pantry.pack.tensor.type";
@@ -59,6 +61,12 @@ inline constexpr char kBlocksTensor[] = "pantry.blocks";
 // XXH3, 64 bits, seed 0.
 uint64_t PackChecksum(std::span<const uint8_t> bytes);
 
+// What a block's bytes are.
+enum class PackOrder : uint8_t {
+  kTiles,    // matrices, as the kernels compute with them
+  kNeurons,  // what belongs to a neuron lies together, each by itself
+};
+
 // A run of blocks of the same make.
 struct PackGroup {
   std::vector<std::string> tensors;  // whose values its blocks hold; at least one
@@ -67,6 +75,7 @@ struct PackGroup {
   uint64_t block_bytes = 0;  // without padding
   uint64_t offset = 0;       // of its first block in the file
   uint64_t first_piece = 0;  // counted over the file
+  PackOrder order = PackOrder::kTiles;
   uint64_t stride() const { return PackAlign(block_bytes); }
 };
 
@@ -89,6 +98,7 @@ class PackTable {
   const PackGroup& GroupOf(BlockId block) const;  // REQUIRES, as all below: block < n_blocks()
   uint64_t BlockOffset(BlockId block) const;      // in the file; a multiple of kPackAlignment
 
+  bool has_neurons() const { return has_neurons_; }      // of some group
   uint32_t piece_bytes() const { return piece_bytes_; }  // of all but a block's last piece
   int n_pieces(BlockId block) const;
   uint64_t PieceOffset(BlockId block, int piece) const;
@@ -108,6 +118,7 @@ class PackTable {
   Isa layout_ = Isa::kScalar;
   uint32_t piece_bytes_ = 0;
   uint32_t n_blocks_ = 0;
+  bool has_neurons_ = false;
   std::vector<PackGroup> groups_;    // by first block
   std::vector<uint64_t> checksums_;  // by piece
 };

@@ -26,6 +26,7 @@ struct Pack {
   std::vector<uint32_t> n_blocks = {2, 1};
   std::vector<uint64_t> block_bytes = {5000, 4096};
   std::vector<std::string> names = {"gate", "down", "out"};
+  std::vector<uint32_t> orders = {};  // none: the key is absent
   std::vector<uint32_t> groups = {0, 0, 1};
   std::vector<uint32_t> types = {0, 0, 0};  // F32
   std::vector<uint64_t> dims = {64, 8, 2, 0, 64, 8, 0, 0, 1024, 0, 0, 0};
@@ -50,6 +51,7 @@ struct Pack {
         .Array(pack_keys::kTensorGroup, MetadataType::kU32, groups)
         .Array(pack_keys::kTensorType, MetadataType::kU32, types)
         .Array(pack_keys::kTensorDims, MetadataType::kU64, dims);
+    if (!orders.empty()) builder.Array(pack_keys::kGroupOrder, MetadataType::kU32, orders);
     builder.Tensor(plain_name, {64}, TensorType::kF32).Tensor("pantry.checksums", {n_checksums}, checksums_type);
     if (blocks_type == TensorType::kI8) builder.Tensor(blocks_name, {n_bytes}, blocks_type);
     else builder.Tensor(blocks_name, {n_bytes / 4}, blocks_type);
@@ -61,6 +63,19 @@ Result<std::unique_ptr<GgufFile>> Open(const std::vector<uint8_t>& bytes) {
   std::vector<std::unique_ptr<Reader>> readers;
   readers.push_back(MakeMemoryReader("x.pantry", bytes));
   return GgufFile::Open(std::move(readers));
+}
+
+TEST(PackTable, SaysWhichBlocksHoldNeurons) {
+  Pack pack;
+  EXPECT_FALSE((*Open(pack.Build()))->pack()->has_neurons());
+  pack.version = kNeuronPackVersion;
+  pack.orders = {1, 0};
+  const auto opened = Open(pack.Build());
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  const PackTable& table = *(*opened)->pack();
+  EXPECT_TRUE(table.has_neurons());
+  EXPECT_EQ(table.groups()[0].order, PackOrder::kNeurons);
+  EXPECT_EQ(table.groups()[1].order, PackOrder::kTiles);
 }
 
 TEST(PackTable, SaysWhereEveryBlockAndPieceLies) {
@@ -113,8 +128,22 @@ std::ostream& operator<<(std::ostream& out, const BadPack& bad) { return out << 
 
 constexpr StatusCode kBad = StatusCode::kCorruption;
 const BadPack kBadPacks[] = {
-    {"Version2", [](Pack& p) { p.version = 2; }, StatusCode::kUnsupported,
-     "the pack has version 2, this program reads version 1: pack the model again"},
+    {"Version3", [](Pack& p) { p.version = 3; }, StatusCode::kUnsupported,
+     "the pack has version 3, this program reads versions 1 and 2: pack the model again"},
+    {"NeuronsWithoutOrders", [](Pack& p) { p.version = kNeuronPackVersion; }, StatusCode::kNotFound,
+     "pantry.pack.group.order"},
+    {"TooFewOrders",
+     [](Pack& p) {
+       p.version = kNeuronPackVersion;
+       p.orders = {1};
+     },
+     kBad, "group.order' has 1 elements, expected 2"},
+    {"UnknownOrder",
+     [](Pack& p) {
+       p.version = kNeuronPackVersion;
+       p.orders = {0, 2};
+     },
+     StatusCode::kUnsupported, "group 1 has blocks of kind 2"},
     {"UnknownLayout", [](Pack& p) { p.layout = "avx1024"; }, StatusCode::kUnsupported,
      "laid out for 'avx1024', which this program does not know: pack the model again"},
     {"NoPiece", [](Pack& p) { p.piece_bytes = 0; }, kBad, "'pantry.pack.piece_bytes' is 0"},

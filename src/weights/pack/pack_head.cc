@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/pack/pack_head.h"
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -69,13 +70,16 @@ Status AddMetadata(const GgufFile& source, const PackPlan& plan, const Blocked& 
   for (const Metadata::Entry& entry : source.metadata().entries()) {
     if (IsCopied(entry.key)) head.Add(entry.key, entry.value);
   }
-  std::vector<uint32_t> n_blocks, types;
+  std::vector<uint32_t> n_blocks, types, orders;
   std::vector<uint64_t> block_bytes, dims;
   std::vector<std::string> names;
   for (const PackPlanGroup& group : plan.groups) {
     n_blocks.push_back(group.n_blocks);
     block_bytes.push_back(group.block_bytes);
+    orders.push_back(static_cast<uint32_t>(group.order));
   }
+  const bool has_neurons = std::any_of(plan.groups.begin(), plan.groups.end(),
+                                       [](const PackPlanGroup& group) { return group.order == PackOrder::kNeurons; });
   for (const TensorInfo* tensor : blocked.tensors) {
     names.push_back(tensor->name);
     types.push_back(static_cast<uint32_t>(tensor->type));
@@ -84,13 +88,14 @@ Status AddMetadata(const GgufFile& source, const PackPlan& plan, const Blocked& 
     }
   }
   PANTRY_ASSIGN_OR_RETURN(const uint64_t source_hash, SourceHash(source));
-  head.AddU32(pack_keys::kVersion, kPackVersion);
+  head.AddU32(pack_keys::kVersion, has_neurons ? kNeuronPackVersion : kPackVersion);
   head.AddString(pack_keys::kLayout, IsaName(plan.layout));
   head.AddU32(pack_keys::kPieceBytes, kPackPieceBytes);
   head.AddU64(pack_keys::kSourceBytes, source.total_bytes());
   head.AddU64(pack_keys::kSourceHash, source_hash);
   head.AddU32s(pack_keys::kGroupBlocks, n_blocks);
   head.AddU64s(pack_keys::kGroupBlockBytes, block_bytes);
+  if (has_neurons) head.AddU32s(pack_keys::kGroupOrder, orders);
   head.AddU32s(pack_keys::kTensorGroup, blocked.groups);
   head.AddStrings(pack_keys::kTensorName, names);
   head.AddU32s(pack_keys::kTensorType, types);
@@ -103,7 +108,8 @@ std::vector<PackGroup> PlaceGroups(const PackPlan& plan, uint64_t* n_bytes, uint
   std::vector<PackGroup> groups;
   uint32_t n_blocks = 0;
   for (const PackPlanGroup& planned : plan.groups) {
-    groups.push_back({planned.tensors, n_blocks, planned.n_blocks, planned.block_bytes, *n_bytes, *n_pieces});
+    groups.push_back(
+        {planned.tensors, n_blocks, planned.n_blocks, planned.block_bytes, *n_bytes, *n_pieces, planned.order});
     n_blocks += planned.n_blocks;
     *n_bytes += planned.n_blocks * groups.back().stride();
     *n_pieces += planned.n_blocks * ((planned.block_bytes + kPackPieceBytes - 1) / kPackPieceBytes);

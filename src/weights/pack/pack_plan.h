@@ -12,6 +12,7 @@
 
 #include "residency/stream/block_placer.h"
 #include "sys/isa.h"
+#include "weights/gguf/pack_table.h"
 
 namespace pantry {
 
@@ -19,6 +20,7 @@ struct PackPlanGroup {
   std::vector<std::string> tensors;  // of the model: gate, up and down of a layer's experts; or one matrix
   uint32_t n_blocks = 0;
   uint64_t block_bytes = 0;  // in memory, at least what the tensors have in the file
+  PackOrder order = PackOrder::kTiles;
 };
 
 struct PackPlan {

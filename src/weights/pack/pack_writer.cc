@@ -254,8 +254,14 @@ class PackJob {
       return Report(PackStep::kPacking, n_before + std::min(n, window.n_bytes), n_to_write_);
     };
     size_t failed = 0;
-    return ReadExtents(window.extents, {.n_lanes = options_.n_lanes, .page_cache = PageCacheUse::kNever}, place,
-                       progress, &failed);
+    PANTRY_RETURN_IF_ERROR(ReadExtents(
+        window.extents, {.n_lanes = options_.n_lanes, .page_cache = PageCacheUse::kNever}, place, progress, &failed));
+    for (size_t i = 0; i < window.targets.size(); ++i) {
+      const Window::Target& target = window.targets[i];
+      if (target.block == Window::kCopy || (i > 0 && window.targets[i - 1].block == target.block)) continue;
+      plan_.placer->Seal(BlockId(target.block), memory + target.to);
+    }
+    return OkStatus();
   }
 
   // In the background.

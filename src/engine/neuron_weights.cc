@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/neuron_weights.h"
+
+#include <utility>
+
+namespace pantry {
+namespace {
+
+NeuronCacheOptions CacheOptions(const WeightPlacer& placer, int64_t cache_bytes, int64_t most_cache_bytes) {
+  const NeuronLayout& layout = *placer.neurons();
+  return {.n_layers = placer.n_layers(),
+          .n_neurons = static_cast<int32_t>(layout.n_neurons()),
+          .bundle_bytes = layout.bundle_bytes,
+          .budget_bytes = cache_bytes,
+          .max_budget_bytes = most_cache_bytes};
+}
+
+}  // namespace
+
+int64_t NeuronWeights::AllBytes(const WeightPlacer& placer) {
+  return placer.n_layers() * placer.neurons()->n_neurons() * placer.neurons()->bundle_bytes;
+}
+
+int64_t NeuronWeights::ReadingBytes(const WeightPlacer& placer) {
+  constexpr int64_t kReader = 1 << 20, kPerNeuron = 24;  // of a layer
+  return NeuronStream::StagingBytes(placer.neurons()->bundle_bytes) +
+         NeuronCache::BookkeepingBytes(CacheOptions(placer, AllBytes(placer), 0)) + kReader +
+         kPerNeuron * placer.neurons()->n_neurons();
+}
+
+Result<std::unique_ptr<NeuronWeights>> NeuronWeights::Open(const GgufFile& file, const WeightPlacer& placer,
+                                                           BlockReader& reader, int64_t cache_bytes,
+                                                           int64_t most_cache_bytes, const Clock& clock) {
+  const PackTable* const pack = file.pack();
+  PANTRY_CHECK(pack != nullptr && placer.neurons() != nullptr);
+  const NeuronLayout& layout = *placer.neurons();
+  auto weights = std::unique_ptr<NeuronWeights>(new NeuronWeights());
+  NeuronTable& table = weights->table_;
+  for (int32_t layer = 0; layer < placer.n_layers(); ++layer) {
+    table.layer_offsets.push_back(pack->BlockOffset(placer.Block(layer, 0)) +
+                                  static_cast<uint64_t>(placer.NeuronsOf(layer).bundle_offset(0)));
+  }
+  table.n_neurons = static_cast<int32_t>(layout.n_neurons());
+  table.bundle_bytes = layout.bundle_bytes;
+  table.is_intact = [&placer](int32_t layer, int32_t neuron, std::span<const uint8_t> bundle) {
+    return placer.BundleIsIntact(layer, neuron, bundle);
+  };
+  table.damaged = [&placer](int32_t layer, int32_t neuron) { return placer.DamagedBundle(layer, neuron); };
+  PANTRY_ASSIGN_OR_RETURN(weights->cache_, NeuronCache::Create(CacheOptions(placer, cache_bytes, most_cache_bytes)));
+  PANTRY_ASSIGN_OR_RETURN(weights->stream_, NeuronStream::Create(table, *weights->cache_, reader, clock));
+  return weights;
+}
+
+}  // namespace pantry

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "weights/profile/neuron_profile.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string_view>
+
+namespace pantry {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+constexpr std::string_view kMagic = "PANTRYNP";
+constexpr uint32_t kVersion = 1;
+constexpr size_t kFixedBytes = 64;
+constexpr size_t kHashOffset = 56;
+constexpr uint32_t kMostLayers = 1 << 16;
+constexpr uint32_t kMostNeurons = 1 << 24;
+constexpr uint32_t kMostName = 4096;
+
+uint64_t LayerBytes(uint32_t n_neurons) {
+  using Layer = NeuronProfile::Layer;
+  return sizeof(Layer::active_share) + 2 * sizeof(float) + sizeof(Layer::thresholds) + sizeof(Layer::heat) +
+         sizeof(uint16_t) * uint64_t{n_neurons};
+}
+
+uint64_t HashOf(std::string_view bytes) {
+  const uint64_t fixed = XXH3_64bits(bytes.data(), kHashOffset);
+  return XXH3_64bits_withSeed(bytes.data() + kFixedBytes, bytes.size() - kFixedBytes, fixed);
+}
+
+class Writer {
+ public:
+  template <typename T>
+  void Add(const T& value) {
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  void Add(const std::vector<uint16_t>& values) {
+    bytes_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(uint16_t));
+  }
+  void Add(std::string_view text) { bytes_ += text; }
+  std::string& bytes() { return bytes_; }
+
+ private:
+  std::string bytes_;
+};
+
+// Takes values off the front. REQUIRES: they are there.
+class Taker {
+ public:
+  explicit Taker(std::string_view bytes) : left_(bytes) {}
+  template <typename T>
+  void Take(T& value) {
+    TakeBytes(&value, sizeof value);
+  }
+  template <typename T>
+  T Take() {
+    T value;
+    Take(value);
+    return value;
+  }
+  void TakeBytes(void* to, size_t n) {
+    PANTRY_CHECK(n <= left_.size());
+    std::memcpy(to, left_.data(), n);
+    left_.remove_prefix(n);
+  }
+
+ private:
+  std::string_view left_;
+};
+
+bool IsShare(float x) { return x >= 0 && x <= 1; }
+
+bool IsSound(const NeuronProfile::Layer& layer) {
+  return std::ranges::all_of(layer.active_share, IsShare) && IsShare(layer.up_share) && IsShare(layer.refire_share) &&
+         layer.thresholds.front() == 0 && std::isfinite(layer.thresholds.back()) &&
+         std::adjacent_find(layer.thresholds.begin(), layer.thresholds.end(),
+                            [](float a, float b) { return !(a <= b); }) == layer.thresholds.end();
+}
+
+// All but the layers, checked to be such that the file's size follows from it.
+struct Head {
+  NeuronProfile profile;
+  uint32_t n_layers = 0;
+  uint32_t n_name = 0;
+
+  uint64_t file_bytes() const {
+    return kFixedBytes + n_name + n_layers * LayerBytes(static_cast<uint32_t>(profile.n_neurons));
+  }
+};
+
+Result<Head> ReadHead(std::string_view bytes, const std::string& path) {
+  if (!bytes.starts_with(kMagic)) return CorruptionError("{}: not a neuron profile of 'pantry profile'", path);
+  Taker taker(bytes.substr(kMagic.size()));
+  if (const auto version = taker.Take<uint32_t>(); version != kVersion) {
+    return UnsupportedError("{}: version {}, this program knows {}; make it again with 'pantry profile'", path, version,
+                            kVersion);
+  }
+  Head head;
+  NeuronProfile& profile = head.profile;
+  head.n_layers = taker.Take<uint32_t>();
+  const auto n_neurons = taker.Take<uint32_t>(), activation = taker.Take<uint32_t>();
+  taker.Take(profile.weights);
+  const auto n_tokens = taker.Take<uint32_t>();
+  taker.Take(profile.sparsity);
+  head.n_name = taker.Take<uint32_t>();
+  const bool is_sound = head.n_layers <= kMostLayers && n_neurons >= 1 && n_neurons <= kMostNeurons &&
+                        head.n_name <= kMostName && activation <= static_cast<uint32_t>(GluActivation::kRelu2) &&
+                        IsShare(profile.sparsity);
+  if (!is_sound) return CorruptionError("{}: its head is damaged", path);
+  profile.n_neurons = static_cast<int32_t>(n_neurons);
+  profile.n_tokens = n_tokens;
+  profile.activation = static_cast<GluActivation>(activation);
+  return head;
+}
+
+}  // namespace
+
+float NeuronProfile::Layer::ThresholdFor(double share) const {
+  PANTRY_CHECK(share >= 0 && share <= kMostSparsity);
+  const double at = share * kThresholds;
+  const size_t below = std::min(static_cast<size_t>(at), kThresholds - 1), above = std::min(below + 1, kThresholds - 1);
+  const double part = at - static_cast<double>(below);
+  return static_cast<float>((1 - part) * thresholds[below] + part * thresholds[above]);
+}
+
+std::string NeuronProfile::Serialize() const {
+  PANTRY_CHECK(layers.size() <= kMostLayers && n_neurons >= 1 && n_neurons <= static_cast<int32_t>(kMostNeurons));
+  const std::string_view name = std::string_view(model).substr(0, kMostName);
+  Writer writer;
+  writer.Add(kMagic);
+  writer.Add(kVersion);
+  writer.Add(static_cast<uint32_t>(layers.size()));
+  writer.Add(static_cast<uint32_t>(n_neurons));
+  writer.Add(static_cast<uint32_t>(activation));
+  writer.Add(weights);
+  writer.Add(static_cast<uint32_t>(std::min<int64_t>(n_tokens, UINT32_MAX)));
+  writer.Add(sparsity);
+  writer.Add(static_cast<uint32_t>(name.size()));
+  writer.bytes().resize(kFixedBytes);
+  writer.Add(name);
+  for (const Layer& layer : layers) {
+    PANTRY_CHECK(layer.frequency.size() == static_cast<size_t>(n_neurons));
+    writer.Add(layer.active_share);
+    writer.Add(layer.up_share);
+    writer.Add(layer.refire_share);
+    writer.Add(layer.thresholds);
+    writer.Add(layer.heat);
+    writer.Add(layer.frequency);
+  }
+  const uint64_t hash = HashOf(writer.bytes());
+  std::memcpy(writer.bytes().data() + kHashOffset, &hash, sizeof hash);
+  return std::move(writer.bytes());
+}
+
+Result<NeuronProfile> NeuronProfile::Read(const Reader& reader) {
+  const std::string& path = reader.path();
+  std::string bytes(kFixedBytes, '\0');
+  const auto read = [&] { return reader.ReadAt(0, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}); };
+  if (reader.size() < kFixedBytes) return CorruptionError("{}: not a neuron profile of 'pantry profile'", path);
+  PANTRY_RETURN_IF_ERROR(read());
+  PANTRY_ASSIGN_OR_RETURN(Head head, ReadHead(bytes, path));
+  if (head.file_bytes() != reader.size()) {
+    return CorruptionError("{}: {} bytes, expected {}: it is cut or damaged; make it again with 'pantry profile'", path,
+                           reader.size(), head.file_bytes());
+  }
+  bytes.resize(head.file_bytes());
+  PANTRY_RETURN_IF_ERROR(read());
+  uint64_t hash = 0;
+  std::memcpy(&hash, bytes.data() + kHashOffset, sizeof hash);
+  if (hash != HashOf(bytes)) {
+    return CorruptionError("{}: its checksum is wrong: it is damaged; make it again with 'pantry profile'", path);
+  }
+  NeuronProfile& profile = head.profile;
+  profile.model = bytes.substr(kFixedBytes, head.n_name);
+  Taker taker(std::string_view(bytes).substr(kFixedBytes + head.n_name));
+  profile.layers.resize(head.n_layers);
+  for (size_t i = 0; i < profile.layers.size(); ++i) {
+    Layer& layer = profile.layers[i];
+    taker.Take(layer.active_share);
+    taker.Take(layer.up_share);
+    taker.Take(layer.refire_share);
+    taker.Take(layer.thresholds);
+    taker.Take(layer.heat);
+    layer.frequency.resize(static_cast<size_t>(profile.n_neurons));
+    taker.TakeBytes(layer.frequency.data(), layer.frequency.size() * sizeof(uint16_t));
+    if (!IsSound(layer)) return CorruptionError("{}: layer {} holds no shares and thresholds", path, i);
+  }
+  return std::move(profile);
+}
+
+Result<uint64_t> NormsHash(const GgufFile& file) {
+  uint64_t hash = 0;
+  std::vector<uint8_t> bytes;
+  for (int32_t layer = 0;; ++layer) {
+    const TensorInfo* const norm = file.FindTensor(fmt::format("blk.{}.ffn_norm.weight", layer));
+    if (norm == nullptr || norm->in_blocks()) return hash;
+    bytes.resize(norm->n_bytes);
+    PANTRY_RETURN_IF_ERROR(file.ReadTensor(*norm, 0, bytes));
+    hash = XXH3_64bits_withSeed(bytes.data(), bytes.size(), hash);
+  }
+}
+
+}  // namespace pantry
