@@ -11,6 +11,7 @@
 #include "engine/scripted_engine.h"
 #include "support/count_allocations.h"
 #include "support/test_paths.h"
+#include "support/tiny_engine.h"
 
 namespace pantry {
 namespace {
@@ -51,6 +52,29 @@ INSTANTIATE_TEST_SUITE_P(TinyModels, AllocationTest,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+// Blocks and the tokens' rows of the embedding come from the file.
+TEST(StreamedAllocationTest, FeedingATokenAllocatesNothing) {
+  for (const char* name : {"tiny-llama-quantized", "tiny-olmoe"}) {
+    SCOPED_TRACE(name);
+    NullLogger log;
+    testing::StreamSetup setup = {.cache_share = 0.3};
+    const auto engine = testing::OpenTinyEngine(testing::TinyModel(name), &setup, log);
+    ASSERT_NE(engine, nullptr);
+    ASSERT_NE(engine->stream()->embedding(), nullptr);
+    SessionOptions options;
+    options.n_ctx = 128;
+    auto session = engine->NewSession(options);
+    ASSERT_TRUE(session.ok()) << session.status().ToString();
+    const std::vector<TokenId> tokens = testing::RandomTokens(*engine, 100);
+    ASSERT_TRUE((*session)->Feed(std::span(tokens).first(20)).ok());
+    const int64_t before = testing::n_allocations;
+    bool ok = true;
+    for (const TokenId token : std::span(tokens).subspan(20)) ok = ok && (*session)->Feed({&token, 1}).ok();
+    EXPECT_EQ(testing::n_allocations - before, 0);
+    EXPECT_TRUE(ok);
+  }
+}
 
 }  // namespace
 }  // namespace pantry

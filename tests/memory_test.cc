@@ -70,7 +70,7 @@ TEST(Memory, AStreamedRunStaysWithinItsBudgetAndSaysTheSame) {
   const std::string model = testing::SharedData("data/models/tiny-thinker-Q8_0.gguf");
   if (model.empty()) GTEST_SKIP() << "no model with experts to be had";
   const testing::TemporaryFolder folder;
-  ExpectStaysWithin({53, 56, 59, 62}, 60, {model, PackOf(model, folder)});  // the floor is 51, and everything takes 62
+  ExpectStaysWithin({47, 53, 56, 59, 62}, 60, {model, PackOf(model, folder)});  // the floor is 44, all takes 62
 }
 
 TEST(Memory, ADenseModelInRotationDoesSo) {

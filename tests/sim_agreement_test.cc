@@ -86,6 +86,7 @@ class SimAgreementTest : public ::testing::TestWithParam<std::string> {
       run.logit_rows = {&last, 1};
       run.logits = logits;
       run.experts = &experts;
+      run.embedding = stream.embedding();
       run.routing = recorder_.get();
       stream.BeginRun(engine_->pool(), static_cast<int64_t>(part.size()));
       const Status status = model.Forward(run, engine_->pool(), **workspace);

@@ -6,19 +6,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "engine/engine.h"
-#include "engine/pack_plan.h"
 #include "io/faulty_queue.h"
-#include "io/output_file.h"
-#include "support/temporary_files.h"
 #include "support/tiny_engine.h"
-#include "weights/pack/pack_writer.h"
+#include "support/tiny_pack.h"
 
 namespace pantry {
 namespace {
@@ -78,7 +74,10 @@ class StreamingTest : public ::testing::TestWithParam<std::string> {
     EXPECT_EQ(all.size(), expected.size());
     EXPECT_TRUE(all.size() == expected.size() &&
                 std::memcmp(all.data(), expected.data(), all.size() * sizeof(float)) == 0);
-    EXPECT_GT(engine->stream()->stats().reader.bytes_wanted, 0);
+    const WeightStreamStats stats = engine->stream()->stats();
+    EXPECT_GT(stats.reader.bytes_wanted, 0);
+    const bool is_tied = engine->file().FindTensor("output.weight") == nullptr;
+    EXPECT_EQ(stats.embedding.n_reads == 0, is_tied) << stats.embedding.n_reads << " rows";
     return true;
   }
   NullLogger log_;
@@ -166,7 +165,10 @@ TEST_P(StreamingTest, ABadDiskGivesTheSameBits) {
   for (const uint64_t seed : {1, 2}) {
     SCOPED_TRACE(seed);
     const DiskFaults faults = {.error_share = 0.02, .short_share = 0.3, .hold_share = 0.5, .seed = seed};
-    ASSERT_TRUE(StreamedIs(expected, 7, {.cache_share = 0.3, .reader = FaultyBlockReader(*file, faults)}));
+    ASSERT_TRUE(StreamedIs(expected, 7,
+                           {.cache_share = 0.3,
+                            .reader = FaultyBlockReader(*file, faults),
+                            .row_reader = FaultyBlockReader(*file, faults)}));
   }
 }
 
@@ -189,6 +191,30 @@ TEST_P(StreamingTest, AnUnreadableBlockIsAnErrorAndNoMore) {
     EXPECT_EQ(status.code(), StatusCode::kIoError);
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(GetParam()));
     EXPECT_LT(all.size(), kTokens * static_cast<size_t>(engine->shape().n_vocab));
+  }
+}
+
+TEST_P(StreamingTest, AnUnreadableRowOfTheEmbeddingIsAnErrorAndNoMore) {
+  const auto file = testing::OpenGguf(testing::TinyModel(GetParam()));
+  if (file->FindTensor("output.weight") == nullptr) GTEST_SKIP() << "its embedding is always in memory";
+  const TensorInfo& embedding = *file->FindTensor("token_embd.weight");
+  const std::vector<float> expected = Resident();
+  StreamSetup plain = {.cache_share = 0.5};
+  const std::vector<TokenId> tokens = RandomTokens(*OpenEngine(GetParam(), &plain, log_), kTokens);
+  DiskFaults faults;
+  const auto row_bytes = embedding.n_bytes / static_cast<uint64_t>(embedding.n_rows());
+  faults.bad_offset = embedding.offset + static_cast<uint64_t>(tokens[100]) * row_bytes;
+  StreamSetup setup = {.cache_share = 0.5, .row_reader = FaultyBlockReader(*file, faults)};
+  const auto engine = OpenEngine(GetParam(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  std::vector<float> all;
+  for (int round = 0; round < 2; ++round) {
+    const Status status = AllLogits(*engine, 7, all);
+    EXPECT_EQ(status.code(), StatusCode::kIoError);
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(GetParam()));
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("token_embd.weight"));
+    EXPECT_LT(all.size(), expected.size());
+    EXPECT_TRUE(std::equal(all.begin(), all.end(), expected.begin()));
   }
 }
 
@@ -218,40 +244,16 @@ TEST_P(StreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
       std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
 }
 
-// The model as a .pantry file in a folder of its own.
-class Pack {
- public:
-  explicit Pack(const std::string& name) : path_(folder_.path() + "/" + name + ".pantry") {
-    NullLogger log;
-    const auto file = testing::OpenGguf(testing::TinyModel(name));
-    const auto plan = PlanPack(*file, BestIsa());
-    PANTRY_CHECK(plan.ok());
-    const auto out = OpenOutputFile(path_, false);
-    PANTRY_CHECK(out.ok());
-    const auto report = WritePack(*file, *plan, **out, {}, log, {});
-    PANTRY_CHECK(report.ok());
-  }
-  const std::string& path() const { return path_; }
-  // Flips a bit in the middle of the blocks.
-  void Damage() const {
-    const auto file = testing::OpenGguf(path_);
-    const PackTable& table = *file->pack();
-    const uint64_t at = table.BlockOffset(BlockId(table.n_blocks() / 2)) + 5;
-    std::fstream bytes(path_, std::ios::in | std::ios::out | std::ios::binary);
-    bytes.seekg(static_cast<std::streamoff>(at));
-    const auto flipped = static_cast<char>(bytes.get() ^ 1);
-    bytes.seekp(static_cast<std::streamoff>(at));
-    bytes.put(flipped);
-  }
-
- private:
-  testing::TemporaryFolder folder_;
-  std::string path_;
-};
+// Flips a bit in the middle of the blocks.
+void Damage(const testing::TinyPack& pack) {
+  const auto file = testing::OpenGguf(pack.path());
+  const PackTable& table = *file->pack();
+  pack.FlipBit(table.BlockOffset(BlockId(table.n_blocks() / 2)) + 5);
+}
 
 TEST_P(StreamingTest, APackGivesTheSameBits) {
   const std::vector<float> expected = Resident();
-  const Pack pack(GetParam());
+  const testing::TinyPack pack(GetParam());
   std::vector<float> all;
   ASSERT_TRUE(AllLogits(*testing::OpenTinyEngine(pack.path(), nullptr, log_), 64, all).ok());
   EXPECT_TRUE(all == expected) << "resident";
@@ -269,8 +271,8 @@ TEST_P(StreamingTest, APackGivesTheSameBits) {
 }
 
 TEST_P(StreamingTest, ADamagedBlockOfAPackIsAnErrorAndNoMore) {
-  const Pack pack(GetParam());
-  pack.Damage();
+  const testing::TinyPack pack(GetParam());
+  Damage(pack);
   StreamSetup setup = {.cache_share = 0.5, .matrix_block_bytes = WeightPlacer::kMatrixBlockBytes};
   const auto engine = testing::OpenTinyEngine(pack.path(), &setup, log_);
   ASSERT_NE(engine, nullptr);
@@ -287,7 +289,7 @@ TEST_P(StreamingTest, ADamagedBlockOfAPackIsAnErrorAndNoMore) {
 }
 
 TEST(PackedModel, OfOtherKernelsIsRefusedWithARemedy) {
-  const Pack pack("tiny-qwen3moe-quantized");
+  const testing::TinyPack pack("tiny-qwen3moe-quantized");
   const auto file = testing::OpenGguf(pack.path());
   const Status status = PackedWeightBytes(*file, Isa::kScalar).status();
   EXPECT_EQ(status.code(), StatusCode::kUnsupported);

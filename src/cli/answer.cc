@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "cli/interrupt.h"
 #include "cli/known_machine.h"
+#include "cli/neuron_flags.h"
 #include "cli/open_engine.h"
 #include "engine/stop_texts.h"
 
@@ -52,7 +53,7 @@ std::string StreamFigures(const WeightStreamStats& before, const WeightStreamSta
   };
   return fmt::format(" · hit {:.0f}% · {}/tok · disk wait {:.0f}%",
                      share(after.cache.n_hits - before.cache.n_hits, n_demanded),
-                     FormatBytes((after.reader.bytes_read - before.reader.bytes_read) / n_tokens),
+                     FormatBytes((after.bytes_read() - before.bytes_read()) / n_tokens),
                      share(after.stream.wait_us - before.stream.wait_us, us));
 }
 
@@ -87,6 +88,7 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   const WeightStream* const stream = engine_.stream();
   const ExpertRouter* const router = engine_.router();
   const RoutingCounts counts_before = router != nullptr ? router->chooser().counts() : RoutingCounts();
+  const NeuronCounts neurons_before = NeuronCounts::Of(engine_);
   std::optional<WeightStreamStats> after_prompt;
   callbacks.on_token = [&](TokenId) {
     if (stream != nullptr && !after_prompt) after_prompt = stream->stats();
@@ -113,7 +115,7 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   std::string figures;
   if (after_prompt) figures = StreamFigures(*after_prompt, stream->stats(), result->n_decoded, result->decode_us);
   if (router == nullptr && stream != nullptr && engine_.shape().has_experts()) figures += " · experts exact";
-  Account(*result, figures + PolicyFigures(router, counts_before));
+  Account(*result, figures + PolicyFigures(router, counts_before) + SparsityFigures(engine_, neurons_before));
   if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, stream->stats()) : -1);
   return result;
 }

@@ -17,7 +17,7 @@ constexpr std::pair<Verb, std::string_view> kVerbs[] = {
     {kRun, "run"},     {kShow, "show"},       {kTokenize, "tokenize"}, {kTemplate, "template"},
     {kEval, "eval"},   {kVersion, "version"}, {kHelp, "help"},         {kCompletion, "completion"},
     {kBench, "bench"}, {kDoctor, "doctor"},   {kPlan, "plan"},         {kPack, "pack"},
-    {kSim, "sim"},
+    {kSim, "sim"},     {kProfile, "profile"},
 };
 
 // Variables of ours that are no flag's twin: of this program, of the tests, of the script `dev`.

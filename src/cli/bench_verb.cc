@@ -79,7 +79,7 @@ Result<BenchFormat> FormatOf(const Invocation& invocation) {
   return format.ok() ? format : InvalidArgumentError("--output: {}", format.status().message());
 }
 
-BenchModel Describe(const Engine& engine) {
+BenchModel Describe(Engine& engine) {
   const GgufFile& file = engine.file();
   BenchModel model;
   model.file = std::filesystem::path(file.path()).filename();
@@ -98,6 +98,9 @@ BenchModel Describe(const Engine& engine) {
   for (const auto& [type, n_bytes] : bytes_of_type) {
     if (n_bytes > most) model.type = type;
     most = std::max(most, n_bytes);
+  }
+  if (const RestingNeurons* const resting = engine.resting()) {
+    model.type += fmt::format(" {:.4g}% rest", 100 * resting->sparsity());
   }
   return model;
 }

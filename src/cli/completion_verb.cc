@@ -23,6 +23,7 @@ constexpr std::pair<Verb, std::string_view> kVerbHelp[] = {
     {kPlan, "how a model would run here"},
     {kPack, "write a model so that it streams faster here"},
     {kSim, "how a model would run on another machine"},
+    {kProfile, "which neurons of a model fire"},
     {kVersion, "version and instruction sets"},
     {kHelp, "flags of a verb"},
     {kCompletion, "completion script for a shell"},

@@ -8,6 +8,7 @@
 #include "cli/eval_verbs.h"
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
+#include "cli/neuron_flags.h"
 #include "cli/open_engine.h"
 
 namespace pantry {
@@ -24,6 +25,10 @@ std::string AsJson(const PerplexityResult& result, int64_t n_ctx, Engine& engine
     json["miss_rate"] = 1 - engine.stream()->stats().cache.HitRate();
     json["agreement"] = chooser.counts().agreement();
     json["gate_mass"] = chooser.counts().gate_mass();
+  }
+  if (const RestingNeurons* const resting = engine.resting()) {
+    json["sparsity"] = resting->sparsity();
+    json["resting_share"] = static_cast<double>(resting->n_resting()) / static_cast<double>(resting->n_neurons());
   }
   return json.dump() + "\n";
 }
@@ -54,8 +59,8 @@ Status EvalPerplexityVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(const PerplexityResult result,
                           MeasurePerplexity(*engine, text, perplexity, on_chunk, keep_going));
   context.console.EndProgress();
-  context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}", result.n_chunks, perplexity.n_ctx,
-                                   result.seconds, MemoryFigure(engine->memory_plan())));
+  context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}{}", result.n_chunks, perplexity.n_ctx,
+                                   result.seconds, MemoryFigure(engine->memory_plan()), SparsityFigures(*engine)));
   if (engine->router() != nullptr) context.console.Note(PolicyLine(*engine));
   if (options.json) return context.output.Write(AsJson(result, perplexity.n_ctx, *engine));
   return context.output.Write(

@@ -26,6 +26,7 @@ constexpr std::string_view kOverview =
   pantry bench -m MODEL                    how fast it runs here, and how near to what the machine can do
   pantry plan MODEL --memory 6G            how it would run in so much memory: what fits, how fast; reads no weights
   pantry sim MODEL --device FILE           how it would run on another machine, by its cache and pipeline on a virtual clock
+  pantry profile MODEL -f FILE             which of its neurons fire on a text, kept in MODEL.profile
   pantry pack MODEL                        write it so that it streams faster here, as MODEL.pantry
   pantry doctor                            what this machine can do: memory, arithmetic, disk
   pantry version                           version, compiler, instruction sets
@@ -89,6 +90,12 @@ std::string_view Usage(Verb verb) {
              "kernels. "
              "OUT is by default next to the model, and takes about as much room. A run that was interrupted goes on "
              "where it\nwas. The model itself is not changed.";
+    case kProfile:
+      return "pantry profile [-m] MODEL -f TEXT [-n 4096] [-o FILE] [--report FILE.html] [--json]\n\nHas a dense model "
+             "read a text and tells which of its neurons fire, alone and in batches of up to 32 tokens, how\noften "
+             "they "
+             "fire again at the next token, and how small activations are. The profile is kept beside the model; "
+             "\n`pantry run --sparsity` takes its thresholds from there.";
     case kSim:
       return "pantry sim [-m] MODEL|SHAPE [--device host|FILE] [--memory SIZE] [--trace FILE|zipf:..] [--trace-out "
              "FILE] "

@@ -21,6 +21,8 @@ Result<HardwareProfile> KnownMachine(const Environment& environment) {
 
 std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& session, const Environment& environment) {
   const WeightStream* const stream = engine.stream();
+  if (stream != nullptr && stream->placer().neurons() != nullptr)
+    return std::nullopt;  // nobody knows how many will fire
   const Result<HardwareProfile> machine = KnownMachine(environment);
   if (!machine.ok() || (stream != nullptr && !machine->disk)) return std::nullopt;
   const WeightPlacer nothing;

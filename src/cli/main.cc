@@ -45,7 +45,7 @@ Result<Verb> TakeVerb(std::vector<std::string>& args, const Environment& environ
       return InvalidArgumentError("'pantry {}' is not available in this version. See: pantry help", first);
   }
   std::vector<std::string_view> names = {"run",        "show",  "tokenize", "template", "eval", "version", "help",
-                                         "completion", "bench", "doctor",   "plan",     "pack", "sim"};
+                                         "completion", "bench", "doctor",   "plan",     "pack", "sim",     "profile"};
   const std::string_view near = Nearest(first, names);
   return InvalidArgumentError("'{}' is neither a command nor a model file.{} See: pantry help", first,
                               near.empty() ? "" : fmt::format(" Did you mean '{}'?", near));
@@ -66,6 +66,7 @@ Status Dispatch(VerbContext& context) {
     case kPlan: return PlanVerb(context);
     case kPack: return PackVerb(context);
     case kSim: return SimVerb(context);
+    case kProfile: return ProfileVerb(context);
     case kVersion: return VersionVerb(context);
     case kCompletion: return CompletionVerb(context);
     default: return HelpVerb(context);

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "cli/interrupt.h"
 #include "cli/known_machine.h"
+#include "cli/neuron_flags.h"
 #include "cli/run_records.h"
 #include "sys/memory_info.h"
 
@@ -27,6 +28,10 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
   PANTRY_ASSIGN_OR_RETURN(engine.disk_access, ParseDiskAccess(options.io));
   engine.lookahead = options.lookahead;
   engine.sparse = options.sparse;
+  if (!options.sparsity.empty()) {
+    PANTRY_ASSIGN_OR_RETURN(engine.sparsity.sparsity, ParseSparsity(options.sparsity));
+  }
+  engine.sparsity.profile = options.profile;
   if (!options.cache_policy.empty()) {
     PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }
@@ -42,8 +47,12 @@ std::string StreamedLine(Engine& engine, const WeightStream& stream) {
   const int64_t needed = plan.total_bytes() - plan.cache_bytes + plan.block_bytes;
   const bool fits = needed <= plan.budget_bytes;
   return fmt::format("mode: streaming (needs {} {} budget {}{}) · {} {} of {} in memory · {}", FormatBytes(needed),
-                     fits ? "of" : ">", FormatBytes(plan.budget_bytes), fits ? ", but --stream on" : "", plan.blocks,
-                     FormatBytes(stream.cache_bytes()), FormatBytes(plan.block_bytes), stream.queue_name());
+                     fits ? "of" : ">", FormatBytes(plan.budget_bytes),
+                     !fits                                  ? ""
+                     : stream.placer().neurons() != nullptr ? ", neuron by neuron"
+                                                            : ", but --stream on",
+                     plan.blocks, FormatBytes(stream.cache_bytes()), FormatBytes(plan.block_bytes),
+                     stream.queue_name());
 }
 
 }  // namespace
@@ -116,6 +125,7 @@ std::string ModeLine(Engine& engine, const Session* session, const RunForecast* 
     line += fmt::format(" · context {} (KV {})", session->n_ctx(), FormatBytes(session->kv_bytes()));
   const int n_threads = engine.pool().n_threads();
   line += fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
+  line += SparsityMode(engine);
   if (forecast != nullptr && forecast->is_streamed) {
     line += fmt::format(" · expect {} tok/s", SpeedRange(forecast->Token(kTypicalPosition)));
   }

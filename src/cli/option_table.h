@@ -27,9 +27,10 @@ enum Verb : uint32_t {
   kPlan = 1024,
   kPack = 2048,
   kSim = 4096,
+  kProfile = 8192,
 };
 inline constexpr uint32_t kModelVerbs =
-    kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan | kPack | kSim;
+    kRun | kShow | kTokenize | kTemplate | kEval | kBench | kDoctor | kPlan | kPack | kSim | kProfile;
 inline constexpr uint32_t kEveryVerb = kModelVerbs | kVersion | kHelp | kCompletion;
 
 struct Flag {
@@ -57,7 +58,8 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"-p, --prompt", "TEXT", kRun | kTokenize, "Prompt",
              "the prompt; without -p and -f: standard input, or a chat on a terminal"},
         o.prompt);
-  visit(Flag{"-f, --file", "FILE", kRun | kTokenize | kEval, "Prompt", "read the text from FILE (after that of -p)"},
+  visit(Flag{"-f, --file", "FILE", kRun | kTokenize | kEval | kProfile, "Prompt",
+             "read the text from FILE (after that of -p)"},
         o.file);
   visit(Flag{"-sys, --system-prompt", "TEXT", kRun, "Prompt", "the system message"}, o.system_prompt);
   visit(Flag{"-sysf, --system-prompt-file", "FILE", kRun, "Prompt", "read the system message from FILE"},
@@ -113,10 +115,11 @@ void ForEachField(Options& o, Visit&& visit) {
              "add B to token ID's logit, e.g. 198-2.5 or 198-inf; may be given several times"},
         o.sampling.logit_bias);
 
-  visit(Flag{"-c, --ctx-size", "N", kComputing | kPlan | kSim, "Computing",
+  visit(Flag{"-c, --ctx-size", "N", kComputing | kPlan | kSim | kProfile, "Computing",
              "context in tokens; 0: the model's, cut to what memory allows (eval: 512)"},
         o.ctx_size);
-  visit(Flag{"-t, --threads", "N", kComputing | kPlan | kSim, "Computing", "threads; -1: physical cores"}, o.threads);
+  visit(Flag{"-t, --threads", "N", kComputing | kPlan | kSim | kProfile, "Computing", "threads; -1: physical cores"},
+        o.threads);
   visit(Flag{"-tb, --threads-batch", "N", kComputing, "Computing", "threads for the prompt; no effect here beside -t"},
         o.threads_batch);
   visit(Flag{"-b, --batch-size", "N", kComputing | kPlan, "Computing", "tokens of the prompt handed over at once"},
@@ -130,19 +133,29 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench | kPlan, "Computing",
              "number format of cached values: f32, f16, q8_0"},
         o.cache_type_v);
-  visit(Flag{"--sparse", "", kComputing | kBench, "Computing",
-             "of models whose neurons gate by ReLU compute only those that fire: the same answer, sooner (on)",
+  visit(Flag{"--sparse", "", kComputing | kBench | kPack, "Computing",
+             "of models whose neurons gate by ReLU compute, and pack, single neurons: the same answer, sooner (on)",
              "--no-sparse"},
         o.sparse);
-  visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack, "Computing", kIsaHelp}, o.isa);
+  visit(
+      Flag{
+          "--sparsity", "SHARE", kComputing | kBench | kProfile, "Computing",
+          "with a little less quality, of models whose neurons gate by SiLU let so many rest: 30% or 0.3; by a profile "
+          "(CATS). profile: the share that counts as resting (50%)"},
+      o.sparsity);
+  visit(Flag{"--profile", "FILE", kComputing | kBench, "Computing",
+             "what 'pantry profile' wrote, for --sparsity; by default MODEL.profile"},
+        o.profile);
+  visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack | kProfile, "Computing", kIsaHelp}, o.isa);
 
-  visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan | kSim, "Memory",
+  visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan | kSim | kProfile, "Memory",
              "for the whole process: 6G, 512M, 60% of what is available, or auto (70%)"},
         o.memory);
-  visit(Flag{"--stream", "auto|on|off", kComputing | kBench | kPlan | kSim, "Memory",
+  visit(Flag{"--stream", "auto|on|off", kComputing | kBench | kPlan | kSim | kProfile, "Memory",
              "read experts from the file while running: where they do not fit, always, never"},
         o.stream);
-  visit(Flag{"--io", "WAY", kComputing | kBench, "Memory", "how they are read: auto, io_uring, pread, page-cache"},
+  visit(Flag{"--io", "WAY", kComputing | kBench | kProfile, "Memory",
+             "how they are read: auto, io_uring, pread, page-cache"},
         o.io);
   visit(Flag{"--lookahead", "", kComputing | kBench, "Memory",
              "read what the next layers will want while this one is computed (on)", "--no-lookahead"},
@@ -206,7 +219,13 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--tensors", "", kShow, "Output", "list the tensors too"}, o.tensors);
   visit(Flag{"--effective", "", kShow, "Output", "list every setting, its value and where that came from"},
         o.effective);
-  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor | kPlan | kSim, "Output", "print JSON"}, o.json);
+  visit(Flag{"--json", "", kShow | kEval | kBench | kDoctor | kPlan | kSim | kProfile, "Output", "print JSON"}, o.json);
+  visit(Flag{"-n, --n-tokens", "N", kProfile, "Prompt", "tokens of the text to read, spread over it"},
+        o.profile_tokens);
+  visit(Flag{"-o, --profile-out", "FILE", kProfile, "Output", "write the profile to FILE; by default MODEL.profile"},
+        o.profile_out);
+  visit(Flag{"--report", "FILE", kProfile, "Output", "write a page with heat maps and a table to FILE"},
+        o.profile_report);
   visit(Flag{"-o, --output", "FORMAT", kBench, "Output", "table, md, csv, json or jsonl"}, o.output);
   visit(Flag{"--no-bos", "", kTokenize, "Output", "do not add the tokens that the model puts around a text"}, o.no_bos);
   visit(Flag{"--pieces", "", kTokenize, "Output", "one token a line, with its text"}, o.pieces);

@@ -64,6 +64,8 @@ struct CliOptions {
   std::string stream = "auto";          // on, off, auto: experts come from the file where they do not fit
   std::string io = "auto";              // how they are read: DiskAccessName()
   bool sparse = true;                   // of ReLU networks, compute only what fires
+  std::string sparsity;                 // of SiLU networks, so many neurons rest: ParseSparsity(); "": none
+  std::string profile;                  // file of NeuronProfile; "": beside the model
   bool lookahead = true;                // they are read before they are wanted
   std::string cache_policy;             // which experts stay: PolicyName(); "": the best measured
   std::string expert_policy = "exact";  // which experts run: ParseExpertPolicy()
@@ -84,6 +86,11 @@ struct CliOptions {
   int64_t sim_skip = 0;             // tokens, or prompts, before counting begins
   std::string sim_ablation;         // NeuronAblation()
   float sim_recall = 0.8f;          // of the next layer's experts, how many are guessed
+
+  // profile.
+  int64_t profile_tokens = 4096;
+  std::string profile_out;     // file; "": beside the model
+  std::string profile_report;  // file
 
   // pack.
   bool force = false;  // an existing file is replaced

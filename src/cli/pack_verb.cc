@@ -65,7 +65,8 @@ Status PackVerb(VerbContext& context) {
   }
   const Isa isa = options.isa.value_or(BestIsa());
   PANTRY_RETURN_IF_ERROR(RequireIsa(isa));
-  PANTRY_ASSIGN_OR_RETURN(const PackPlan plan, PlanPack(*file, isa));
+  const NeuronPacking neurons = options.sparse ? NeuronPacking::kWhereWorthIt : NeuronPacking::kNever;
+  PANTRY_ASSIGN_OR_RETURN(const PackPlan plan, PlanPack(*file, isa, neurons));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> out, OpenOutputFile(out_path, options.force));
 
   const SteadyClock clock;
@@ -88,10 +89,11 @@ Status PackVerb(VerbContext& context) {
 
   const double seconds = std::max(1e-6 * static_cast<double>(clock.NowUs() - begin_us), 1e-3);
   const double bytes_per_s = static_cast<double>(report->file_bytes - report->kept_bytes) / seconds;
-  return context.output.Write(fmt::format("{}: {}, {} blocks for {}, {} in {:.1f} s ({}/s)\nRun it: pantry run {}\n",
+  const bool by_neuron = plan.groups.front().order == PackOrder::kNeurons;
+  return context.output.Write(fmt::format("{}: {}, {} {} for {}, {} in {:.1f} s ({}/s)\nRun it: pantry run {}\n",
                                           out_path, FormatBytes(static_cast<int64_t>(report->file_bytes)),
-                                          report->n_blocks, IsaName(isa),
-                                          options.verify ? "written and verified" : "written", seconds,
+                                          report->n_blocks, by_neuron ? "layers, neuron by neuron," : "blocks",
+                                          IsaName(isa), options.verify ? "written and verified" : "written", seconds,
                                           FormatBytes(static_cast<int64_t>(bytes_per_s)), ShellWord(out_path)));
 }
 

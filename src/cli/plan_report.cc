@@ -39,6 +39,10 @@ std::string ModelLine(const PlanReport& plan) {
 
 std::string ModeText(const PlanReport& plan) {
   if (!plan.memory.is_streamed) return "resident: all weights in memory";
+  if (plan.has_neurons()) {
+    return fmt::format("streaming: {} % of the neurons in memory, the others are read one by one when they fire",
+                       Percent(plan.share_in_memory()));
+  }
   if (!plan.has_experts()) {
     return fmt::format("streaming: {:.1f} of {} layers in memory, the others read for each token",
                        plan.share_in_memory() * plan.needs->blocks.n_layers(), plan.needs->blocks.n_layers());
@@ -47,6 +51,10 @@ std::string ModeText(const PlanReport& plan) {
                      plan.n_blocks_in_memory(), plan.needs->blocks.n_blocks(),
                      static_cast<double>(plan.n_blocks_in_memory()) / plan.needs->blocks.n_layers(),
                      plan.shape.n_experts);
+}
+
+std::string EmbeddingText(const ModelNeeds& needs) {
+  return fmt::format("{} less in memory: a run reads its tokens' rows from the file", FormatBytes(needs.rows_bytes));
 }
 
 // "about 41 (22 to 78)", "about 6.4 s (5.5 to 8.9)".
@@ -110,14 +118,17 @@ double PlanReport::share_in_memory() const {
   return static_cast<double>(memory.cache_bytes) / static_cast<double>(memory.block_bytes);
 }
 
+bool PlanReport::rows_are_read() const { return memory.is_streamed && needs->rows_bytes > 0; }
+
 int64_t PlanReport::n_blocks_in_memory() const {
   return static_cast<int64_t>(share_in_memory() * static_cast<double>(needs->blocks.n_blocks()));
 }
 
 std::string PlanText(const PlanReport& plan) {
   std::string out = Row("model", ModelLine(plan)) + Row("mode", ModeText(plan));
+  if (plan.rows_are_read()) out += Row("embedding", EmbeddingText(*plan.needs));
   out += "\n" + plan.memory.Table() + "\n\n";
-  if (plan.memory.is_streamed) out += Row("hit rate", HitText(plan.hits, plan.memory.blocks));
+  if (plan.memory.is_streamed && !plan.has_neurons()) out += Row("hit rate", HitText(plan.hits, plan.memory.blocks));
   if (plan.load_s > 0) out += Row("loading", TwoDigits(plan.load_s) + " s");
   if (!plan.prompts.empty()) out += PromptTable(plan);
   for (const std::string& note : plan.notes) out += note + "\n";
@@ -137,6 +148,7 @@ std::string PlanJson(const PlanReport& plan) {
                        {"expert_bytes", experts.block_bytes(experts.Block(0, 0))},
                        {"n_in_memory", plan.n_blocks_in_memory()}};
   }
+  if (plan.rows_are_read()) json["embedding_in_file_bytes"] = plan.needs->rows_bytes;
   json["hit_rate"] = Range(plan.hits.low, plan.hits.likely, plan.hits.high);
   json["load_s"] = plan.load_s > 0 ? Json(plan.load_s) : Json();
   json["prompts"] = Json::array();

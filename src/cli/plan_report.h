@@ -31,9 +31,12 @@ struct PlanReport {
   std::vector<std::string> notes;   // what is missing or uncertain
 
   bool has_experts() const { return needs->blocks.has_experts(); }
-  // Of all experts, or layers, how much memory holds.
+  bool has_neurons() const { return needs->blocks.neurons() != nullptr; }  // that lie one by one
+  // Of all experts, layers or neurons, how much memory holds.
   double share_in_memory() const;
   int64_t n_blocks_in_memory() const;
+  // Whether the embedding stays in the file, and a run reads the rows of its tokens.
+  bool rows_are_read() const;
 };
 
 std::string PlanText(const PlanReport& plan);  // ends with a newline

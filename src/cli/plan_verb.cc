@@ -45,6 +45,10 @@ Result<std::vector<int64_t>> PromptsOf(const CliOptions& options) {
 // Speeds, as far as the machine is known; what is missing becomes a note.
 void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptions& session,
                std::span<const int64_t> prompts, PlanReport& plan) {
+  if (plan.has_neurons()) {
+    plan.notes.emplace_back("no speed to expect: it depends on how many neurons fire, which only a run shows");
+    return;
+  }
   const Result<HardwareProfile> machine = KnownMachine(context.invocation.environment);
   if (!machine.ok()) {
     plan.notes.push_back(fmt::format("no speed to expect: {}", machine.status().message()));

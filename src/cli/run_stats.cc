@@ -19,17 +19,26 @@ Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger
   return std::unique_ptr<RunStats>(new RunStats(path, file, log));
 }
 
-void RunStats::Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router) {
+void RunStats::Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router,
+                     const RestingNeurons* resting) {
   if (file_ == nullptr) return;
   line_.clear();
   fmt::format_to(std::back_inserter(line_), R"({{"position":{},"n_tokens":{},"us":{})", run.first_position,
                  run.n_tokens, run.us);
+  if (resting != nullptr) AppendResting(*resting);
   if (stream != nullptr) AppendStream(*stream, router);
   line_.push_back('}');
   line_.push_back('\n');
   if (std::fwrite(line_.data(), 1, line_.size(), file_.get()) == line_.size() && std::fflush(file_.get()) == 0) return;
   log_.Warning("--stats {}: {}; no more lines are written", path_, std::strerror(errno));
   file_.reset();
+}
+
+void RunStats::AppendResting(const RestingNeurons& resting) {
+  fmt::format_to(std::back_inserter(line_), R"(,"sparsity":{},"neurons":{},"resting":{})", resting.sparsity(),
+                 resting.n_neurons() - n_neurons_before_, resting.n_resting() - n_resting_before_);
+  n_neurons_before_ = resting.n_neurons();
+  n_resting_before_ = resting.n_resting();
 }
 
 void RunStats::AppendPolicy(const CacheAwareRouter& chooser) {
@@ -48,7 +57,7 @@ void RunStats::AppendStream(const WeightStream& stream, const ExpertRouter* rout
   const auto out = std::back_inserter(line_);
   fmt::format_to(out, R"(,"hits":{},"late":{},"misses":{},"bytes_read":{},"wait_us":{},"place_us":{},"evictions":{})",
                  now.cache.n_hits - before_.cache.n_hits, now.cache.n_late - before_.cache.n_late,
-                 now.cache.n_misses - before_.cache.n_misses, now.reader.bytes_read - before_.reader.bytes_read,
+                 now.cache.n_misses - before_.cache.n_misses, now.bytes_read() - before_.bytes_read(),
                  now.stream.wait_us - before_.stream.wait_us, now.stream.place_us - before_.stream.place_us,
                  now.cache.n_evicted - before_.cache.n_evicted);
   if (router != nullptr) AppendPolicy(router->chooser());

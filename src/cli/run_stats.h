@@ -6,6 +6,7 @@
 //
 // With an --expert-policy, `"policy":"cache-prior:0.2","strength":0.2,"picks":384,"agreed":362,"choices":48,"weight_kept":47.1` of the run comes
 // before "first_layer", else `"policy":"exact"` where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way, "misses" neither.
+// With --sparsity `"sparsity":0.5,"neurons":46080,"resting":22811` of the run follow "us".
 // Threads: one at a time. A line is written when its run is over, in some microseconds, and in the file at once.
 #pragma once
 
@@ -27,7 +28,8 @@ class RunStats {
   // Begins the file anew. `log` must outlive the stats: it is told once if a line cannot be written. kIoError.
   static Result<std::unique_ptr<RunStats>> Open(const std::string& path, Logger& log);
   // `stream` is null in a resident run.
-  void Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router = nullptr);
+  void Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router = nullptr,
+             const RestingNeurons* resting = nullptr);
 
  private:
   struct CloseFile {
@@ -36,6 +38,7 @@ class RunStats {
   RunStats(std::string path, std::FILE* file, Logger& log) : path_(std::move(path)), log_(log), file_(file) {}
   void AppendStream(const WeightStream& stream, const ExpertRouter* router);
   void AppendPolicy(const CacheAwareRouter& chooser);
+  void AppendResting(const RestingNeurons& resting);
 
   std::string path_;
   Logger& log_;
@@ -44,6 +47,8 @@ class RunStats {
   WeightStreamStats before_;
   RoutingCounts counts_before_;
   std::vector<CacheStats> layers_before_;
+  int64_t n_neurons_before_ = 0;
+  int64_t n_resting_before_ = 0;
 };
 
 }  // namespace pantry

@@ -220,6 +220,9 @@ std::function<int64_t(int64_t, int64_t)> IdleBytesOf(const ModelShape& shape, co
 }  // namespace
 
 Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, const FreeMemory& memory) {
+  if (file.pack() != nullptr && file.pack()->has_neurons()) {
+    return UnsupportedError("{}: packs of single neurons are not simulated yet; take the GGUF file", file.path());
+  }
   Result<ModelShape> shape = ParseModelShape(file.metadata());
   if (!shape.ok()) return shape.status().WithContext(file.path());
   PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, engine.isa.value_or(BestIsa())));

@@ -39,6 +39,7 @@ Status DoctorVerb(VerbContext& context);
 Status PlanVerb(VerbContext& context);
 Status PackVerb(VerbContext& context);
 Status SimVerb(VerbContext& context);
+Status ProfileVerb(VerbContext& context);
 Status VersionVerb(VerbContext& context);
 Status HelpVerb(VerbContext& context);
 Status CompletionVerb(VerbContext& context);

@@ -36,6 +36,7 @@ struct StreamSetup {
   ExpertPolicyOptions expert_policy = {};
   int n_threads = 2;
   std::unique_ptr<BlockReader> reader = nullptr;
+  std::unique_ptr<BlockReader> row_reader = nullptr;
   const Clock* clock = nullptr;           // null: a SteadyClock
   int64_t matrix_block_bytes = 2 * kKiB;  // small enough that matrices of tiny models are cut
 };
@@ -46,7 +47,10 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
   EngineParts parts;
   parts.pool = std::make_unique<ThreadPool>(setup != nullptr ? setup->n_threads : 1);
   parts.file = OpenGguf(path);
-  auto placer = setup != nullptr ? std::make_unique<WeightPlacer>(setup->matrix_block_bytes) : nullptr;
+  const bool by_neuron = parts.file->pack() != nullptr && parts.file->pack()->has_neurons();
+  auto placer = setup == nullptr ? nullptr
+                : by_neuron      ? std::make_unique<WeightPlacer>(WeightPlacer::ByNeuron())
+                                 : std::make_unique<WeightPlacer>(setup->matrix_block_bytes);
   auto model = Model::Load(*parts.file, BestIsa(), *parts.pool, log, {}, placer.get());
   PANTRY_CHECK(model.ok());
   parts.model = std::move(model).value();
@@ -59,7 +63,8 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
     options.policy = PolicyOptions{.kind = setup->policy};
     options.reader.access = setup->access;
     const Clock& clock = setup->clock != nullptr ? *setup->clock : steady_clock;
-    auto stream = WeightStream::Open(*parts.file, std::move(placer), options, clock, log, std::move(setup->reader));
+    auto stream = WeightStream::Open(*parts.file, std::move(placer), options, clock, log, std::move(setup->reader),
+                                     std::move(setup->row_reader));
     if (!stream.ok()) return nullptr;
     parts.stream = std::move(stream).value();
     if (setup->expert_policy.policy.kind != ExpertPolicyKind::kExact) {

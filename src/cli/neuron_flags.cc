@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/neuron_flags.h"
+
+#include "base/parse_number.h"
+#include "weights/profile/neuron_profile.h"
+
+namespace pantry {
+
+Result<double> ParseSparsity(std::string_view text) {
+  const bool is_percent = text.ends_with('%');
+  std::string_view digits = text.substr(0, text.size() - (is_percent ? 1 : 0));
+  while (is_percent && digits.ends_with(' ')) digits.remove_suffix(1);
+  const auto number = ParseNumber<double>(digits);
+  const double share = number.value_or(-1) / (is_percent ? 100 : 1);
+  if (share >= 0 && share <= NeuronProfile::kMostSparsity) return share;
+  const bool meant_percent = number && !is_percent && *number > 1 && *number <= 100 * NeuronProfile::kMostSparsity;
+  return InvalidArgumentError("--sparsity: expected a share from 0 to {:.0f}%, such as 30% or 0.3, found '{}'{}",
+                              100 * NeuronProfile::kMostSparsity, text,
+                              meant_percent ? fmt::format(". Did you mean {}%?", text) : "");
+}
+
+std::string SparsityMode(Engine& engine) {
+  const RestingNeurons* const resting = engine.resting();
+  if (resting == nullptr) return "";
+  return fmt::format(" · {:.4g}% of the neurons rest (lossy)", 100 * resting->sparsity());
+}
+
+NeuronCounts NeuronCounts::Of(Engine& engine) {
+  const RestingNeurons* const resting = engine.resting();
+  return resting == nullptr ? NeuronCounts() : NeuronCounts{resting->n_neurons(), resting->n_resting()};
+}
+
+std::string SparsityFigures(Engine& engine, const NeuronCounts& before) {
+  if (engine.resting() == nullptr) return "";
+  const NeuronCounts now = NeuronCounts::Of(engine);
+  const std::string figures = fmt::format(" · sparsity {:.4g}%", 100 * engine.resting()->sparsity());
+  if (now.n_all == before.n_all) return figures + " (lossy)";
+  return figures + fmt::format(": {:.1f}% of the neurons rested (lossy)",
+                               100.0 * static_cast<double>(now.n_resting - before.n_resting) /
+                                   static_cast<double>(now.n_all - before.n_all));
+}
+
+}  // namespace pantry

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// --sparsity and --profile, as the verbs that know them read them, and what is said of neurons that rest.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "engine/engine.h"
+
+namespace pantry {
+
+// "30%", "0.3": 0 to 0.99. kInvalidArgument.
+Result<double> ParseSparsity(std::string_view text);
+
+// " · 50% of the neurons rest (lossy)" for the line that every run prints; "" where the model runs as it is.
+std::string SparsityMode(Engine& engine);
+
+// Neurons of the runs so far.
+struct NeuronCounts {
+  int64_t n_all = 0;
+  int64_t n_resting = 0;
+
+  static NeuronCounts Of(Engine& engine);
+};
+// " · sparsity 50%: 48.9% of the neurons rested (lossy)" of the runs since `before`; "" likewise.
+std::string SparsityFigures(Engine& engine, const NeuronCounts& before = {});
+
+}  // namespace pantry

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// Models whose neurons lie one by one in a pack: the bits of a resident run that computes everything, whatever the cache holds.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/memory_budget.h"
+#include "io/faulty_queue.h"
+#include "support/tiny_engine.h"
+#include "support/tiny_pack.h"
+
+namespace pantry {
+namespace {
+
+using testing::RandomTokens;
+using testing::StreamSetup;
+
+constexpr int64_t kContext = 224;
+constexpr size_t kTokens = 120;
+constexpr char kModel[] = "tiny-bamboo-quantized";
+const SteadyClock kClock;
+
+Status AllLogits(Engine& engine, int32_t n_batch, std::vector<float>& all) {
+  SessionOptions options;
+  options.n_ctx = kContext;
+  options.n_batch = n_batch;
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(options));
+  all.clear();
+  return session->FeedAll(RandomTokens(engine, kTokens), [&](int64_t, std::span<const float> logits) {
+    all.insert(all.end(), logits.begin(), logits.end());
+  });
+}
+
+class NeuronStreamingTest : public ::testing::Test {
+ protected:
+  // Everything computed, in tiles.
+  std::vector<float> Dense() {
+    auto file = testing::OpenGguf(testing::TinyModel(kModel));
+    ThreadPool pool(1);
+    EngineParts parts;
+    auto model = Model::Load(*file, BestIsa(), pool, log_, {}, nullptr, /*by_neuron=*/false);
+    PANTRY_CHECK(model.ok());
+    parts.pool = std::make_unique<ThreadPool>(1);
+    parts.model = std::move(model).value();
+    parts.file = std::move(file);
+    const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);
+    parts.tokenizer = std::make_unique<testing::WordTokenizer>(std::vector<std::string>(n_vocab, "word"));
+    const auto engine = Engine::FromParts(std::move(parts), log_);
+    std::vector<float> all;
+    EXPECT_TRUE(AllLogits(*engine, 64, all).ok());
+    return all;
+  }
+  std::unique_ptr<BlockReader> FaultyBlockReader(const DiskFaults& faults) {
+    const std::vector<const Reader*> files = file_->Readers();
+    auto queue = OpenPreadQueue(files, 8);
+    PANTRY_CHECK(queue.ok());
+    BlockReaderOptions options;
+    options.max_retries = 100;
+    return std::make_unique<BlockReader>(files, std::make_unique<FaultyQueue>(std::move(queue).value(), faults),
+                                         options, kClock);
+  }
+  uint64_t OffsetOfNeuron(int32_t layer, int32_t neuron) {
+    WeightPlacer placer = WeightPlacer::ByNeuron();
+    PANTRY_CHECK(PackedWeightBytes(*file_, BestIsa(), &placer).ok());
+    return file_->pack()->BlockOffset(placer.Block(layer, 0)) +
+           static_cast<uint64_t>(placer.NeuronsOf(layer).bundle_offset(neuron));
+  }
+
+  NullLogger log_;
+  const testing::TinyPack pack_{kModel, NeuronPacking::kAlways};
+  const std::unique_ptr<GgufFile> file_ = testing::OpenGguf(pack_.path());
+};
+
+TEST_F(NeuronStreamingTest, PacksHaveNeuronsWhereTheyAreAskedFor) {
+  ASSERT_NE(file_->pack(), nullptr);
+  EXPECT_TRUE(file_->pack()->has_neurons());
+  for (const PackGroup& group : file_->pack()->groups()) {
+    EXPECT_EQ(group.order, PackOrder::kNeurons);
+    EXPECT_THAT(group.tensors,
+                ::testing::ElementsAre(::testing::HasSubstr("ffn_up"), ::testing::HasSubstr("ffn_down")));
+  }
+  const testing::TinyPack in_tiles(kModel, NeuronPacking::kNever);
+  EXPECT_FALSE(testing::OpenGguf(in_tiles.path())->pack()->has_neurons());
+  const testing::TinyPack silu("tiny-llama-quantized", NeuronPacking::kAlways);
+  EXPECT_FALSE(testing::OpenGguf(silu.path())->pack()->has_neurons());
+}
+
+TEST_F(NeuronStreamingTest, EveryCacheBatchReaderAndThreadsGiveTheBitsOfTheDenseRun) {
+  const std::vector<float> expected = Dense();
+  for (const double share : {0.0, 0.05, 0.3, 1.0}) {
+    for (const int32_t n_batch : {1, 2, 3, 5, 64}) {
+      for (const DiskAccess access : {DiskAccess::kAuto, DiskAccess::kPread, DiskAccess::kPageCache}) {
+        for (const int n_threads : {1, 3}) {
+          SCOPED_TRACE(
+              fmt::format("share {} batch {} {} threads {}", share, n_batch, DiskAccessName(access), n_threads));
+          StreamSetup setup = {.cache_share = share, .access = access, .n_threads = n_threads};
+          const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+          ASSERT_NE(engine, nullptr);
+          std::vector<float> all;
+          const Status status = AllLogits(*engine, n_batch, all);
+          ASSERT_TRUE(status.ok()) << status.ToString();
+          ASSERT_EQ(all.size(), expected.size());
+          ASSERT_EQ(std::memcmp(all.data(), expected.data(), all.size() * sizeof(float)), 0);
+          const WeightStreamStats stats = engine->stream()->stats();
+          EXPECT_GT(stats.cache.n_demanded, 0);
+          EXPECT_EQ(stats.cache.n_demanded, stats.cache.n_hits + stats.cache.n_misses);
+          EXPECT_EQ(stats.reader.n_reads, stats.cache.n_misses);
+          const bool must_hit = share >= 0.3, may_hit = share > 0;
+          EXPECT_TRUE(must_hit ? stats.cache.n_hits > 0 : may_hit || stats.cache.n_hits == 0) << stats.cache.n_hits;
+          const int64_t n_neurons = engine->shape().n_ff * engine->shape().n_layers;  // of which many rest
+          const int64_t most = n_batch == 1 ? n_neurons * 4 / 5 : n_neurons;
+          EXPECT_LT(stats.cache.n_demanded, most * static_cast<int64_t>(kTokens));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(NeuronStreamingTest, ABadDiskGivesTheSameBits) {
+  const std::vector<float> expected = Dense();
+  for (const uint64_t seed : {1, 2}) {
+    StreamSetup setup = {
+        .cache_share = 0.2,
+        .reader = FaultyBlockReader({.error_share = 0.02, .short_share = 0.3, .hold_share = 0.5, .seed = seed})};
+    const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+    ASSERT_NE(engine, nullptr);
+    for (const int32_t n_batch : {1, 64}) {
+      std::vector<float> all;
+      const Status status = AllLogits(*engine, n_batch, all);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      EXPECT_TRUE(all == expected);
+    }
+  }
+}
+
+TEST_F(NeuronStreamingTest, AnUnreadableNeuronIsAnErrorAndNoMore) {
+  const std::vector<float> expected = Dense();
+  DiskFaults faults;
+  faults.bad_offset = OffsetOfNeuron(1, 7);
+  StreamSetup setup = {.cache_share = 0.5, .reader = FaultyBlockReader(faults)};
+  const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  for (int round = 0; round < 3; ++round) {
+    std::vector<float> all;
+    const Status status = AllLogits(*engine, 5, all);
+    EXPECT_EQ(status.code(), StatusCode::kIoError) << status.ToString();
+    EXPECT_LT(all.size(), expected.size());
+    EXPECT_TRUE(std::equal(all.begin(), all.end(), expected.begin()));
+  }
+}
+
+TEST_F(NeuronStreamingTest, ADamagedNeuronIsAnErrorThatNamesIt) {
+  StreamSetup setup = {.cache_share = 0.5};
+  const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  pack_.FlipBit(OffsetOfNeuron(1, 7) + 3);  // behind the back of loading, which checks a part of the blocks
+  std::vector<float> all;
+  const Status status = AllLogits(*engine, 64, all);
+  EXPECT_EQ(status.code(), StatusCode::kCorruption) << status.ToString();
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::AllOf(::testing::HasSubstr("neuron 7 of layer 1"), ::testing::HasSubstr("checksum")));
+  EXPECT_TRUE(all.empty());
+}
+
+TEST_F(NeuronStreamingTest, DamagedScalesAreAnErrorOfLoading) {
+  WeightPlacer placer = WeightPlacer::ByNeuron();
+  ASSERT_TRUE(PackedWeightBytes(*file_, BestIsa(), &placer).ok());
+  pack_.FlipBit(file_->pack()->BlockOffset(placer.Block(0, 0)) + 3);
+  const auto file = testing::OpenGguf(pack_.path());
+  ThreadPool pool(1);
+  WeightPlacer again = WeightPlacer::ByNeuron();
+  EXPECT_EQ(Model::Load(*file, BestIsa(), pool, log_, {}, &again).status().code(), StatusCode::kCorruption);
+}
+
+TEST_F(NeuronStreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
+  const std::vector<float> expected = Dense();
+  StreamSetup setup = {.cache_share = 0.3};
+  const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  SessionOptions options;
+  options.n_ctx = kContext;
+  options.n_batch = 40;
+  auto session = engine->NewSession(options);
+  ASSERT_TRUE(session.ok());
+  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
+  const int64_t n_layers = engine->shape().n_layers;
+  int64_t n_calls = 0;
+  const Status status = (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < n_layers + 1 + 2; });
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_EQ((*session)->tokens().size(), 40u);
+  ASSERT_TRUE((*session)->Feed(std::span(tokens).subspan(40)).ok());
+  const std::span<const float> logits = (*session)->logits();
+  EXPECT_EQ(
+      std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
+}
+
+// The engine decides by itself: such a pack streams also where everything fits, and what a budget leaves is the cache's.
+TEST_F(NeuronStreamingTest, EnginesStreamThePackWithinAnyBudget) {
+  EngineOptions options;
+  options.n_threads = 1;
+  options.session.n_ctx = kContext;
+  options.session.n_batch = 8;
+  const FreeMemory memory = {.available_bytes = int64_t{1} << 30, .resident_bytes = 0};
+  const auto shape = ParseModelShape(file_->metadata());
+  ASSERT_TRUE(shape.ok());
+  const auto plan_of = [&](int64_t budget_bytes) {
+    options.memory_bytes = budget_bytes;
+    return PlanBudget(*file_, *shape, BestIsa(), options, memory);
+  };
+  const auto roomy = plan_of(0);
+  ASSERT_TRUE(roomy.ok() && roomy->has_value()) << roomy.status().ToString();
+  EXPECT_TRUE((*roomy)->is_streamed);
+  EXPECT_EQ((*roomy)->cache_bytes, (*roomy)->block_bytes);
+  const int64_t least = (*roomy)->total_bytes() - (*roomy)->cache_bytes;
+  const auto tight = plan_of(least + 10 * 1024);
+  ASSERT_TRUE(tight.ok()) << tight.status().ToString();
+  EXPECT_LT((*tight)->cache_bytes, (*tight)->block_bytes);
+  EXPECT_EQ(plan_of(least - (1 << 20)).status().code(), StatusCode::kOutOfBudget);
+  options.stream = StreamMode::kOff;
+  EXPECT_EQ(plan_of(0).status().code(), StatusCode::kInvalidArgument);
+
+  options = {};
+  options.n_threads = 2;
+  options.session.n_ctx = kContext;
+  const auto engine = Engine::Open(testing::OpenGguf(pack_.path()), options, log_, {});
+  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+  ASSERT_NE((*engine)->stream(), nullptr);
+  std::vector<float> all;
+  ASSERT_TRUE(AllLogits(**engine, 9, all).ok());
+  EXPECT_TRUE(all == Dense());
+}
+
+// Memory that a session leaves idle goes to the cache, and comes back also when pressure has taken more than was lent.
+TEST_F(NeuronStreamingTest, LentMemoryComesAndGoesWithTheSameBits) {
+  const std::vector<float> expected = Dense();
+  StreamSetup setup = {.cache_share = 0.1, .lendable_bytes = int64_t{64} << 20};
+  const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  WeightStream& stream = *engine->stream();
+  const int64_t planned = stream.cache_bytes();
+  SessionOptions options;
+  options.n_ctx = kContext;
+  options.n_batch = 64;
+  auto session = engine->NewSession(options);
+  ASSERT_TRUE(session.ok());
+  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
+  std::vector<float> all;
+  const auto keep = [&](int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
+  int64_t most = 0;
+  for (size_t done = 0, n = 1; done < tokens.size(); done += n, n = n == 1 ? 30 : 1) {
+    n = std::min(n, tokens.size() - done);
+    ASSERT_TRUE((*session)->FeedAll(std::span(tokens).subspan(done, n), keep).ok());
+    most = std::max(most, stream.cache_bytes());
+  }
+  EXPECT_TRUE(all == expected);
+  EXPECT_GT(most, planned);
+  stream.Lend(0);
+  EXPECT_EQ(stream.cache_bytes(), planned);
+
+  stream.Lend(int64_t{64} << 20);
+  stream.WatchMemory(
+      std::make_unique<MemoryWatch>(CacheBounds{.wanted_bytes = 0, .floor_bytes = 0, .other_bytes = 0}, kClock, log_));
+  ASSERT_TRUE(AllLogits(*engine, 64, all).ok());
+  EXPECT_TRUE(all == expected);
+  stream.Lend(0);
+  EXPECT_LE(stream.cache_bytes(), planned);
+  ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
+  EXPECT_TRUE(all == expected);
+}
+
+TEST_F(NeuronStreamingTest, OtherKernelsAndRunsThatCannotUseItAreRefusedWithARemedy) {
+  WeightPlacer placer = WeightPlacer::ByNeuron();
+  const Status scalar = PackedWeightBytes(*file_, Isa::kScalar, &placer).status();
+  EXPECT_EQ(scalar.code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(scalar.message()), ::testing::HasSubstr("pack the GGUF file again"));
+  ThreadPool pool(1);
+  const Status resident = Model::Load(*file_, BestIsa(), pool, log_, {}).status();
+  EXPECT_EQ(resident.code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(resident.message()), ::testing::HasSubstr("streamed"));
+}
+
+}  // namespace
+}  // namespace pantry
