@@ -173,8 +173,8 @@ TEST_P(MatMulKernels, PackingWritesEveryByteOfTheTile) {
 
 // Kernels whose tiles can be part full.
 class TiledKernels : public MatMulKernels {};
-// .pantry files hold tiles as kernels lay them out (docs/format.md). Who changes a layout must give packs another version (kPackVersion in
-// weights/gguf/pack_table.h): an old one would be computed as if it were new, without an error. Then the figures here change, too.
+// .pantry files hold tiles, rows and columns as kernels lay them out (docs/format.md). Who changes a layout must give packs another version
+// (kPackVersion, kNeuronPackVersion in weights/gguf/pack_table.h): an old one would be computed as if it were new, without an error. Then the figures here change, too.
 TEST_P(MatMulKernels, TilesLieAsPacksOfThisVersionHaveThem) {
   struct Layout {
     std::string_view name;  // format and rows of a tile
@@ -184,7 +184,6 @@ TEST_P(MatMulKernels, TilesLieAsPacksOfThisVersionHaveThem) {
 #include "compute/kernels/matmul/tile_layouts.inc"
   };
   const MatMulKernel& kernel = GetParam();
-  if (kernel.order != WeightOrder::kTiles) GTEST_SKIP() << "packs hold tiles only";
   constexpr int64_t kCols = 512;
   Rng rng(11);
   const std::vector<uint8_t> rows = RandomRows(kernel.type, kernel.row_tile, kCols, rng);
@@ -192,8 +191,10 @@ TEST_P(MatMulKernels, TilesLieAsPacksOfThisVersionHaveThem) {
   kernel.pack_tile(rows.data(), kernel.row_tile, kCols, tile.data());
   uint64_t hash = 0xcbf29ce484222325;
   for (const uint8_t byte : tile) hash = (hash ^ byte) * 0x100000001b3;
-  const std::string name = fmt::format("{}/{}{}", TensorTypeName(kernel.type), kernel.row_tile,
-                                       kernel.activation == ActivationFormat::kBf16 ? "/bf16" : "");
+  std::string name = fmt::format("{}/{}{}", TensorTypeName(kernel.type), kernel.row_tile,
+                                 kernel.activation == ActivationFormat::kBf16 ? "/bf16" : "");
+  if (kernel.order == WeightOrder::kRows) name = fmt::format("{}/rows", TensorTypeName(kernel.type));
+  if (kernel.order == WeightOrder::kColumns) name = kernel.name;  // each instruction set has an order of its own
   const auto* found =
       std::find_if(std::begin(kLayouts), std::end(kLayouts), [&](const Layout& l) { return l.name == name; });
 #if !defined(__x86_64__)
