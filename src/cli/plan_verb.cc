@@ -56,7 +56,7 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
   }
   if (machine->disk) {
     const auto stays =
-        static_cast<double>(plan.needs->dense_bytes + (plan.memory.is_streamed ? 0 : plan.memory.block_bytes));
+        static_cast<double>(plan.memory.dense_bytes + (plan.memory.is_streamed ? 0 : plan.memory.block_bytes));
     if (machine->disk->sequential_bytes_per_s > 0) plan.load_s = stays / machine->disk->sequential_bytes_per_s;
     const MountedOn mount = FindMount(path);
     if (!mount.device.empty() && !machine->disk->device.empty() && mount.device != machine->disk->device) {
