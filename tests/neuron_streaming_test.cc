@@ -10,13 +10,13 @@
 
 #include "engine/engine.h"
 #include "engine/memory_budget.h"
-#include "io/faulty_queue.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
 
 namespace pantry {
 namespace {
 
+using testing::FaultyBlockReader;
 using testing::RandomTokens;
 using testing::StreamSetup;
 
@@ -26,43 +26,17 @@ constexpr char kModel[] = "tiny-bamboo-quantized";
 const SteadyClock kClock;
 
 Status AllLogits(Engine& engine, int32_t n_batch, std::vector<float>& all) {
-  SessionOptions options;
-  options.n_ctx = kContext;
-  options.n_batch = n_batch;
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(options));
-  all.clear();
-  return session->FeedAll(RandomTokens(engine, kTokens), [&](int64_t, std::span<const float> logits) {
-    all.insert(all.end(), logits.begin(), logits.end());
-  });
+  return testing::AllLogits(engine, kTokens, n_batch, all);
 }
 
 class NeuronStreamingTest : public ::testing::Test {
  protected:
   // Everything computed, in tiles.
   std::vector<float> Dense() {
-    auto file = testing::OpenGguf(testing::TinyModel(kModel));
-    ThreadPool pool(1);
-    EngineParts parts;
-    auto model = Model::Load(*file, BestIsa(), pool, log_, {}, nullptr, /*by_neuron=*/false);
-    PANTRY_CHECK(model.ok());
-    parts.pool = std::make_unique<ThreadPool>(1);
-    parts.model = std::move(model).value();
-    parts.file = std::move(file);
-    const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);
-    parts.tokenizer = std::make_unique<testing::WordTokenizer>(std::vector<std::string>(n_vocab, "word"));
-    const auto engine = Engine::FromParts(std::move(parts), log_);
+    const auto engine = testing::OpenTinyEngine(testing::TinyModel(kModel), nullptr, log_, /*sparse=*/false);
     std::vector<float> all;
     EXPECT_TRUE(AllLogits(*engine, 64, all).ok());
     return all;
-  }
-  std::unique_ptr<BlockReader> FaultyBlockReader(const DiskFaults& faults) {
-    const std::vector<const Reader*> files = file_->Readers();
-    auto queue = OpenPreadQueue(files, 8);
-    PANTRY_CHECK(queue.ok());
-    BlockReaderOptions options;
-    options.max_retries = 100;
-    return std::make_unique<BlockReader>(files, std::make_unique<FaultyQueue>(std::move(queue).value(), faults),
-                                         options, kClock);
   }
   uint64_t OffsetOfNeuron(int32_t layer, int32_t neuron) {
     WeightPlacer placer = WeightPlacer::ByNeuron();
@@ -124,9 +98,9 @@ TEST_F(NeuronStreamingTest, EveryCacheBatchReaderAndThreadsGiveTheBitsOfTheDense
 TEST_F(NeuronStreamingTest, ABadDiskGivesTheSameBits) {
   const std::vector<float> expected = Dense();
   for (const uint64_t seed : {1, 2}) {
-    StreamSetup setup = {
-        .cache_share = 0.2,
-        .reader = FaultyBlockReader({.error_share = 0.02, .short_share = 0.3, .hold_share = 0.5, .seed = seed})};
+    StreamSetup setup = {.cache_share = 0.2,
+                         .reader = FaultyBlockReader(
+                             *file_, {.error_share = 0.02, .short_share = 0.3, .hold_share = 0.5, .seed = seed})};
     const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
     ASSERT_NE(engine, nullptr);
     for (const int32_t n_batch : {1, 64}) {
@@ -142,7 +116,7 @@ TEST_F(NeuronStreamingTest, AnUnreadableNeuronIsAnErrorAndNoMore) {
   const std::vector<float> expected = Dense();
   DiskFaults faults;
   faults.bad_offset = OffsetOfNeuron(1, 7);
-  StreamSetup setup = {.cache_share = 0.5, .reader = FaultyBlockReader(faults)};
+  StreamSetup setup = {.cache_share = 0.5, .reader = FaultyBlockReader(*file_, faults)};
   const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
   ASSERT_NE(engine, nullptr);
   for (int round = 0; round < 3; ++round) {

@@ -12,19 +12,18 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "io/faulty_queue.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
 
 namespace pantry {
 namespace {
 
+using testing::FaultyBlockReader;
 using testing::RandomTokens;
 using testing::StreamSetup;
 
 constexpr int64_t kContext = 224;
 constexpr size_t kTokens = 200;
-const SteadyClock kClock;
 
 const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe", "tiny-mixtral",
                                           "tiny-qwen2moe", "tiny-smallthinker", "tiny-phimoe", "tiny-gpt-oss",
@@ -39,16 +38,8 @@ std::unique_ptr<Engine> OpenEngine(const std::string& name, StreamSetup* setup, 
   return testing::OpenTinyEngine(testing::TinyModel(name), setup, log);
 }
 
-// Logits of all tokens, computed in batches.
 Status AllLogits(Engine& engine, int32_t n_batch, std::vector<float>& all) {
-  SessionOptions options;
-  options.n_ctx = kContext;
-  options.n_batch = n_batch;
-  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(options));
-  all.clear();
-  return session->FeedAll(RandomTokens(engine, kTokens), [&](int64_t, std::span<const float> logits) {
-    all.insert(all.end(), logits.begin(), logits.end());
-  });
+  return testing::AllLogits(engine, kTokens, n_batch, all);
 }
 
 class StreamingTest : public ::testing::TestWithParam<std::string> {
@@ -146,17 +137,6 @@ TEST_P(StreamingTest, EveryReaderGivesTheSameBits) {
       EXPECT_TRUE(is_there || access == DiskAccess::kUring);
     }
   }
-}
-
-// A reader of the file's own whose disk is as bad as `faults` say.
-std::unique_ptr<BlockReader> FaultyBlockReader(const GgufFile& file, const DiskFaults& faults) {
-  const std::vector<const Reader*> files = file.Readers();
-  auto queue = OpenPreadQueue(files, 8);
-  PANTRY_CHECK(queue.ok());
-  BlockReaderOptions options;
-  options.max_retries = 100;  // more than this disk ever fails in a row
-  return std::make_unique<BlockReader>(files, std::make_unique<FaultyQueue>(std::move(queue).value(), faults), options,
-                                       kClock);
 }
 
 TEST_P(StreamingTest, ABadDiskGivesTheSameBits) {

@@ -252,7 +252,7 @@ void ComputeExperts(ThreadPool& pool, const ExpertRun& run, std::span<const Expe
     });
   });
 
-  const int64_t tile = shape.down.kernel->row_tile, n_tiles = (shape.down.rows + tile - 1) / tile;
+  const int64_t n_tiles = shape.down.n_tiles();
   const Shares partials(pool, tasks, n_tiles, shape.down.kernel->packed_tile_bytes(shape.down.cols));
   pool.ParallelFor(partials.n_shares(), [&](int64_t share, int) {
     partials.ForEach(share, tasks, [&](const ExpertTask& task, int64_t begin, int64_t end) {

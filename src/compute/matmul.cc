@@ -11,8 +11,6 @@
 namespace pantry {
 namespace {
 
-int64_t TileCount(const WeightMatrix& w) { return (w.rows + w.kernel->row_tile - 1) / w.kernel->row_tile; }
-
 // The forms of the rows that some task wants, besides F32.
 struct WantedForms {
   const VectorOps* quantizer = nullptr;
@@ -70,7 +68,7 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
   for (size_t i = 0; i < tasks.size(); ++i) {
     const WeightMatrix& w = *tasks[i].weights;
     PANTRY_CHECK(w.cols == x.n_cols);
-    spans[i] = {total_bytes, w.kernel->packed_tile_bytes(w.cols), TileCount(w)};
+    spans[i] = {total_bytes, w.kernel->packed_tile_bytes(w.cols), w.n_tiles()};
     total_bytes += spans[i].n_tiles * spans[i].tile_bytes;
   }
   const WantedForms wanted = FormsOf(tasks);

@@ -25,6 +25,7 @@ struct WeightMatrix {
   int64_t rows_per_block = 0;            // so many rows (whole tiles), the last one of the rest
 
   explicit operator bool() const { return kernel != nullptr; }
+  int64_t n_tiles() const { return (rows + kernel->row_tile - 1) / kernel->row_tile; }
   static int64_t PackedBytes(const MatMulKernel& kernel, int64_t rows, int64_t cols) {
     return (rows + kernel.row_tile - 1) / kernel.row_tile * kernel.packed_tile_bytes(cols);
   }

@@ -16,7 +16,6 @@ constexpr int64_t kScale = 2;  // bytes
 
 int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-int64_t TilesOf(const WeightMatrix& down) { return (down.rows + down.kernel->row_tile - 1) / down.kernel->row_tile; }
 int64_t BlocksOf(const WeightMatrix& down) { return down.cols / kActivationBlock; }
 
 // Of one column in one tile.
@@ -31,10 +30,10 @@ NeuronLayout NeuronLayout::Of(const WeightMatrix& up, const WeightMatrix& down) 
   PANTRY_CHECK(up.kernel->order == WeightOrder::kRows && down.kernel->order == WeightOrder::kColumns);
   PANTRY_CHECK(up.rows == down.cols && up.cols == down.rows);
   NeuronLayout layout = {.up = up, .down = down};
-  layout.scales_bytes = RoundUp(BlocksOf(down) * TilesOf(down) * down.kernel->row_tile * kScale, kScalesAlignment);
+  layout.scales_bytes = RoundUp(BlocksOf(down) * down.n_tiles() * down.kernel->row_tile * kScale, kScalesAlignment);
   layout.column_offset = RowBytes(up.kernel->type, up.cols);
-  layout.column_bytes = TilesOf(down) * CodeBytes(down);
-  layout.bundle_bytes = RoundUp(layout.column_offset + layout.column_bytes + kCheckBytes, kBundleAlignment);
+  const int64_t column_bytes = down.n_tiles() * CodeBytes(down);
+  layout.bundle_bytes = RoundUp(layout.column_offset + column_bytes + kCheckBytes, kBundleAlignment);
   return layout;
 }
 
@@ -47,7 +46,7 @@ void NeuronLayout::PlaceUp(const uint8_t* rows, int64_t first, int64_t n, uint8_
 void NeuronLayout::PlaceDown(const uint8_t* rows, int64_t first, int64_t n, uint8_t* block) const {
   const MatMulKernel& kernel = *down.kernel;
   const int64_t row_bytes = RowBytes(kernel.type, down.cols), code_bytes = CodeBytes(down);
-  const int64_t scale_bytes = kernel.row_tile * kScale, n_blocks = BlocksOf(down), n_tiles = TilesOf(down);
+  const int64_t scale_bytes = kernel.row_tile * kScale, n_blocks = BlocksOf(down), n_tiles = down.n_tiles();
   std::vector<uint8_t> tile(static_cast<size_t>(kernel.packed_tile_bytes(down.cols)));
   for (int64_t row = 0; row < n; row += kernel.row_tile) {
     const int64_t t = (first + row) / kernel.row_tile;

@@ -25,7 +25,6 @@ struct NeuronLayout {
   WeightMatrix down;  // n_ff -> n_embd, in columns; without tiles
   int64_t scales_bytes = 0;
   int64_t column_offset = 0;  // in a bundle
-  int64_t column_bytes = 0;
   int64_t bundle_bytes = 0;
 
   static NeuronLayout Of(const WeightMatrix& up, const WeightMatrix& down);

@@ -57,7 +57,7 @@ void ComputeNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& r
   std::fill(run.columns + range.begin, run.columns + range.end, any);
   for (size_t i = 0; i < range.firing.size(); ++i) run.columns[range.firing[i]] = layout.ColumnOf(range.bundles[i]);
   const WeightMatrix& down = layout.down;
-  const int64_t n_tiles = (down.rows + down.kernel->row_tile - 1) / down.kernel->row_tile;
+  const int64_t n_tiles = down.n_tiles();
   const int64_t n_shares = std::min<int64_t>(n_tiles, pool.n_threads());
   pool.ParallelFor(n_shares, [&](int64_t share, int) {
     down.kernel->compute_columns_at(run.columns, run.scales, down.rows, n_tiles * share / n_shares,

@@ -3,8 +3,8 @@
 //
 //   out[m, n_embd] += sum over neurons n of the range: down[:, n] * act(gate[m, n], up[n] . x[m])
 //
-// Ranges in ascending order give the bits of the whole network computed densely, for weights that are finite: a neuron that fires for no row adds zero, and each output
-// is summed block by block of 32 neurons in ascending order, as all kernels do.
+// Ranges in ascending order give the bits of the whole network computed densely, for weights that are finite: a neuron that fires for no
+// row adds zero, and each output is summed block by block of 32 neurons in ascending order, as all kernels do.
 // Threads: from the pool's owner. Allocates nothing.
 #pragma once
 
@@ -25,7 +25,7 @@ struct NeuronRun {
   ActivationRows x;       // [m, n_embd] in the form that up reads
   const float* gate;      // [m, gate_stride]: products of the gate
   int64_t gate_stride;
-  GatedActivation activation;  // gives 0 where gate <= 0
+  GatedActivation activation;  // gives 0 where a gate does not fire
   const VectorOps* ops;
   ActivationRows hidden;    // [m, n_ff] in the form that down reads: scratch
   const uint8_t** columns;  // [n_ff]: scratch
@@ -38,9 +38,6 @@ struct NeuronRange {
   std::span<const int32_t> firing;          // ascending: those of the range that fire in any row
   std::span<const uint8_t* const> bundles;  // of each
 };
-
-// Whether gate's neuron fires: also where it is no number.
-inline bool Fires(float gate) { return !(gate <= 0); }
 
 void ComputeNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range);
 

@@ -79,7 +79,7 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
       std::vector<const uint8_t*> bundles, columns(kFf);
       for (int64_t neuron = 0; neuron < kFf; ++neuron) {
         bool fires = false;
-        for (int64_t row = 0; row < m; ++row) fires |= Fires(gate[static_cast<size_t>(row * kFf + neuron)]);
+        for (int64_t row = 0; row < m; ++row) fires |= !(gate[static_cast<size_t>(row * kFf + neuron)] <= 0);
         if (!fires) continue;
         firing.push_back(static_cast<int32_t>(neuron));
         bundles.push_back(net.block.data() + net.layout.bundle_offset(neuron));

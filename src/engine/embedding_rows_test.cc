@@ -15,6 +15,7 @@
 #include "io/faulty_queue.h"
 #include "io/faulty_reader.h"
 #include "support/temporary_files.h"
+#include "support/tiny_engine.h"
 #include "weights/gguf/gguf_test_builder.h"
 #include "weights/quant/dequantize.h"
 
@@ -76,13 +77,6 @@ class EmbeddingRowsTest : public ::testing::TestWithParam<TensorType> {
       ASSERT_EQ(std::memcmp(out.data() + i * kCols, expected.data(), kCols * sizeof(float)), 0) << "token " << i;
     }
   }
-  static std::unique_ptr<BlockReader> Faulty(const GgufFile& file, const DiskFaults& faults, int max_retries) {
-    BlockReaderOptions options;
-    options.max_retries = max_retries;
-    return std::make_unique<BlockReader>(
-        file.Readers(), std::make_unique<FaultyQueue>(OpenPreadQueue(file.Readers(), 8).value(), faults), options,
-        kClock);
-  }
 
   static const SteadyClock kClock;
   NullLogger log_;
@@ -117,7 +111,8 @@ TEST_P(EmbeddingRowsTest, ADiskThatFailsNowAndThenAndStopsShortGivesTheSameRows)
   const auto file = OnDisk();
   for (const uint64_t seed : {1, 2, 3}) {
     const DiskFaults faults = {.error_share = 0.1, .short_share = 0.3, .hold_share = 0.5, .seed = seed};
-    auto rows = EmbeddingRows::Open(*file, Where(*file), {}, kClock, log_, Faulty(*file, faults, 100));
+    auto rows =
+        EmbeddingRows::Open(*file, Where(*file), {}, kClock, log_, testing::FaultyBlockReader(*file, faults, 100));
     ASSERT_TRUE(rows.ok());
     ExpectRows(*file, **rows, Tokens(600));
     EXPECT_GT((*rows)->stats().n_retries, 0);
@@ -129,7 +124,7 @@ TEST_P(EmbeddingRowsTest, ARowThatCannotBeReadIsAnErrorOfItsTensorAndOthersStill
   const RowsInFile where = Where(*file);
   DiskFaults faults;
   faults.bad_offset = where.offset + static_cast<uint64_t>(300 * where.row_bytes);
-  auto rows = EmbeddingRows::Open(*file, where, {}, kClock, log_, Faulty(*file, faults, 1));
+  auto rows = EmbeddingRows::Open(*file, where, {}, kClock, log_, testing::FaultyBlockReader(*file, faults, 1));
   ASSERT_TRUE(rows.ok());
   std::vector<TokenId> tokens = Tokens(100);
   tokens[50] = 300;

@@ -54,8 +54,7 @@ void SayWhetherItSavesTime(const Model& model, const EngineOptions& options, Log
                                 : fmt::format("{} of {} layers", n_layers - model.layers_by_neuron(), n_layers);
   log.Warning(
       "--sparsity: saves no time in {}, whose neurons do not lie one by one: those of Q4_0 and Q8_0 do that are in "
-      "memory "
-      "and whose model's width is a multiple of 256",
+      "memory and whose model's width is a multiple of 256",
       where);
 }
 

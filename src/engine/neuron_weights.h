@@ -32,10 +32,8 @@ class NeuronWeights {
   static Result<std::unique_ptr<NeuronWeights>> Open(const GgufFile& file, const WeightPlacer& placer,
                                                      BlockReader& reader, int64_t cache_bytes, int64_t most_cache_bytes,
                                                      const Clock& clock);
-  NeuronCache& cache() { return *cache_; }
-  const NeuronCache& cache() const { return *cache_; }
-  NeuronStream& stream() { return *stream_; }
-  const NeuronStream& stream() const { return *stream_; }
+  NeuronCache& cache() const { return *cache_; }
+  NeuronStream& stream() const { return *stream_; }
 
  private:
   NeuronWeights() = default;

@@ -115,11 +115,7 @@ Status WeightStream::OpenCache(const WeightStreamOptions& options, const Clock& 
 }
 
 void WeightStream::SetBudget(int64_t n_bytes) {
-  if (neurons_ != nullptr) {
-    neurons_->cache().SetBudget(n_bytes);
-    return;
-  }
-  cache_->SetBudget(n_bytes);
+  held().SetBudget(n_bytes);
   if (ahead_) ahead_->BudgetChanged();
 }
 
@@ -139,7 +135,7 @@ void WeightStream::Lend(int64_t n_bytes) {
 // Brings the cache to what the system can spare.
 void WeightStream::FitMemory() {
   if (watch_ == nullptr) return;
-  const std::optional<int64_t> budget = watch_->Check(cache_bytes(), committed_bytes());
+  const std::optional<int64_t> budget = watch_->Check(held().budget_bytes(), held().committed_bytes());
   if (budget) SetBudget(*budget);
 }
 
@@ -277,7 +273,7 @@ void WeightStream::Forget() {
 }
 
 WeightStreamStats WeightStream::stats() const {
-  return {neurons_ != nullptr ? neurons_->cache().TotalStats() : cache_->TotalStats(), stream_stats(), reader_->stats(),
+  return {held().TotalStats(), stream_stats(), reader_->stats(),
           embedding_ != nullptr ? embedding_->stats() : BlockReaderStats()};
 }
 

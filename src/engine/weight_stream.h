@@ -96,29 +96,24 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   // Everything leaves memory, as if the stream had just been opened; what was counted stays. REQUIRES: no run at hand.
   void Forget();
 
-  int64_t cache_bytes() const {
-    return neurons_ != nullptr ? neurons_->cache().budget_bytes() : cache_->budget_bytes();
-  }
+  int64_t cache_bytes() const { return held().budget_bytes(); }
   const WeightPlacer& placer() const { return *placer_; }
   std::string_view queue_name() const { return reader_->queue_name(); }
   WeightStreamStats stats() const;                            // since the stream was opened
   int64_t wait_us() const { return stream_stats().wait_us; }  // of stats(), without the rest
   // The same of each layer that has blocks, live; placer().first_layer() is the first of them in the model.
-  std::span<const CacheStats> layer_stats() const {
-    return neurons_ != nullptr ? neurons_->cache().layer_stats() : cache_->layer_stats();
-  }
+  std::span<const CacheStats> layer_stats() const { return held().layer_stats(); }
 
  private:
   explicit WeightStream(FileChanges changes) : changes_(std::move(changes)) {}
+  // What lies in memory, of neurons or blocks.
+  BudgetedCache& held() const { return neurons_ != nullptr ? static_cast<BudgetedCache&>(neurons_->cache()) : *cache_; }
   const BlockStreamStats& stream_stats() const {
     return neurons_ != nullptr ? neurons_->stream().stats() : stream_->stats();
   }
   Status OpenCache(const WeightStreamOptions& options, const Clock& clock);
   int64_t WantedBytes() const { return planned_bytes_ + lent_bytes_; }
   void SetBudget(int64_t n_bytes);
-  int64_t committed_bytes() const {
-    return neurons_ != nullptr ? neurons_->cache().committed_bytes() : cache_->committed_bytes();
-  }
   void FitMemory();
   Status BeginLayer(int32_t layer);
   template <typename Compute>

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "eval/routing/svg_plot.h"
+#include "eval/html_page.h"
 
 namespace pantry {
 namespace {
@@ -62,18 +62,14 @@ std::array<std::string, kColumns.size()> CellsOf(std::string name, const Layer& 
 
 constexpr std::string_view kLegend =
     "b=1 .. 32: % of the neurons that fire in a batch of so many tokens; hot: fire at half of the tokens or more; "
-    "dead: "
-    "never;\nup > 0: of those that fire, how many have a positive up; again: fire at the next token, too; t(30): 30 % "
+    "dead: never;\nup > 0: of those that fire, how many have a positive up; again: fire at the next token, too; t(30): "
+    "30 % "
     "of |act(gate)| are smaller.\n";
 
 constexpr std::string_view kStyle = R"(
-:root { color-scheme: light dark; --ink: #1b1b1b; --faint: #8886; --page: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --page: #16181c; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); gap: 1rem; }
-svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: var(--ink); } svg .title { font-size: 13px; font-weight: 600; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: .1rem .6rem; text-align: right; border-bottom: 1px solid var(--faint); }
+svg text { font-size: 11px; } svg .title { font-size: 13px; }
+td, th { padding: .1rem .6rem; }
 )";
 
 // From cold to hot; dark to light stays readable without colours, too.
@@ -172,11 +168,8 @@ std::string ProfileJson(const NeuronProfile& profile) {
 }
 
 std::string ProfileHtml(const NeuronProfile& profile, std::string_view text, std::string_view version) {
-  std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width\"><title>Neurons of {0}</title><style>{1}</style></head>"
-      "<body>\n<h1>Which neurons of {0} fire</h1>\n",
-      HtmlText(profile.model), kStyle);
+  const std::string model = HtmlText(profile.model);
+  std::string html = BeginHtmlPage("Neurons of " + model, "Which neurons of " + model + " fire", kStyle);
   fmt::format_to(std::back_inserter(html),
                  "<p>{} tokens of {}; {} layers of {} neurons; {}. A row is a batch size, a column as many neurons as "
                  "any other; light: active in every batch, dark: in none. pantry {}.</p>\n<div class=\"maps\">\n",

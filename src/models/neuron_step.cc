@@ -16,12 +16,13 @@ constexpr int64_t kUnit = kActivationBlock;
 constexpr size_t kMostAtOnce = NeuronSource::kMostAtOnce;
 
 // Lists what fires of neurons [begin, end) in any of m rows, and in how many.
-size_t ListFiring(const float* gate, int64_t m, int64_t stride, int64_t begin, int64_t end, int32_t* list,
-                  uint16_t* counts) {
+size_t ListFiring(const FiringGates& firing, const float* gate, int64_t m, int64_t stride, int64_t begin, int64_t end,
+                  int32_t* list, uint16_t* counts) {
   std::fill_n(counts, end - begin, uint16_t{0});
   for (int64_t row = 0; row < m; ++row) {
     const float* const of_row = gate + row * stride + begin;
-    for (int64_t i = 0; i < end - begin; ++i) counts[i] = static_cast<uint16_t>(counts[i] + (Fires(of_row[i]) ? 1 : 0));
+    for (int64_t i = 0; i < end - begin; ++i)
+      counts[i] = static_cast<uint16_t>(counts[i] + (firing.Contain(of_row[i]) ? 1 : 0));
   }
   size_t n = 0;
   for (int64_t i = 0; i < end - begin; ++i) {
@@ -72,7 +73,7 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
     MatMul(pool_, {&task, 1}, run.x);
     int32_t* const list = firing_ + n_firing;
     uint16_t* const n_uses = n_rows_firing_ + n_firing;
-    const size_t n = ListFiring(gate, m, n_ff, begin, end, list, n_uses);
+    const size_t n = ListFiring(FiringOf(weights), gate, m, n_ff, begin, end, list, n_uses);
     source.Want({list, n}, {n_uses, m == 1 ? 0 : n});
     n_firing += n;
   }

@@ -74,7 +74,7 @@ void WeightPlacer::AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatr
   PANTRY_CHECK(!has_experts_);
   const MatMulKernel& kernel = *matrix->kernel;
   const int64_t tile_bytes = kernel.packed_tile_bytes(matrix->cols);
-  const int64_t n_tiles = CeilDiv(matrix->rows, kernel.row_tile);
+  const int64_t n_tiles = matrix->n_tiles();
   const int64_t most_tiles = std::max<int64_t>(1, matrix_block_bytes_ / tile_bytes);
   const int64_t tiles = CeilDiv(n_tiles, CeilDiv(n_tiles, most_tiles));  // all blocks about as large
   Group group = {.tensors = {tensor.name},

@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "engine/scripted_engine.h"
 #include "engine/weight_stream.h"
+#include "io/faulty_queue.h"
 #include "support/test_paths.h"
 
 namespace pantry::testing {
@@ -41,8 +42,10 @@ struct StreamSetup {
   int64_t matrix_block_bytes = 2 * kKiB;  // small enough that matrices of tiny models are cut
 };
 
-// Streamed as `setup` says, or resident without. Null: this system has no such reader.
-inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSetup* setup, Logger& log) {
+// Streamed as `setup` says, or resident without. Null: this system has no such reader. `sparse`: only what fires is computed, where a
+// resident model can.
+inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSetup* setup, Logger& log,
+                                              bool sparse = true) {
   static const SteadyClock steady_clock;
   EngineParts parts;
   parts.pool = std::make_unique<ThreadPool>(setup != nullptr ? setup->n_threads : 1);
@@ -51,7 +54,7 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
   auto placer = setup == nullptr ? nullptr
                 : by_neuron      ? std::make_unique<WeightPlacer>(WeightPlacer::ByNeuron())
                                  : std::make_unique<WeightPlacer>(setup->matrix_block_bytes);
-  auto model = Model::Load(*parts.file, BestIsa(), *parts.pool, log, {}, placer.get());
+  auto model = Model::Load(*parts.file, BestIsa(), *parts.pool, log, {}, placer.get(), sparse);
   PANTRY_CHECK(model.ok());
   parts.model = std::move(model).value();
   if (setup != nullptr) {
@@ -85,6 +88,31 @@ inline std::vector<TokenId> RandomTokens(const Engine& engine, size_t n_tokens) 
     tokens.push_back(static_cast<TokenId>(rng.NextU64() % static_cast<uint64_t>(engine.shape().n_vocab)));
   }
   return tokens;
+}
+
+// Logits of n_tokens random tokens, computed in batches of n_batch.
+inline Status AllLogits(Engine& engine, size_t n_tokens, int32_t n_batch, std::vector<float>& all) {
+  SessionOptions options;
+  options.n_ctx = 224;
+  options.n_batch = n_batch;
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine.NewSession(options));
+  all.clear();
+  return session->FeedAll(RandomTokens(engine, n_tokens), [&](int64_t, std::span<const float> logits) {
+    all.insert(all.end(), logits.begin(), logits.end());
+  });
+}
+
+// A reader of the file's own whose disk is as bad as `faults` say. More retries than this disk ever fails in a row, unless less are asked for.
+inline std::unique_ptr<BlockReader> FaultyBlockReader(const GgufFile& file, const DiskFaults& faults,
+                                                      int max_retries = 100) {
+  static const SteadyClock clock;
+  const std::vector<const Reader*> files = file.Readers();
+  auto queue = OpenPreadQueue(files, 8);
+  PANTRY_CHECK(queue.ok());
+  BlockReaderOptions options;
+  options.max_retries = max_retries;
+  return std::make_unique<BlockReader>(files, std::make_unique<FaultyQueue>(std::move(queue).value(), faults), options,
+                                       clock);
 }
 
 }  // namespace pantry::testing

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "eval/html_page.h"
 #include "eval/routing/routing_report.h"
 #include "eval/routing/svg_plot.h"
 
@@ -25,14 +26,10 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kColors =
 constexpr double kMostCostShown = 0.05;
 
 constexpr std::string_view kStyle = R"(
-:root { color-scheme: light dark; --ink: #1b1b1b; --faint: #8886; --page: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --page: #16181c; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr)); gap: 1.5rem; }
-svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--ink); } svg .title { font-size: 14px; font-weight: 600; }
+svg text { font-size: 12px; } svg .title { font-size: 14px; }
 svg .grid { stroke: var(--faint); stroke-width: .5; } svg .mark { stroke: var(--ink); stroke-dasharray: 4 3; } svg .note { font-size: 11px; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid var(--faint); } td:first-child, th:first-child { text-align: left; }
+td, th { padding: .15rem .7rem; } td:first-child, th:first-child { text-align: left; }
 )";
 
 // What a choice costs. Without a model, by what it gives up.
@@ -149,11 +146,8 @@ std::string TableOf(const RoutingSweep& sweep) {
 }  // namespace
 
 std::string RoutingHtml(const RoutingSweep& sweep, const RoutingReportHead& head) {
-  std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width\"><title>Routing of {0}</title><style>{1}</style></head>"
-      "<body>\n<h1>Cache-aware routing of {0}</h1>\n",
-      HtmlText(head.model), kStyle);
+  const std::string model = HtmlText(head.model);
+  std::string html = BeginHtmlPage("Routing of " + model, "Cache-aware routing of " + model, kStyle);
   fmt::format_to(
       std::back_inserter(html),
       "<p>{} of {} windows of {} tokens of {}, {} predictions scored (the second half of each window); {} layers, "

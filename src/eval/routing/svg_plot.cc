@@ -7,6 +7,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "eval/html_page.h"
+
 namespace pantry {
 namespace {
 
@@ -138,20 +140,6 @@ std::string SvgPlot::Render() const {
   for (const PlotSeries& one : series) DrawSeries(one, x, y, svg);
   DrawLegend(*this, svg);
   return svg + "</svg>\n";
-}
-
-std::string HtmlText(std::string_view text) {
-  std::string safe;
-  for (const char c : text) {
-    switch (c) {
-      case '&': safe += "&amp;"; break;
-      case '<': safe += "&lt;"; break;
-      case '>': safe += "&gt;"; break;
-      case '"': safe += "&quot;"; break;
-      default: safe += c;
-    }
-  }
-  return safe;
 }
 
 }  // namespace pantry

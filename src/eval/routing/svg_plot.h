@@ -5,7 +5,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace pantry {
@@ -40,8 +39,5 @@ struct SvgPlot {
 
   std::string Render() const;
 };
-
-// Text as it may stand in HTML, also between quotation marks.
-std::string HtmlText(std::string_view text);
 
 }  // namespace pantry

@@ -349,12 +349,6 @@ int64_t BlockCache::bookkeeping_bytes() const {
   return bytes;
 }
 
-CacheStats BlockCache::TotalStats() const {
-  CacheStats total;
-  for (const CacheStats& stats : stats_) total += stats;
-  return total;
-}
-
 void BlockCache::ResetCounts() {
   for (CacheStats& stats : stats_) {
     CacheStats fresh;

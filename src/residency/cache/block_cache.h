@@ -30,6 +30,7 @@
 #include "base/block_id.h"
 #include "base/status.h"
 #include "residency/cache/block_info.h"
+#include "residency/cache/budgeted_cache.h"
 #include "residency/cache/cache_stats.h"
 #include "residency/cache/eviction_policy.h"
 #include "residency/cache/slot_arena.h"
@@ -48,7 +49,7 @@ struct BlockCacheOptions {
 
 enum class BlockState : uint8_t { kAbsent, kReading, kResident };
 
-class BlockCache {
+class BlockCache final : public BudgetedCache {
  public:
   // kOutOfBudget when the budget cannot hold the largest block or the system refuses the address space; kInvalidArgument when the options
   // or the table are wrong. `blocks` is read once. A `policy` given takes the place of options.policy.
@@ -94,19 +95,18 @@ class BlockCache {
   // ---- all of it -------------------------------------------------------------------------------------------------------------------
   // Grows or shrinks: gives free slots, then the coldest blocks back to the system. Returns the budget that holds from now on: at least
   // the floor and what is pinned or being read (ask again when that has gone), at most max_budget_bytes.
-  int64_t SetBudget(int64_t budget_bytes);
+  int64_t SetBudget(int64_t budget_bytes) override;
   // `n_uses` uses that the cache did not see: of the prompt, or of an earlier run. Any state.
   void Warm(BlockId block, double n_uses);
   // Everything becomes absent and cold, counts stay, memory is kept for reuse. REQUIRES: nothing pinned or being read.
   void Forget();
   size_t n_blocks() const { return records_.size(); }
-  int64_t budget_bytes() const { return budget_bytes_; }
-  int64_t committed_bytes() const { return committed_bytes_; }  // of the budget: slots that have memory, in use or free
+  int64_t budget_bytes() const override { return budget_bytes_; }
+  int64_t committed_bytes() const override { return committed_bytes_; }  // slots in use or free
   int64_t evictable_bytes() const { return evictable_bytes_; }
   int64_t bookkeeping_bytes() const;
-  std::span<const CacheStats> layer_stats() const { return stats_; }  // by layer, live
-  CacheStats TotalStats() const;                                      // O(layers)
-  void ResetCounts();                                                 // what lies in memory stays counted
+  std::span<const CacheStats> layer_stats() const override { return stats_; }
+  void ResetCounts();  // what lies in memory stays counted
 
  private:
   struct Record {  // 24 bytes

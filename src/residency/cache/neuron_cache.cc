@@ -87,14 +87,14 @@ void NeuronCache::Use(std::span<const int32_t> neurons, std::span<const uint16_t
   stats.missed_bytes += (n - n_hits) * bundle_bytes_;
 }
 
-// Of the next kSample slots that are in use, without those that fire at hand; kNone: there is none among them.
+// Of the next kSample slots, all in use, without those that fire at hand; kNone: there is none among them.
 uint32_t NeuronCache::ColdestOfSome() {
   uint32_t coldest = kNone;
   const auto begin = static_cast<uint32_t>(At(0));
   for (int i = 0; i < kSample; ++i) {
     hand_ = hand_ + 1 < n_started_ ? hand_ + 1 : 0;
     const uint32_t owner = owner_of_[hand_];
-    if (owner == kNone || (owner - begin < fires_.size() && fires_[owner - begin] != 0)) continue;
+    if (owner - begin < fires_.size() && fires_[owner - begin] != 0) continue;
     if (coldest == kNone || heat_[owner] < heat_[owner_of_[coldest]]) coldest = hand_;
   }
   return coldest;
@@ -156,12 +156,6 @@ void NeuronCache::Forget() {
   n_started_ = 0;
   hand_ = 0;
   std::fill(heat_.begin(), heat_.end(), uint16_t{0});
-}
-
-CacheStats NeuronCache::TotalStats() const {
-  CacheStats total;
-  for (const CacheStats& stats : stats_) total += stats;
-  return total;
 }
 
 }  // namespace pantry

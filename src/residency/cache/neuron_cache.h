@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "residency/cache/budgeted_cache.h"
 #include "residency/cache/cache_stats.h"
 #include "sys/aligned_buffer.h"
 
@@ -34,7 +35,7 @@ struct NeuronCacheOptions {
   int64_t max_budget_bytes = 0;  // SetBudget() may grow to this; 0: budget_bytes
 };
 
-class NeuronCache {
+class NeuronCache final : public BudgetedCache {
  public:
   static constexpr int kSample = 16;  // residents that a new one is compared with
 
@@ -54,14 +55,13 @@ class NeuronCache {
   // A slot for a neuron of the layer at hand, to be written now; null: others are worth more. REQUIRES: absent.
   uint8_t* Admit(int32_t neuron);
 
-  // No event is at hand until the next BeginEvent(). Returns the budget that holds from now on.
-  int64_t SetBudget(int64_t budget_bytes);
+  // No event is at hand until the next BeginEvent().
+  int64_t SetBudget(int64_t budget_bytes) override;
   void Forget();  // everything becomes absent and cold
 
-  int64_t budget_bytes() const { return budget_bytes_; }
-  int64_t committed_bytes() const;
-  std::span<const CacheStats> layer_stats() const { return stats_; }
-  CacheStats TotalStats() const;
+  int64_t budget_bytes() const override { return budget_bytes_; }
+  int64_t committed_bytes() const override;
+  std::span<const CacheStats> layer_stats() const override { return stats_; }
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;

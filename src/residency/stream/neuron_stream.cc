@@ -137,17 +137,18 @@ void NeuronStream::Release() {
   Pump();
 }
 
+void NeuronStream::Reset() { n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0; }
+
 void NeuronStream::End() {
   PANTRY_CHECK(n_released_ == n_wanted_);
-  n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0;
+  Reset();
 }
 
 // Waits for what is under way, and forgets the event.
 void NeuronStream::Abandon() {
-  next_absent_ = n_absent_;
   while (reader_.n_pending() > 0) (void)reader_.Reap(done_, BlockReader::kForever);
   for (size_t i = n_released_; i < n_wanted_; ++i) FreeStaging(entries_[i]);
-  n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0;
+  Reset();
 }
 
 }  // namespace pantry

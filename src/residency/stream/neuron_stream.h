@@ -22,7 +22,6 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/function_ref.h"
 #include "base/status.h"
 #include "io/block_reader.h"
 #include "residency/cache/neuron_cache.h"
@@ -81,6 +80,7 @@ class NeuronStream {
   Status Collect(int64_t timeout_us);
   Status Take(const BlockReadDone& done);
   void FreeStaging(Entry& entry);
+  void Reset();
   void Abandon();
 
   const NeuronTable& table_;
