@@ -6,12 +6,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "compute/kernels/matmul/matmul_kernel.h"
 #include "engine/engine.h"
+#include "support/test_paths.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
 
@@ -25,13 +28,13 @@ using testing::StreamSetup;
 constexpr int64_t kContext = 224;
 constexpr size_t kTokens = 200;
 
-const std::vector<std::string> kModels = {"tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe", "tiny-mixtral",
-                                          "tiny-qwen2moe", "tiny-smallthinker", "tiny-phimoe", "tiny-gpt-oss",
-                                          // without experts
-                                          "tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3",
-                                          "tiny-gemma2", "tiny-gemma3",
-                                          // whose resident runs compute only what fires
-                                          "tiny-bamboo-quantized", "tiny-turbosparse-quantized"};
+const std::vector<std::string> kModels = {
+    "tiny-qwen3moe", "tiny-qwen3moe-quantized", "tiny-olmoe", "tiny-mixtral", "tiny-qwen2moe", "tiny-smallthinker",
+    "tiny-phimoe", "tiny-gpt-oss", "tiny-deepseek2",
+    // without experts
+    "tiny-llama", "tiny-llama-quantized", "tiny-qwen2", "tiny-qwen3", "tiny-phi3", "tiny-gemma2", "tiny-gemma3",
+    // whose resident runs compute only what fires
+    "tiny-bamboo-quantized", "tiny-turbosparse-quantized"};
 
 // What varies between two runs is in StreamSetup; null: a resident run.
 std::unique_ptr<Engine> OpenEngine(const std::string& name, StreamSetup* setup, Logger& log) {
@@ -210,8 +213,8 @@ TEST_P(StreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
   auto session = engine->NewSession(options);
   ASSERT_TRUE(session.ok());
   const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
-  const int64_t n_layers = engine->shape().n_layers;
-  ASSERT_GT(n_layers, 1);
+  const int64_t n_layers = engine->stream()->placer().n_layers();
+  if (n_layers < 2) GTEST_SKIP() << "only one layer is streamed";
   int64_t n_calls = 0;
   // The first batch passes all its layers and is done; the second stops in its second layer.
   const Status status = (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < n_layers + 1 + 2; });
@@ -229,6 +232,16 @@ void Damage(const testing::TinyPack& pack) {
   const auto file = testing::OpenGguf(pack.path());
   const PackTable& table = *file->pack();
   pack.FlipBit(table.BlockOffset(BlockId(table.n_blocks() / 2)) + 5);
+}
+
+TEST_P(StreamingTest, ExpertsOfTheNextLayerAreReadAhead) {
+  StreamSetup setup = {.cache_share = 0.5};
+  const auto engine = OpenEngine(GetParam(), &setup, log_);
+  const WeightPlacer& placer = engine->stream()->placer();
+  if (!placer.has_experts() || placer.n_layers() < 2) GTEST_SKIP() << "no next layer with experts";
+  std::vector<float> all;
+  ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
+  EXPECT_GT(engine->stream()->stats().cache.n_guesses_used, 0);
 }
 
 TEST_P(StreamingTest, APackGivesTheSameBits) {
@@ -275,6 +288,42 @@ TEST(PackedModel, OfOtherKernelsIsRefusedWithARemedy) {
   EXPECT_EQ(status.code(), StatusCode::kUnsupported);
   EXPECT_THAT(std::string(status.message()),
               ::testing::AllOf(::testing::HasSubstr("packed for"), ::testing::HasSubstr("pack the GGUF file again")));
+}
+
+TEST(PackedExperts, ThatGateByReluLieByNeuronUnlessAskedNotTo) {
+  const bool has_kernels = FindMatMulKernel(TensorType::kQ4_0, BestIsa(), WeightOrder::kColumns) != nullptr;
+  NullLogger log;
+  std::vector<float> of_gguf, all;
+  ASSERT_TRUE(AllLogits(*OpenEngine("tiny-turbosparse-quantized", nullptr, log), 64, of_gguf).ok());
+  for (const NeuronPacking neurons : {NeuronPacking::kWhereWorthIt, NeuronPacking::kNever}) {
+    const testing::TinyPack pack("tiny-turbosparse-quantized", neurons);
+    const bool by_neuron = has_kernels && neurons != NeuronPacking::kNever;
+    for (const PackGroup& group : testing::OpenGguf(pack.path())->pack()->groups()) {
+      EXPECT_EQ(group.order, by_neuron ? PackOrder::kRowsAndColumns : PackOrder::kTiles);
+    }
+    StreamSetup streamed = {.cache_share = 0.4};
+    for (StreamSetup* setup : {&streamed, static_cast<StreamSetup*>(nullptr)}) {
+      const auto engine = testing::OpenTinyEngine(pack.path(), setup, log);
+      ASSERT_NE(engine, nullptr);
+      EXPECT_EQ(engine->model().experts()[0].layout.is_by_neuron(), by_neuron);
+      ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
+      EXPECT_TRUE(all == of_gguf) << (setup != nullptr ? "streamed" : "resident");
+    }
+  }
+}
+
+// Nothing of a SiLU's rests, so a pack that says so would be computed wrongly.
+TEST(PackedExperts, ByNeuronOfAnotherActivationAreRefused) {
+  if (FindMatMulKernel(TensorType::kQ4_0, BestIsa(), WeightOrder::kColumns) == nullptr) GTEST_SKIP();
+  const testing::TinyPack pack("tiny-turbosparse-quantized");
+  std::string bytes = testing::ReadFile(pack.path());
+  const size_t at = bytes.find("relu", bytes.find("feed_forward_activation"));
+  ASSERT_NE(at, std::string::npos);
+  bytes.replace(at, 4, "silu");
+  std::ofstream(pack.path(), std::ios::binary) << bytes;
+  const Status status = PackedWeightBytes(*testing::OpenGguf(pack.path()), BestIsa()).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported) << status.ToString();
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("pack the GGUF file again"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, StreamingTest, ::testing::ValuesIn(kModels), [](const auto& param) {

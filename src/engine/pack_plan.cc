@@ -31,15 +31,15 @@ Result<PackPlan> PlanPack(const GgufFile& file, Isa isa, NeuronPacking neurons) 
   }
   if (placer == nullptr) {
     placer = std::make_unique<WeightPlacer>();
-    PANTRY_RETURN_IF_ERROR(PackedWeightBytes(file, isa, placer.get()).status());
+    const bool by_neuron = neurons != NeuronPacking::kNever;
+    PANTRY_RETURN_IF_ERROR(PackedWeightBytes(file, isa, placer.get(), nullptr, by_neuron).status());
   }
   if (placer->n_blocks() == 0)
     return InvalidArgumentError("{}: nothing of it is ever streamed, so there is nothing to pack", file.path());
   PackPlan plan;
   plan.layout = isa;
   for (const WeightPlacer::Group& group : placer->groups()) {
-    plan.groups.push_back({group.tensors, group.n_blocks, static_cast<uint64_t>(group.block_bytes),
-                           placer->neurons() != nullptr ? PackOrder::kNeurons : PackOrder::kTiles});
+    plan.groups.push_back({group.tensors, group.n_blocks, static_cast<uint64_t>(group.block_bytes), group.order});
   }
   plan.placer = std::move(placer);
   return plan;

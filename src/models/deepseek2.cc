@@ -93,8 +93,11 @@ Status DeepSeek2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wo
     p.Add(p.x, p.h);
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
-    if (w.router) p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
-    if (w.gate) {                                    // dense, or the shared expert
+    if (w.router) {
+      p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
+      p.ExpectExperts(i);                // they are read while the shared expert is computed
+    }
+    if (w.gate) {  // dense, or the shared expert
       const int64_t width = w.gate.rows;
       p.Project(p.h, {{w.gate, p.gate_up}, {w.up, p.gate_up + width}}, 2 * width);  // gate_up [m, 2 width]
       p.SiluMul(width);                                                             // ff [m, width]
@@ -102,6 +105,8 @@ Status DeepSeek2::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wo
       p.Add(p.x, p.shared);
     }
     if (!w.router) continue;
+    const Layer* const next = LayerAfter(i, layers_);
+    if (next != nullptr && next->router) p.GuessExperts(i + 1, next->ffn_norm, next->router);
     PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().silu_mul));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);

@@ -40,19 +40,22 @@ void ForwardPass::ExpectExperts(int32_t layer) {
 
 // The residual stream changes little from layer to layer, so a later layer's router chooses mostly the same now (recall of 0.77 to 0.87
 // one layer ahead, published for trained models). In prefill nearly all experts are wanted anyway.
-void ForwardPass::GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router) {
+void ForwardPass::GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router, const float* norm_bias,
+                               const float* router_bias) {
   constexpr double kLikelihood = 0.7;
   if (run_.experts == nullptr || m > 1) return;
   FlushRowSteps();
   const int64_t n = shape_.n_embd;
   const float* in = x;
   if (norm != nullptr) {
-    ops_.rms_norm(x, norm, n, shape_.norm_eps, guess_);
+    if (norm_bias == nullptr) ops_.rms_norm(x, norm, n, shape_.norm_eps, guess_);
+    else ops_.layer_norm(x, norm, norm_bias, n, shape_.norm_eps, guess_);
     in = guess_;
   }
   float* const logits = guess_ + n;
   const MatMulTask task = {&router, logits, shape_.n_experts};
   MatMul(pool_, {&task, 1}, ActivationRows::InScratch(in, 1, n, quantized_));
+  if (router_bias != nullptr) ops_.add(logits, router_bias, shape_.n_experts);
   const std::span<int32_t> guessed(reinterpret_cast<int32_t*>(logits + shape_.n_experts), static_cast<size_t>(n_slots));
   const std::span<const float> of_next(logits, static_cast<size_t>(shape_.n_experts));
   if (run_.chooser != nullptr) run_.chooser->Guess(layer, of_next, guessed);

@@ -117,7 +117,8 @@ class ForwardPass {
   // Expect: where they come from a source, it begins to fetch what Route chose. For models that choose long before they compute.
   void ExpectExperts(int32_t layer);
   // Guess: what a later layer will choose if x stays as it is by then, for a single row: its router on norm(x) * norm (null: on x).
-  void GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router);
+  void GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router, const float* norm_bias = nullptr,
+                    const float* router_bias = nullptr);
   Status ComputeExperts(int32_t layer, const ExpertLayer& experts, const float* in, GatedActivation activation);
   void MixExperts(float* out);
   // y's row *= sigmoid(in's row . weight), [n_embd] each: the gate of a shared expert.

@@ -77,6 +77,8 @@ Status GptOss::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
     p.RouteExperts(i, p.h, w.router, w.router_bias);  // chosen, mix [m, n_slots]
+    if (const Layer* next = LayerAfter(i, layers_))
+      p.GuessExperts(i + 1, next->ffn_norm, next->router, nullptr, next->router_bias);
     PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().clamped_swiglu));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);

@@ -110,7 +110,7 @@ class Model {
 // What Model::Load() will keep in memory and a workspace of max_tokens will take, known from the file's table alone: for the planner.
 // Errors as Model::Load(), less those of reading. `cost`, if given, becomes what Model::cost() will be.
 Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* in_file = nullptr,
-                                  ModelCost* cost = nullptr);
+                                  ModelCost* cost = nullptr, bool by_neuron = true);
 int64_t ForwardWorkspaceBytes(const ModelShape& shape, int64_t max_tokens);
 
 // The scratch memory of a forward pass; allocated once, reused for every run. A run of n tokens commits Model::WorkspaceBytes(n) of it.

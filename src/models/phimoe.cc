@@ -86,6 +86,8 @@ Status PhiMoe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
 
     p.LayerNorm(p.x, w.ffn_norm, w.ffn_norm_bias, p.h);
     p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
+    if (const Layer* next = LayerAfter(i, layers_))
+      p.GuessExperts(i + 1, next->ffn_norm, next->router, next->ffn_norm_bias);
     PANTRY_RETURN_IF_ERROR(p.ComputeExperts(i, ExpertsOf(i), p.h, p.ops().silu_mul));
     p.MixExperts(p.h);  // h [m, n_embd]
     p.Add(p.x, p.h);

@@ -69,7 +69,8 @@ Status Qwen2Moe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& wor
     p.Add(p.x, p.h);
 
     p.RmsNorm(p.x, w.ffn_norm, p.h);
-    p.RouteExperts(i, p.h, w.router);                                              // chosen, mix [m, n_slots]
+    p.RouteExperts(i, p.h, w.router);  // chosen, mix [m, n_slots]
+    p.ExpectExperts(i);                // they are read while the shared expert is computed
     p.Project(p.h, {{w.shared.gate, p.gate}, {w.shared.up, p.up}}, 2 * n_shared);  // gate_up [m, 2 n_shared]
     p.SiluMul();                                                                   // ff [m, n_shared]
     p.Project(p.ff, {{w.shared.down, p.shared}}, n_embd);                          // shared [m, n_embd]

@@ -148,10 +148,11 @@ Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, Thread
   return std::unique_ptr<Model>(std::move(model).value());
 }
 
-Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* in_file, ModelCost* cost) {
+Result<int64_t> PackedWeightBytes(const GgufFile& file, Isa isa, WeightPlacer* in_file, ModelCost* cost,
+                                  bool by_neuron) {
   Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
-  WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()));
+  WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()), by_neuron);
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR(loader.EndBinding());
   if (cost != nullptr) *cost = CostOf(loader, (*model)->shape());

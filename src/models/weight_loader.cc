@@ -63,10 +63,8 @@ const TensorInfo* WeightLoader::Want(const std::string& name, const std::vector<
 bool WeightLoader::CanLie(const std::string& name, WeightOrder order) const {
   const TensorInfo* tensor = file_.FindTensor(name);
   if (tensor == nullptr || tensor->in_blocks() || tensor->dims.size() < 2) return false;
-  const bool is_experts = tensor->dims.size() > 2;
-  if (in_file_ != nullptr && !leaves_neurons() && LayerOf(name) >= 0 && is_experts == (left_ == Left::kExperts)) {
-    return false;
-  }
+  const bool is_left_in_file = in_file_ != nullptr && !leaves_neurons() && LayerOf(name) >= 0;
+  if (is_left_in_file && left_ == Left::kLayers) return false;
   const MatMulKernel* kernel = FindMatMulKernel(tensor->type, isa_, order);
   if (kernel == nullptr) return false;
   return tensor->dims[1] % kernel->row_tile == 0;
@@ -215,12 +213,17 @@ void WeightLoader::CheckExpertsAreStacked(const std::string& block) {
 void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff, ExpertLayer* out,
                            bool by_neuron) {
   CheckExpertsAreStacked(block);
-  by_neuron = by_neuron && CanLieByNeuron(block + "ffn_gate_exps.weight", block + "ffn_up_exps.weight",
-                                          block + "ffn_down_exps.weight");
   const TensorInfo* const gate = Want(block + "ffn_gate_exps.weight", {n_embd, n_ff, n_experts});
   const TensorInfo* const up = Want(block + "ffn_up_exps.weight", {n_embd, n_ff, n_experts});
   const TensorInfo* const down = Want(block + "ffn_down_exps.weight", {n_ff, n_embd, n_experts});
   if (!status_.ok()) return;
+  if (gate->in_blocks()) {
+    const PackOrder order = file_.pack()->groups()[static_cast<size_t>(gate->pack_group)].order;
+    if (order == PackOrder::kRowsAndColumns && !by_neuron) return RefuseBlocks(*gate);
+    by_neuron = order == PackOrder::kRowsAndColumns;
+  } else {
+    by_neuron = by_neuron && CanLieByNeuron(gate->name, up->name, down->name);
+  }
   const ExpertBlock shape = {
       {.kernel = WantKernel(*gate), .rows = n_ff, .cols = n_embd},
       {.kernel = WantKernel(*up, by_neuron ? WeightOrder::kRows : WeightOrder::kTiles), .rows = n_ff, .cols = n_embd},

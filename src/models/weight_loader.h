@@ -62,8 +62,8 @@ class WeightLoader {
               WeightOrder order = WeightOrder::kTiles);
   // As Matrix(), of a matrix of which a run wants single rows: it stays in the file where weights are left there, and `out` gets no tiles.
   void Rows(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out);
-  // Whether tensor `name` can be loaded in an order: there is a kernel for it, it is neither left in the file nor in blocks, which hold
-  // tiles, and it needs no padding.
+  // Whether tensor `name` can lie in an order of our choice: there is a kernel for it, it needs no padding, it is not packed, and no matrix
+  // that is left in the file, of which blocks hold tiles.
   bool CanLie(const std::string& name, WeightOrder order) const;
   // Whether a feed-forward network can lie by neuron: up in rows, down in columns, and gate in a format that reads the same activations.
   bool CanLieByNeuron(const std::string& gate, const std::string& up, const std::string& down) const;

@@ -61,7 +61,8 @@ void WeightPlacer::AddExperts(int32_t layer, int32_t n_experts, const ExpertLayo
   const ExpertBlock& shape = layout.shape;
   Group group = {.tensors = {gate.name, up.name, down.name},
                  .n_blocks = static_cast<uint32_t>(n_experts),
-                 .block_bytes = layout.n_bytes};
+                 .block_bytes = layout.n_bytes,
+                 .order = layout.is_by_neuron() ? PackOrder::kRowsAndColumns : PackOrder::kTiles};
   Parts parts = {.n = 3, .parts = {}};
   parts.parts[0] = MakePart(gate, shape.gate, shape.gate.rows, 0, kExpertPieceBytes);
   parts.parts[1] = MakePart(up, shape.up, shape.up.rows, layout.up_offset, kExpertPieceBytes);
@@ -92,7 +93,8 @@ void WeightPlacer::AddNeurons(int32_t layer, const NeuronLayout& layout, const T
                (neurons_.empty() ||
                 (layout.bundle_bytes == neurons_[0].bundle_bytes && layout.n_neurons() == neurons_[0].n_neurons())));
   neurons_.push_back(layout);
-  Group group = {.tensors = {up.name, down.name}, .n_blocks = 1, .block_bytes = layout.n_bytes()};
+  Group group = {
+      .tensors = {up.name, down.name}, .n_blocks = 1, .block_bytes = layout.n_bytes(), .order = PackOrder::kNeurons};
   Parts parts = {.n = 2, .parts = {}};
   parts.parts[0] = MakePart(up, layout.up, layout.up.rows, 0, kMatrixPieceBytes);
   parts.parts[1] = MakePart(down, layout.down, layout.down.rows, 0, kMatrixPieceBytes);
@@ -147,8 +149,7 @@ Status WeightPlacer::ReadFrom(const PackTable& pack) {
   for (size_t i = 0; is_same && i < groups_.size(); ++i) {
     const Group& mine = groups_[i];
     const PackGroup& theirs = pack.groups()[i];
-    const PackOrder order = neurons_.empty() ? PackOrder::kTiles : PackOrder::kNeurons;
-    is_same = order == theirs.order && mine.tensors == theirs.tensors && mine.first_block == theirs.first_block &&
+    is_same = mine.order == theirs.order && mine.tensors == theirs.tensors && mine.first_block == theirs.first_block &&
               mine.n_blocks == theirs.n_blocks && static_cast<uint64_t>(mine.block_bytes) == theirs.block_bytes;
   }
   if (!is_same) {

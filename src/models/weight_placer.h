@@ -58,7 +58,8 @@ class WeightPlacer final : public BlockPlacer {
     uint32_t first_block = 0;
     uint32_t n_blocks = 0;
     int64_t block_bytes = 0;  // in memory
-    int32_t layer = 0;        // index of a layer that has blocks
+    PackOrder order = PackOrder::kTiles;
+    int32_t layer = 0;  // index of a layer that has blocks
   };
 
   // The experts of layer `layer` of the model: stacked tensors, dims [cols, rows, n_experts].

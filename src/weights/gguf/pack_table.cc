@@ -55,13 +55,13 @@ class PackTableParser {
  private:
   Status ReadVersion() {
     PANTRY_ASSIGN_OR_RETURN(const int64_t version, metadata_.GetInt(pack_keys::kVersion));
-    if (version != kPackVersion && version != kNeuronPackVersion) {
+    if (version != kPackVersion && version != kOrderedPackVersion) {
       return UnsupportedError(
           "the pack has version {}, this program reads versions {} and {}: pack the model again with this program, or "
           "run it with the one that packed it",
-          version, kPackVersion, kNeuronPackVersion);
+          version, kPackVersion, kOrderedPackVersion);
     }
-    table_->has_neurons_ = version == kNeuronPackVersion;
+    has_orders_ = version == kOrderedPackVersion;
     PANTRY_ASSIGN_OR_RETURN(const std::string_view layout, metadata_.GetString(pack_keys::kLayout));
     const auto* const isa = std::find_if(std::begin(kAllIsas), std::end(kAllIsas),
                                          [&](Isa candidate) { return IsaName(candidate) == layout; });
@@ -129,7 +129,7 @@ class PackTableParser {
     PANTRY_ASSIGN_OR_RETURN(const std::span<const int64_t> block_bytes,
                             Integers(pack_keys::kGroupBlockBytes, n_groups));
     std::span<const int64_t> orders;
-    if (table_->has_neurons_) {
+    if (has_orders_) {
       PANTRY_ASSIGN_OR_RETURN(orders, Integers(pack_keys::kGroupOrder, n_groups));
     }
     PANTRY_RETURN_IF_ERROR(Charge(n_blocks.size(), sizeof(PackGroup)));
@@ -143,11 +143,12 @@ class PackTableParser {
       }
       PackGroup group;
       if (!orders.empty()) {
-        if (orders[i] < 0 || orders[i] > static_cast<int64_t>(PackOrder::kNeurons)) {
+        if (orders[i] < 0 || orders[i] > static_cast<int64_t>(PackOrder::kRowsAndColumns)) {
           return UnsupportedError(
               "group {} has blocks of kind {}, which this program does not know: pack the model again", i, orders[i]);
         }
         group.order = static_cast<PackOrder>(orders[i]);
+        table_->has_neurons_ |= group.order == PackOrder::kNeurons;
       }
       group.first_block = table_->n_blocks_;
       group.n_blocks = static_cast<uint32_t>(n_blocks[i]);
@@ -254,6 +255,7 @@ class PackTableParser {
   const Reader& reader_;
   const Metadata& metadata_;
   uint64_t* const memory_left_;
+  bool has_orders_ = false;
   std::unique_ptr<PackTable> table_;
   const TensorInfo* checksums_ = nullptr;
   const TensorInfo* blocks_ = nullptr;

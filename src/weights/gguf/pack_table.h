@@ -28,9 +28,9 @@
 
 namespace pantry {
 
-inline constexpr uint32_t kPackVersion = 1;        // of packs whose blocks hold tiles
-inline constexpr uint32_t kNeuronPackVersion = 2;  // of those with neurons
-inline constexpr uint64_t kPackAlignment = 4096;   // of every block, and of every tensor beside
+inline constexpr uint32_t kPackVersion = 1;         // of packs whose blocks hold tiles
+inline constexpr uint32_t kOrderedPackVersion = 2;  // of those that say what their blocks hold
+inline constexpr uint64_t kPackAlignment = 4096;    // of every block, and of every tensor beside
 inline constexpr uint32_t kPackPieceBytes =
     512 << 10;  // what we write: a checksum for so much, so that pieces are checked as they come
 inline constexpr uint64_t kMaxPackBlockBytes = uint64_t{1} << 40;
@@ -63,8 +63,9 @@ uint64_t PackChecksum(std::span<const uint8_t> bytes);
 
 // What a block's bytes are.
 enum class PackOrder : uint8_t {
-  kTiles,    // matrices, as the kernels compute with them
-  kNeurons,  // what belongs to a neuron lies together, each by itself
+  kTiles,           // matrices in tiles
+  kNeurons,         // what belongs to a neuron lies together, to be read alone
+  kRowsAndColumns,  // experts whose neurons can be computed alone: gate in tiles, up in rows, down in columns
 };
 
 // A run of blocks of the same make.

@@ -65,10 +65,10 @@ Result<std::unique_ptr<GgufFile>> Open(const std::vector<uint8_t>& bytes) {
   return GgufFile::Open(std::move(readers));
 }
 
-TEST(PackTable, SaysWhichBlocksHoldNeurons) {
+TEST(PackTable, SaysWhatBlocksHold) {
   Pack pack;
   EXPECT_FALSE((*Open(pack.Build()))->pack()->has_neurons());
-  pack.version = kNeuronPackVersion;
+  pack.version = kOrderedPackVersion;
   pack.orders = {1, 0};
   const auto opened = Open(pack.Build());
   ASSERT_TRUE(opened.ok()) << opened.status().message();
@@ -76,6 +76,12 @@ TEST(PackTable, SaysWhichBlocksHoldNeurons) {
   EXPECT_TRUE(table.has_neurons());
   EXPECT_EQ(table.groups()[0].order, PackOrder::kNeurons);
   EXPECT_EQ(table.groups()[1].order, PackOrder::kTiles);
+
+  pack.orders = {0, 2};
+  const auto of_experts = Open(pack.Build());
+  ASSERT_TRUE(of_experts.ok()) << of_experts.status().message();
+  EXPECT_FALSE((*of_experts)->pack()->has_neurons());
+  EXPECT_EQ((*of_experts)->pack()->groups()[1].order, PackOrder::kRowsAndColumns);
 }
 
 TEST(PackTable, SaysWhereEveryBlockAndPieceLies) {
@@ -130,20 +136,20 @@ constexpr StatusCode kBad = StatusCode::kCorruption;
 const BadPack kBadPacks[] = {
     {"Version3", [](Pack& p) { p.version = 3; }, StatusCode::kUnsupported,
      "the pack has version 3, this program reads versions 1 and 2: pack the model again"},
-    {"NeuronsWithoutOrders", [](Pack& p) { p.version = kNeuronPackVersion; }, StatusCode::kNotFound,
+    {"WithoutOrders", [](Pack& p) { p.version = kOrderedPackVersion; }, StatusCode::kNotFound,
      "pantry.pack.group.order"},
     {"TooFewOrders",
      [](Pack& p) {
-       p.version = kNeuronPackVersion;
+       p.version = kOrderedPackVersion;
        p.orders = {1};
      },
      kBad, "group.order' has 1 elements, expected 2"},
     {"UnknownOrder",
      [](Pack& p) {
-       p.version = kNeuronPackVersion;
-       p.orders = {0, 2};
+       p.version = kOrderedPackVersion;
+       p.orders = {0, 3};
      },
-     StatusCode::kUnsupported, "group 1 has blocks of kind 2"},
+     StatusCode::kUnsupported, "group 1 has blocks of kind 3"},
     {"UnknownLayout", [](Pack& p) { p.layout = "avx1024"; }, StatusCode::kUnsupported,
      "laid out for 'avx1024', which this program does not know: pack the model again"},
     {"NoPiece", [](Pack& p) { p.piece_bytes = 0; }, kBad, "'pantry.pack.piece_bytes' is 0"},

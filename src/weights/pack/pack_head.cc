@@ -78,8 +78,8 @@ Status AddMetadata(const GgufFile& source, const PackPlan& plan, const Blocked& 
     block_bytes.push_back(group.block_bytes);
     orders.push_back(static_cast<uint32_t>(group.order));
   }
-  const bool has_neurons = std::any_of(plan.groups.begin(), plan.groups.end(),
-                                       [](const PackPlanGroup& group) { return group.order == PackOrder::kNeurons; });
+  const bool has_orders = std::any_of(plan.groups.begin(), plan.groups.end(),
+                                      [](const PackPlanGroup& group) { return group.order != PackOrder::kTiles; });
   for (const TensorInfo* tensor : blocked.tensors) {
     names.push_back(tensor->name);
     types.push_back(static_cast<uint32_t>(tensor->type));
@@ -88,14 +88,14 @@ Status AddMetadata(const GgufFile& source, const PackPlan& plan, const Blocked& 
     }
   }
   PANTRY_ASSIGN_OR_RETURN(const uint64_t source_hash, SourceHash(source));
-  head.AddU32(pack_keys::kVersion, has_neurons ? kNeuronPackVersion : kPackVersion);
+  head.AddU32(pack_keys::kVersion, has_orders ? kOrderedPackVersion : kPackVersion);
   head.AddString(pack_keys::kLayout, IsaName(plan.layout));
   head.AddU32(pack_keys::kPieceBytes, kPackPieceBytes);
   head.AddU64(pack_keys::kSourceBytes, source.total_bytes());
   head.AddU64(pack_keys::kSourceHash, source_hash);
   head.AddU32s(pack_keys::kGroupBlocks, n_blocks);
   head.AddU64s(pack_keys::kGroupBlockBytes, block_bytes);
-  if (has_neurons) head.AddU32s(pack_keys::kGroupOrder, orders);
+  if (has_orders) head.AddU32s(pack_keys::kGroupOrder, orders);
   head.AddU32s(pack_keys::kTensorGroup, blocked.groups);
   head.AddStrings(pack_keys::kTensorName, names);
   head.AddU32s(pack_keys::kTensorType, types);

@@ -174,7 +174,7 @@ TEST_P(MatMulKernels, PackingWritesEveryByteOfTheTile) {
 // Kernels whose tiles can be part full.
 class TiledKernels : public MatMulKernels {};
 // .pantry files hold tiles, rows and columns as kernels lay them out (docs/format.md). Who changes a layout must give packs another version
-// (kPackVersion, kNeuronPackVersion in weights/gguf/pack_table.h): an old one would be computed as if it were new, without an error. Then the figures here change, too.
+// (kPackVersion, kOrderedPackVersion in weights/gguf/pack_table.h): an old one would be computed as if it were new, without an error. Then the figures here change, too.
 TEST_P(MatMulKernels, TilesLieAsPacksOfThisVersionHaveThem) {
   struct Layout {
     std::string_view name;  // format and rows of a tile
