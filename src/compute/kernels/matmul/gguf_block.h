@@ -126,4 +126,30 @@ inline void ReadBlock(const uint8_t* p, int b, WeightBlock* out) {
   }
 }
 
+// Codes of a block as the kernels' planes have them, in words of four columns, for the formats whose bytes nearly lie so: of 4 bits columns
+// 4i in the low and 4i + 16 in the high nibbles; of 8 bits half of the block.
+using CodeWords = uint32_t __attribute__((vector_size(16)));
+template <TensorType T>
+inline constexpr bool kHasWords =
+    kIsSimpleNibbles<T> || T == TensorType::kIQ4_XS || T == TensorType::kQ4_K || T == TensorType::kQ8_0;
+
+// Part 0, or in formats of 8 bits 0 or 1, of block `b` of the GGUF span at `p`.
+template <TensorType T>
+inline CodeWords ReadCodeWords(const uint8_t* p, int b, int part) {
+  constexpr QuantFormat kF = kFormatOf<T>;
+  const auto load = [](const uint8_t* from) {
+    CodeWords words;
+    std::memcpy(&words, from, sizeof(words));
+    return words;
+  };
+  if constexpr (T == TensorType::kQ8_0) return load(p + kF.d_bytes + 16 * part) ^ 0x80808080u;
+  if constexpr (T == TensorType::kIQ4_XS) return load(p + 8 + b * 16);
+  if constexpr (T == TensorType::kQ4_K) {
+    const CodeWords left = load(p + 16 + b / 2 * 32), right = load(p + 32 + b / 2 * 32);
+    constexpr uint32_t kLow = 0x0F0F0F0Fu;
+    return b % 2 == 0 ? (left & kLow) | (right & kLow) << 4 : (left >> 4 & kLow) | (right & ~kLow);
+  }
+  return load(p + kF.d_bytes + (kF.has_min ? 2 : 0));
+}
+
 }  // namespace pantry::matmul

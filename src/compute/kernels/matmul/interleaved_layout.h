@@ -47,19 +47,29 @@ struct InterleavedLayout {
   static int64_t TileBytes(int64_t cols) { return (SpanCount(cols) * R * kF.SpanBytes() + 63) / 64 * 64; }
 
   static void Pack(const uint8_t* rows, int64_t n_rows, int64_t cols, uint8_t* tile) {
-    const int64_t n_spans = SpanCount(cols);
-    std::memset(tile, 0, static_cast<size_t>(TileBytes(cols)));
-    for (int64_t row = 0; row < n_rows; ++row) {
-      for (int64_t s = 0; s < n_spans; ++s) {
-        const uint8_t* from = rows + (row * n_spans + s) * GgufSpanBytes<T>();
-        uint8_t* span = tile + s * R * kF.SpanBytes();
+    const int64_t n_spans = SpanCount(cols), row_bytes = n_spans * GgufSpanBytes<T>();
+    const int64_t n_bytes = n_spans * R * kF.SpanBytes();
+    const bool is_filled = n_rows == R && kF.sub != SubScales::kSixBits;  // those are put together bit by bit
+    const int64_t zeros_from = is_filled ? n_bytes : 0;
+    std::memset(tile + zeros_from, 0, static_cast<size_t>(TileBytes(cols) - zeros_from));
+    for (int64_t s = 0; s < n_spans; ++s) {
+      const uint8_t* const from = rows + s * GgufSpanBytes<T>();
+      uint8_t* const span = tile + s * R * kF.SpanBytes();
+      for (int64_t row = 0; row < n_rows; row += 4) {
+        const int64_t n = n_rows - row < 4 ? n_rows - row : 4;
         for (int b = 0; b < kF.span_blocks; ++b) {
-          WeightBlock block;
-          ReadBlock<T>(from, b, &block);
-          if (b == 0) PutHeader(block, span, row);
-          uint8_t* to = span + kBlocks + b * kBlock;
-          PutSubScales(block, b, kF.sub == SubScales::kSixBits ? span + kSixBits : to, row);
-          PutCodes(block.codes, to + kCodes + row * 4);
+          uint8_t* const to = span + kBlocks + b * kBlock;
+          uint8_t* const subs = kF.sub == SubScales::kSixBits ? span + kSixBits : to;
+          for (int64_t i = row; i < row + n; ++i) {
+            WeightBlock block;
+            ReadBlock<T>(from + i * row_bytes, b, &block);  // the compiler leaves out what is not used of it
+            if (b == 0) PutHeader(block, span, i);
+            PutSubScales(block, b, subs, i);
+            if (!kHasWords<T> || n < 4) PutCodes(block.codes, to + kCodes + i * 4);
+          }
+          if constexpr (kHasWords<T>) {
+            if (n == 4) PutCodesOfFour(from + row * row_bytes, row_bytes, b, to + kCodes + row * 4);
+          }
         }
       }
     }
@@ -122,6 +132,22 @@ struct InterleavedLayout {
         const int high = sub[(8 + s / 4) * R + row] >> (s % 4 * 2) & 3;
         block->sub_scale[half] = static_cast<int8_t>((low | high << 4) - 32);
       }
+    }
+  }
+
+  // The codes of four rows at once.
+  static void PutCodesOfFour(const uint8_t* from, int64_t row_bytes, int b, uint8_t* to) {
+    for (int part = 0; part < kF.bits / 4; ++part) {
+      CodeWords rows[4];
+      for (int i = 0; i < 4; ++i) rows[i] = ReadCodeWords<T>(from + i * row_bytes, b, part);
+      const CodeWords a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+      const CodeWords c = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+      const CodeWords d = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+      const CodeWords e = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+      const CodeWords planes[4] = {__builtin_shufflevector(a, c, 0, 1, 4, 5), __builtin_shufflevector(a, c, 2, 3, 6, 7),
+                                   __builtin_shufflevector(d, e, 0, 1, 4, 5),
+                                   __builtin_shufflevector(d, e, 2, 3, 6, 7)};
+      for (int p = 0; p < 4; ++p) std::memcpy(to + (4 * part + p) * kPlane, &planes[p], sizeof(CodeWords));
     }
   }
 
