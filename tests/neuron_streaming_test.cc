@@ -4,12 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/find_profile.h"
 #include "engine/memory_budget.h"
+#include "engine/warm_up.h"
+#include "support/temporary_files.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
 
@@ -43,6 +48,23 @@ class NeuronStreamingTest : public ::testing::Test {
     PANTRY_CHECK(PackedWeightBytes(*file_, BestIsa(), &placer).ok());
     return file_->pack()->BlockOffset(placer.Block(layer, 0)) +
            static_cast<uint64_t>(placer.NeuronsOf(layer).bundle_offset(neuron));
+  }
+
+  // Of the model's own weights; what fires is made up, and what never does is said to (not `is_right`) or not.
+  NeuronProfile Profile(bool is_right) {
+    const ModelShape shape = ParseModelShape(file_->metadata()).value();
+    NeuronProfile profile;
+    profile.weights = NormsHash(*file_).value();
+    profile.activation = shape.activation;
+    profile.n_tokens = 1000;
+    profile.n_neurons = static_cast<int32_t>(shape.n_ff);
+    profile.layers.resize(static_cast<size_t>(shape.n_layers));
+    for (NeuronProfile::Layer& layer : profile.layers) {
+      for (int64_t i = 0; i < shape.n_ff; ++i) {
+        layer.frequency.push_back(static_cast<uint16_t>(is_right ? 1 + 40000 * (i % 5 == 0) : 65535 - i));
+      }
+    }
+    return profile;
   }
 
   NullLogger log_;
@@ -245,6 +267,75 @@ TEST_F(NeuronStreamingTest, LentMemoryComesAndGoesWithTheSameBits) {
   EXPECT_LE(stream.cache_bytes(), planned);
   ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
   EXPECT_TRUE(all == expected);
+}
+
+// Whatever it says fires, a profile changes what is in memory at first, and nothing else.
+TEST_F(NeuronStreamingTest, AWarmStartHitsFromTheFirstTokenAndGivesTheSameBits) {
+  const std::vector<float> expected = Dense();
+  for (const bool is_right : {true, false}) {
+    int64_t first_hits[2];
+    for (const bool is_warm : {false, true}) {
+      StreamSetup setup = {.cache_share = 0.4};
+      const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+      ASSERT_NE(engine, nullptr);
+      const testing::TemporaryFile profile(Profile(is_right).Serialize());
+      if (is_warm) {
+        const auto warm = WarmUp(*engine, profile.path(), {});
+        ASSERT_TRUE(warm.ok() && warm->has_value()) << warm.status().ToString();
+        EXPECT_EQ((*warm)->n_bytes, engine->stream()->stats().cache.resident_bytes);
+        EXPECT_GT((*warm)->n_bytes, engine->stream()->cache_bytes() * 9 / 10);
+        EXPECT_LE((*warm)->n_bytes, engine->stream()->cache_bytes());
+      }
+      auto session = engine->NewSession({.n_ctx = kContext});
+      ASSERT_TRUE(session.ok());
+      ASSERT_TRUE((*session)->Feed(RandomTokens(*engine, 1)).ok());
+      first_hits[is_warm] = engine->stream()->stats().cache.n_hits;
+      std::vector<float> all;
+      ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
+      EXPECT_TRUE(all == expected);
+    }
+    EXPECT_EQ(first_hits[0], 0);
+    EXPECT_GT(first_hits[1], 0);
+  }
+}
+
+TEST_F(NeuronStreamingTest, AProfileOfOtherWeightsOrNoneIsNoWarmStart) {
+  StreamSetup setup = {.cache_share = 0.4};
+  const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
+  ASSERT_NE(engine, nullptr);
+  NeuronProfile profile = Profile(true);
+  profile.weights ^= 1;
+  const testing::TemporaryFile other(profile.Serialize()), garbage("no profile");
+  for (const std::string& path : {other.path(), garbage.path(), std::string()}) {
+    const auto warm = WarmUp(*engine, path, {});
+    ASSERT_TRUE(warm.ok()) << warm.status().ToString();
+    EXPECT_FALSE(warm->has_value());
+  }
+  EXPECT_EQ(WarmUp(*engine, "/no/such/file", {}).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(engine->stream()->stats().cache.n_resident, 0);
+
+  const testing::TemporaryFile good(Profile(true).Serialize());
+  const auto stopped = WarmUp(*engine, good.path(), [](int64_t n_done, int64_t) { return n_done == 0; });
+  EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled);
+  EXPECT_GT(engine->stream()->stats().cache.n_resident, 0);
+  const auto resident = testing::OpenTinyEngine(testing::TinyModel(kModel), nullptr, log_);
+  const auto nothing = WarmUp(*resident, good.path(), {});
+  EXPECT_TRUE(nothing.ok() && !nothing->has_value());
+}
+
+TEST_F(NeuronStreamingTest, TheGgufsProfileHoldsForItsPack) {
+  const testing::TemporaryFolder folder;
+  const std::string pack = folder.path() + "/m.pantry", of_pack = pack + ".profile",
+                    of_gguf = folder.path() + "/m.gguf.profile";
+  std::filesystem::copy_file(pack_.path(), pack);
+  const auto file = testing::OpenGguf(pack);
+  EXPECT_EQ(ProfilePath("x", *file), "x");
+  EXPECT_EQ(ProfilePath("", *file), of_pack);
+  std::ofstream(of_gguf) << Profile(true).Serialize();
+  EXPECT_EQ(ProfilePath("", *file), of_gguf);
+  EXPECT_TRUE(ReadProfileOf(*file, ParseModelShape(file->metadata()).value(), of_gguf).ok());
+  std::ofstream(of_pack) << Profile(true).Serialize();
+  EXPECT_EQ(ProfilePath("", *file), of_pack);
 }
 
 TEST_F(NeuronStreamingTest, OtherKernelsAndRunsThatCannotUseItAreRefusedWithARemedy) {

@@ -89,6 +89,9 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   const ExpertRouter* const router = engine_.router();
   const RoutingCounts counts_before = router != nullptr ? router->chooser().counts() : RoutingCounts();
   const NeuronCounts neurons_before = NeuronCounts::Of(engine_);
+  const PredictedNeurons* const predicted = engine_.predicted();
+  const PredictedNeurons::Counts predicted_before =
+      predicted != nullptr ? predicted->counts() : PredictedNeurons::Counts();
   std::optional<WeightStreamStats> after_prompt;
   callbacks.on_token = [&](TokenId) {
     if (stream != nullptr && !after_prompt) after_prompt = stream->stats();
@@ -115,7 +118,8 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   std::string figures;
   if (after_prompt) figures = StreamFigures(*after_prompt, stream->stats(), result->n_decoded, result->decode_us);
   if (router == nullptr && stream != nullptr && engine_.shape().has_experts()) figures += " · experts exact";
-  Account(*result, figures + PolicyFigures(router, counts_before) + SparsityFigures(engine_, neurons_before));
+  Account(*result, figures + PolicyFigures(router, counts_before) + SparsityFigures(engine_, neurons_before) +
+                       PredictorFigures(engine_, predicted_before));
   if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, stream->stats()) : -1);
   return result;
 }

@@ -72,28 +72,44 @@ Json RunJson(const BenchSetup& setup) {
           {"type_v", setup.v_type},  {"tokens", setup.tokens}, {"attention_counted_in_gops", false}};
 }
 
+Json PercentilesJson(const Percentiles& figures) {
+  return {{"p50", figures.p50}, {"p90", figures.p90}, {"p99", figures.p99}};
+}
+
+// Of single tokens; nothing where none was generated.
+void AddTokenFigures(const SpeedResult& result, Json& json) {
+  if (result.tokens.empty()) return;
+  const TokenFigures figures = TokenFiguresOf(result);
+  json["latency_ms"] = PercentilesJson(figures.latency_ms);
+  if (figures.hit_rate < 0) return;
+  json["hit_rate"] = figures.hit_rate;
+  json["misses"] = PercentilesJson(figures.misses);
+}
+
 Json TestJson(const SpeedResult& result, const HardwareProfile& machine, int64_t peak_rss_bytes) {
   const SpeedFigures figures = FiguresOf(result);
   const BenchRates rates = RatesOf(result, machine);
-  return {{"test", SpeedTestName(result.test)},
-          {"n_prompt", result.test.n_prompt},
-          {"n_gen", result.test.n_gen},
-          {"n_depth", result.test.n_depth},
-          {"n_threads", result.test.n_threads},
-          {"n_batch", result.test.n_batch},
-          {"tok_per_s", figures.median},
-          {"min", figures.min},
-          {"max", figures.max},
-          {"mean", figures.mean},
-          {"stddev", figures.stddev},
-          {"samples", figures.samples},
-          {"gb_per_s", rates.gb_per_s},
-          {"gops", rates.gops},
-          {"dram_share", Known(rates.dram_share)},
-          {"int8_share", Known(rates.int8_share)},
-          {"f32_share", Known(rates.f32_share)},
-          {"kv_bytes", result.kv_bytes},
-          {"peak_rss_bytes", peak_rss_bytes}};
+  Json json = {{"test", SpeedTestName(result.test)},
+               {"n_prompt", result.test.n_prompt},
+               {"n_gen", result.test.n_gen},
+               {"n_depth", result.test.n_depth},
+               {"n_threads", result.test.n_threads},
+               {"n_batch", result.test.n_batch},
+               {"tok_per_s", figures.median},
+               {"min", figures.min},
+               {"max", figures.max},
+               {"mean", figures.mean},
+               {"stddev", figures.stddev},
+               {"samples", figures.samples},
+               {"gb_per_s", rates.gb_per_s},
+               {"gops", rates.gops},
+               {"dram_share", Known(rates.dram_share)},
+               {"int8_share", Known(rates.int8_share)},
+               {"f32_share", Known(rates.f32_share)},
+               {"kv_bytes", result.kv_bytes},
+               {"peak_rss_bytes", peak_rss_bytes}};
+  AddTokenFigures(result, json);
+  return json;
 }
 
 // A name may hold anything.
@@ -130,8 +146,18 @@ std::string CsvRow(const BenchSetup& setup, const SpeedResult& result, int64_t p
       CsvShare(rates.dram_share), CsvShare(rates.int8_share), CsvShare(rates.f32_share), peak_rss_bytes);
 }
 
+// Milliseconds of the tokens that were generated: "9.71 10.2 14.9".
+std::string Latencies(const SpeedResult& result) {
+  if (result.tokens.empty()) return "-";
+  const Percentiles ms = TokenFiguresOf(result).latency_ms;
+  const auto figure = [](double value) {
+    return fmt::format("{:.{}f}", value, value >= 100 ? 0 : value >= 10 ? 1 : 2);
+  };
+  return figure(ms.p50) + " " + figure(ms.p90) + " " + figure(ms.p99);
+}
+
 // The cells of a row, as table and Markdown show them.
-std::array<std::string, 9> Cells(const SpeedResult& result, const HardwareProfile& machine) {
+std::array<std::string, 10> Cells(const SpeedResult& result, const HardwareProfile& machine) {
   const SpeedFigures figures = FiguresOf(result);
   const BenchRates rates = RatesOf(result, machine);
   return {SpeedTestName(result.test),
@@ -142,11 +168,12 @@ std::array<std::string, 9> Cells(const SpeedResult& result, const HardwareProfil
           Billions(rates.gb_per_s),
           Percent(rates.dram_share),
           Billions(rates.gops),
-          Percent(rates.compute_share)};
+          Percent(rates.compute_share),
+          Latencies(result)};
 }
-constexpr std::array<std::string_view, 9> kHeads = {"test", "threads", "batch", "tok/s",  "min - max",
-                                                    "GB/s", "of DRAM", "GOPS",  "of peak"};
-constexpr std::array<int, 9> kWidths = {24, 7, 5, 8, 17, 7, 7, 7, 7};
+constexpr std::array<std::string_view, 10> kHeads = {"test", "threads", "batch", "tok/s",   "min - max",
+                                                     "GB/s", "of DRAM", "GOPS",  "of peak", "ms/token p50 p90 p99"};
+constexpr std::array<int, 10> kWidths = {24, 7, 5, 8, 17, 7, 7, 7, 7, 20};
 
 std::string TableLine(const auto& cells) {
   std::string line = fmt::format("{:<{}}", cells[0], kWidths[0]);

@@ -21,6 +21,7 @@ SpeedResult MakeResult() {
   result.sample_us = {1'000'000, 800'000, 1'250'000};
   result.work = {10'000'000'000, 20'000'000'000, 5'000'000'000};
   result.kv_bytes = 123;
+  for (int64_t ms = 100; ms > 0; --ms) result.tokens.push_back({.us = 1000 * ms});
   return result;
 }
 
@@ -67,9 +68,9 @@ TEST(BenchReport, TableHasModelMachineAndARowForEachResult) {
   EXPECT_THAT(begin,
               HasSubstr("A CPU · 2 cores · reads DRAM at 20.0 GB/s · int8 peak 200 GOPS · F32 peak 50 GFLOPS\n"));
   const std::string row = report.Row(MakeResult(), 1);
-  EXPECT_EQ(
-      row,
-      "tg100 @ d8000                   2    512     100.0      80.00 - 125.0     10.0     50 %     25.0     20 %\n");
+  EXPECT_EQ(row,
+            "tg100 @ d8000                   2    512     100.0      80.00 - 125.0     10.0     50 %     25.0     20 %"
+            "        50.0 90.0 99.0\n");
   EXPECT_EQ(begin.size() - begin.rfind("\ntest") - 1, row.size());
   EXPECT_EQ(report.End(), "");
 }
@@ -95,6 +96,23 @@ TEST(BenchReport, JsonHasTheKeysThatScriptsReadAndNullForWhatIsUnknown) {
   EXPECT_EQ(test.at("dram_share"), 0.5);
   EXPECT_TRUE(test.at("int8_share").is_null());
   EXPECT_EQ(test.at("peak_rss_bytes"), 77);
+  EXPECT_EQ(test.at("latency_ms"), (Json{{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}}));
+  EXPECT_FALSE(test.contains("hit_rate")) << "a resident run";
+}
+
+TEST(BenchReport, StreamedTokensHaveHitsAndMissesAndPromptsNoLatencies) {
+  BenchReport report(BenchFormat::kJson, MakeSetup());
+  SpeedResult streamed = MakeResult();
+  for (TokenSample& token : streamed.tokens) token.n_misses = 100 - (token.n_hits = token.us / 1000);
+  report.Row(streamed, 1);
+  SpeedResult prompt = MakeResult();
+  prompt.tokens.clear();
+  EXPECT_THAT(BenchReport(BenchFormat::kTable, MakeSetup()).Row(prompt, 1), ::testing::EndsWith(" -\n"));
+  report.Row(prompt, 1);
+  const Json tests = Json::parse(report.End()).at("tests");
+  EXPECT_NEAR(tests[0].at("hit_rate").get<double>(), 0.505, 1e-12);
+  EXPECT_EQ(tests[0].at("misses"), (Json{{"p50", 49.0}, {"p90", 89.0}, {"p99", 98.0}}));
+  EXPECT_FALSE(tests[1].contains("latency_ms"));
 }
 
 TEST(BenchReport, JsonWithoutResultsIsStillADocument) {

@@ -102,6 +102,9 @@ BenchModel Describe(Engine& engine) {
   if (const RestingNeurons* const resting = engine.resting()) {
     model.type += fmt::format(" {:.4g}% rest", 100 * resting->sparsity());
   }
+  if (const PredictedNeurons* const predicted = engine.predicted()) {
+    model.type += fmt::format(" {:.4g}% recall", 100 * predicted->wanted_recall());
+  }
   return model;
 }
 

@@ -30,6 +30,13 @@ std::string AsJson(const PerplexityResult& result, int64_t n_ctx, Engine& engine
     json["sparsity"] = resting->sparsity();
     json["resting_share"] = static_cast<double>(resting->n_resting()) / static_cast<double>(resting->n_neurons());
   }
+  if (const PredictedNeurons* const predicted = engine.predicted()) {
+    const PredictedNeurons::Counts counts = predicted->counts();
+    json["predicted_share"] = counts.density();
+    json["firing_share"] = counts.true_share();
+    if (counts.recall()) json["recall"] = *counts.recall();
+    json["predictor_bytes"] = predicted->n_bytes();
+  }
   return json.dump() + "\n";
 }
 
@@ -60,7 +67,8 @@ Status EvalPerplexityVerb(VerbContext& context) {
                           MeasurePerplexity(*engine, text, perplexity, on_chunk, keep_going));
   context.console.EndProgress();
   context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}{}", result.n_chunks, perplexity.n_ctx,
-                                   result.seconds, MemoryFigure(engine->memory_plan()), SparsityFigures(*engine)));
+                                   result.seconds, MemoryFigure(engine->memory_plan()),
+                                   SparsityFigures(*engine) + PredictorFigures(*engine)));
   if (engine->router() != nullptr) context.console.Note(PolicyLine(*engine));
   if (options.json) return context.output.Write(AsJson(result, perplexity.n_ctx, *engine));
   return context.output.Write(

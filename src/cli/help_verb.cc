@@ -83,7 +83,9 @@ std::string_view Usage(Verb verb) {
     case kPlan:
       return "pantry plan [-m] MODEL [--memory SIZE] [-c N] [-p 128,512] [--sim-memory SIZE] [--json]\n\nTells how a "
              "model would run here without reading its weights: how memory is divided, how many experts fit, the\n"
-             "speed to expect, and what sets it. The speed follows from what `pantry doctor MODEL` measured and kept.";
+             "speed to expect, and what sets it. The speed follows from what `pantry doctor MODEL` measured and kept. "
+             "Of a model whose\nneurons rest it compares the ways to run it, by MODEL.profile; --min-speed N says how "
+             "much memory makes N tokens/s.";
     case kPack:
       return "pantry pack [-m] MODEL.gguf [OUT.pantry] [--force] [--no-verify]\n\nWrites a model so that it streams "
              "faster here: what is read from the disk while it runs lies together, in the order of this\nCPU's "
@@ -95,7 +97,13 @@ std::string_view Usage(Verb verb) {
              "read a text and tells which of its neurons fire, alone and in batches of up to 32 tokens, how\noften "
              "they "
              "fire again at the next token, and how small activations are. The profile is kept beside the model; "
-             "\n`pantry run --sparsity` takes its thresholds from there.";
+             "\n`pantry run --sparsity` takes its thresholds from there, a pack of neurons its warm start, `pantry "
+             "plan` what fires.\n\npantry profile train [-m] MODEL -f TEXT "
+             "[-n 4096] [--predictor hot|svd|mlp] [--recall 0.95] [-o FILE] [--json]\n\nLearns from a text to predict "
+             "which "
+             "neurons of a model that gates by ReLU fire, for each layer or expert as far as that saves\nreading, and "
+             "keeps it in MODEL.predictor. `pantry run --predictor FILE` then computes only the gates that are "
+             "predicted.";
     case kSim:
       return "pantry sim [-m] MODEL|SHAPE [--device host|FILE] [--memory SIZE] [--trace FILE|zipf:..] [--trace-out "
              "FILE] "

@@ -2,6 +2,8 @@
 #include "cli/known_machine.h"
 
 #include "cli/model_path.h"
+#include "engine/find_profile.h"
+#include "engine/neuron_forecast.h"
 
 namespace pantry {
 Result<HardwareProfile> KnownMachine(const Environment& environment) {
@@ -19,16 +21,23 @@ Result<HardwareProfile> KnownMachine(const Environment& environment) {
   return NotFoundError("the measurement of this machine is of no use ({}). Run: pantry doctor MODEL", stale);
 }
 
-std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& session, const Environment& environment) {
+std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& session, const Environment& environment,
+                                      const std::string& profile) {
   const WeightStream* const stream = engine.stream();
-  if (stream != nullptr && stream->placer().neurons() != nullptr)
-    return std::nullopt;  // nobody knows how many will fire
   const Result<HardwareProfile> machine = KnownMachine(environment);
   if (!machine.ok() || (stream != nullptr && !machine->disk)) return std::nullopt;
+  const MemoryPlan resident, *plan = stream != nullptr ? engine.memory_plan() : &resident;
+  if (stream != nullptr && stream->placer().neurons() != nullptr) {
+    const Result<NeuronProfile> known =
+        ReadProfileOf(engine.file(), engine.shape(), ProfilePath(profile, engine.file()));
+    if (!known.ok()) return std::nullopt;  // nobody knows how many will fire
+    const FiringCurve firing = CurveOf(*known);
+    return NeuronForecast(NeuronWorkOf(engine.shape(), engine.model().cost(), stream->placer(), session, firing),
+                          firing, *plan, *machine, engine.pool().n_threads(), session);
+  }
   const WeightPlacer nothing;
   const ModelWork work =
       WorkOf(engine.shape(), engine.model().cost(), stream != nullptr ? stream->placer() : nothing, session);
-  const MemoryPlan resident, *plan = stream != nullptr ? engine.memory_plan() : &resident;
   return Forecast(work, *plan, *machine, engine.pool().n_threads(), session);
 }
 

@@ -12,13 +12,13 @@
 
 namespace pantry {
 
-inline constexpr int64_t kTypicalPosition = 512;  // where a speed is foretold when nobody says
-
 // The profile that is kept, while it is true of this machine. kNotFound: there is none that is of use, and how to get one.
 Result<HardwareProfile> KnownMachine(const Environment& environment);
 
-// What to expect of a run on `engine`; nothing where the machine is not known, or not its disk though experts come from there.
-std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& session, const Environment& environment);
+// What to expect of a run on `engine`; nothing where the machine is not known, or not its disk though weights come from there, or not what fires
+// of neurons that do: `profile` is the file that tells, "": beside the model.
+std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& session, const Environment& environment,
+                                      const std::string& profile = "");
 
 // Tokens a second, at worst and at best: "4.9 to 8.2".
 std::string SpeedRange(const SpeedEstimate& token);

@@ -2,6 +2,7 @@
 #include "cli/neuron_flags.h"
 
 #include "base/parse_number.h"
+#include "base/units.h"
 #include "weights/profile/neuron_profile.h"
 
 namespace pantry {
@@ -38,6 +39,25 @@ std::string SparsityFigures(Engine& engine, const NeuronCounts& before) {
   return figures + fmt::format(": {:.1f}% of the neurons rested (lossy)",
                                100.0 * static_cast<double>(now.n_resting - before.n_resting) /
                                    static_cast<double>(now.n_all - before.n_all));
+}
+
+std::string PredictorMode(Engine& engine) {
+  const PredictedNeurons* const predicted = engine.predicted();
+  if (predicted == nullptr) return "";
+  return fmt::format(" · what fires is predicted for {:.4g}% recall, {} (lossy)", 100 * predicted->wanted_recall(),
+                     FormatBytes(predicted->n_bytes()));
+}
+
+std::string PredictorFigures(Engine& engine, const PredictedNeurons::Counts& before) {
+  const PredictedNeurons* const predicted = engine.predicted();
+  if (predicted == nullptr) return "";
+  const PredictedNeurons::Counts counts = predicted->counts() - before;
+  std::string figures = fmt::format(" · predicted {:.1f}% of the neurons, {:.1f}% fired", 100 * counts.density(),
+                                    100 * counts.true_share());
+  if (counts.n_neurons > 0 && counts.recall()) {
+    figures += fmt::format(", {:.2f}% of these predicted", 100 * *counts.recall());
+  }
+  return figures + " (lossy)";
 }
 
 }  // namespace pantry

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// --sparsity and --profile, as the verbs that know them read them, and what is said of neurons that rest.
+// --sparsity, --profile and --predictor, as the verbs that know them read them, and what is said of neurons that rest.
 #pragma once
 
 #include <cstdint>
@@ -26,5 +26,10 @@ struct NeuronCounts {
 };
 // " · sparsity 50%: 48.9% of the neurons rested (lossy)" of the runs since `before`; "" likewise.
 std::string SparsityFigures(Engine& engine, const NeuronCounts& before = {});
+
+// The same for neurons whose gates are guessed: " · what fires is predicted for 95% recall, 3.1 MB (lossy)", and " · predicted 11.2% of the
+// neurons, 7.0% fired (lossy)" of the runs since `before`, with the recall where it can be told.
+std::string PredictorMode(Engine& engine);
+std::string PredictorFigures(Engine& engine, const PredictedNeurons::Counts& before = {});
 
 }  // namespace pantry

@@ -2,6 +2,7 @@
 #include "cli/open_engine.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
@@ -10,6 +11,7 @@
 #include "cli/known_machine.h"
 #include "cli/neuron_flags.h"
 #include "cli/run_records.h"
+#include "engine/warm_up.h"
 #include "sys/memory_info.h"
 
 namespace pantry {
@@ -32,6 +34,7 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
     PANTRY_ASSIGN_OR_RETURN(engine.sparsity.sparsity, ParseSparsity(options.sparsity));
   }
   engine.sparsity.profile = options.profile;
+  engine.predictor.file = options.predictor;
   if (!options.cache_policy.empty()) {
     PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }
@@ -55,6 +58,23 @@ std::string StreamedLine(Engine& engine, const WeightStream& stream) {
                      stream.queue_name());
 }
 
+// With progress, and a line of what came of it.
+Status WarmUpNeurons(VerbContext& context, Engine& engine) {
+  const SteadyClock clock;
+  const int64_t begin_us = clock.NowUs();
+  const auto seconds = [&] { return 1e-6 * static_cast<double>(clock.NowUs() - begin_us); };
+  const Result<std::optional<WarmCache>> warm =
+      WarmUp(engine, context.options().profile, [&](int64_t n_done, int64_t n_total) {
+        context.console.Progress(LoadingLine(n_done, n_total, seconds(), "warming up"));
+        return !Interrupted();
+      });
+  context.console.EndProgress();
+  if (!warm.ok() || !*warm) return warm.status();
+  context.console.Note(fmt::format("warm start: {} neurons ({}) in {:.1f} s, by {}", (*warm)->n_neurons,
+                                   FormatBytes((*warm)->n_bytes), seconds(), (*warm)->profile));
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
@@ -73,12 +93,12 @@ Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOp
 Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,
                                            const SessionOptions& session) {
   const CliOptions& options = context.options();
-  PANTRY_ASSIGN_OR_RETURN(const EngineOptions engine_options,
-                          EngineOptionsOf(options, session, AvailableMemoryBytes()));
+  PANTRY_ASSIGN_OR_RETURN(EngineOptions engine_options, EngineOptionsOf(options, session, AvailableMemoryBytes()));
   if (options.threads_batch >= 0 && options.threads_batch != options.threads) {
     context.console.Warning(
         "--threads-batch: no effect here because one set of threads (--threads) does prompt and answer");
   }
+  engine_options.predictor.all_rows = context.invocation.verb == kEval;  // a text stands for tokens that are generated
   PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<RunRecords> records, RunRecords::Open(options, context.console));
   const SteadyClock clock;
   const int64_t begin_us = clock.NowUs();
@@ -88,7 +108,9 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   };
   Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
   context.console.EndProgress();
-  if (engine.ok()) RunRecords::Attach(std::move(records), **engine);
+  if (!engine.ok()) return engine;
+  if (options.warm_start) PANTRY_RETURN_IF_ERROR(WarmUpNeurons(context, **engine));
+  RunRecords::Attach(std::move(records), **engine);
   return engine;
 }
 
@@ -125,7 +147,7 @@ std::string ModeLine(Engine& engine, const Session* session, const RunForecast* 
     line += fmt::format(" · context {} (KV {})", session->n_ctx(), FormatBytes(session->kv_bytes()));
   const int n_threads = engine.pool().n_threads();
   line += fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
-  line += SparsityMode(engine);
+  line += SparsityMode(engine) + PredictorMode(engine);
   if (forecast != nullptr && forecast->is_streamed) {
     line += fmt::format(" · expect {} tok/s", SpeedRange(forecast->Token(kTypicalPosition)));
   }

@@ -16,7 +16,8 @@ namespace pantry {
 Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
                                       int64_t available_bytes);
 
-// `session`: what memory is planned for. With --stats, --trace or --routing-trace, every run is written to that file.
+// `session`: what memory is planned for. With --stats, --trace or --routing-trace, every run is written to that file. A
+// cache of single neurons is filled by a profile, where there is one, unless --no-warm-start.
 Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,
                                            const SessionOptions& session);
 

@@ -143,9 +143,14 @@ void ForEachField(Options& o, Visit&& visit) {
           "with a little less quality, of models whose neurons gate by SiLU let so many rest: 30% or 0.3; by a profile "
           "(CATS). profile: the share that counts as resting (50%)"},
       o.sparsity);
-  visit(Flag{"--profile", "FILE", kComputing | kBench, "Computing",
-             "what 'pantry profile' wrote, for --sparsity; by default MODEL.profile"},
+  visit(Flag{"--profile", "FILE", kComputing | kBench | kPlan, "Computing",
+             "what 'pantry profile' wrote, for --sparsity, --warm-start and plans; by default MODEL.profile"},
         o.profile);
+  visit(
+      Flag{"--predictor", "FILE", kComputing | kBench, "Computing",
+           "with a little less quality, of models whose neurons gate by ReLU compute only the gates that are predicted "
+           "to fire, by what 'pantry profile train' wrote; in eval for all tokens, else for those that are generated"},
+      o.predictor);
   visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack | kProfile, "Computing", kIsaHelp}, o.isa);
 
   visit(Flag{"--memory, --memory-gb", "SIZE", kComputing | kBench | kPlan | kSim | kProfile, "Memory",
@@ -160,6 +165,10 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--lookahead", "", kComputing | kBench, "Memory",
              "read what the next layers will want while this one is computed (on)", "--no-lookahead"},
         o.lookahead);
+  visit(Flag{"--warm-start", "", kComputing | kBench, "Memory",
+             "of a pack of single neurons, read those that fire most before the first token, by its profile (on)",
+             "--no-warm-start"},
+        o.warm_start);
   visit(Flag{"--cache-policy", "NAME", kComputing | kBench | kSim, "Memory",
              "which experts stay in memory: lru, lfu, lrfu, cycle; lfu:32 and the like: a use counts half after 32 "
              "tokens; belady, which knows the future: sim only"},
@@ -195,6 +204,9 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--trace-out", "FILE", kSim, "Simulation",
              "draw reading, waiting and computing in FILE, for ui.perfetto.dev or chrome://tracing"},
         o.sim_trace_out);
+  visit(Flag{"--min-speed", "TOK/S", kPlan, "Memory",
+             "of a model whose neurons rest: say how much memory makes it so fast"},
+        o.min_speed);
   visit(Flag{"--sim-memory", "SIZE", kPlan, "Memory", "plan as if so much memory were available"}, o.sim_memory);
 
   visit(Flag{"-p, --n-prompt", "LIST", kPlan, "Prompts", "tokens of the prompts to plan for"}, o.plan_prompts);
@@ -224,6 +236,13 @@ void ForEachField(Options& o, Visit&& visit) {
         o.profile_tokens);
   visit(Flag{"-o, --profile-out", "FILE", kProfile, "Output", "write the profile to FILE; by default MODEL.profile"},
         o.profile_out);
+  visit(Flag{"--predictor", "hot|svd|mlp", kProfile, "Training",
+             "train: from how often each neuron fires, from the leading directions of the gates, or these trained on "
+             "(mlp)"},
+        o.predictor_kind);
+  visit(Flag{"--recall", "SHARE", kProfile, "Training",
+             "train: of the neurons that fire, so many are to be predicted (0.95)"},
+        o.recall);
   visit(Flag{"--report", "FILE", kProfile, "Output", "write a page with heat maps and a table to FILE"},
         o.profile_report);
   visit(Flag{"-o, --output", "FORMAT", kBench, "Output", "table, md, csv, json or jsonl"}, o.output);

@@ -66,7 +66,9 @@ struct CliOptions {
   bool sparse = true;                   // of ReLU networks, compute only what fires
   std::string sparsity;                 // of SiLU networks, so many neurons rest: ParseSparsity(); "": none
   std::string profile;                  // file of NeuronProfile; "": beside the model
+  std::string predictor;                // file of PredictorFile; "": nothing is predicted
   bool lookahead = true;                // they are read before they are wanted
+  bool warm_start = true;               // neurons that fire most are read before the first token
   std::string cache_policy;             // which experts stay: PolicyName(); "": the best measured
   std::string expert_policy = "exact";  // which experts run: ParseExpertPolicy()
   int32_t expert_policy_top = 0;        // how many of a router's best always do; 0: by the model
@@ -76,6 +78,7 @@ struct CliOptions {
   // plan.
   std::string sim_memory;  // available memory to plan for, instead of this machine's
   NumberList plan_prompts{{128, 512}};
+  float min_speed = 0;  // tokens a second that are wanted; 0: any
 
   // sim.
   std::string sim_device = "host";  // or a file of DeviceProfile
@@ -89,8 +92,10 @@ struct CliOptions {
 
   // profile.
   int64_t profile_tokens = 4096;
-  std::string profile_out;     // file; "": beside the model
-  std::string profile_report;  // file
+  std::string profile_out;             // file; "": beside the model
+  std::string profile_report;          // file
+  std::string predictor_kind = "mlp";  // of train: hot, svd, mlp
+  float recall = 0.95f;                // likewise: of what fires, the share to predict
 
   // pack.
   bool force = false;  // an existing file is replaced

@@ -6,20 +6,12 @@
 
 #include "base/units.h"
 #include "cli/known_machine.h"
+#include "cli/plan_figures.h"
 
 namespace pantry {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-double PerSecond(double seconds) { return seconds > 0 ? 1 / seconds : 0; }
-
-std::string Row(std::string_view name, std::string_view text) { return fmt::format("{:<20}{}\n", name, text); }
-
-std::string Percent(double share) {
-  const double percent = 100 * share;
-  return fmt::format("{:.{}f}", percent, percent > 99 && percent < 100 ? 1 : 0);
-}
 
 std::string HitText(const HitRange& hits, std::string_view blocks) {
   if (hits.low == hits.high) return fmt::format("{} % of a token's {} expected in memory", Percent(hits.low), blocks);
@@ -57,13 +49,6 @@ std::string EmbeddingText(const ModelNeeds& needs) {
   return fmt::format("{} less in memory: a run reads its tokens' rows from the file", FormatBytes(needs.rows_bytes));
 }
 
-// "about 41 (22 to 78)", "about 6.4 s (5.5 to 8.9)".
-std::string About(double likely, std::string range, std::string_view unit) {
-  if (range.ends_with(unit)) range.resize(range.size() - unit.size());
-  const std::string about = TwoDigits(likely);
-  return range == about ? about + std::string(unit) : fmt::format("about {}{} ({})", about, unit, range);
-}
-
 std::string PromptTable(const PlanReport& plan) {
   std::string out = fmt::format("{:<20}{:<29} {:<27} {}\n", "prompt", "first token after", "then, tokens/s", "set by");
   for (const PromptPlan& prompt : plan.prompts) {
@@ -73,27 +58,18 @@ std::string PromptTable(const PlanReport& plan) {
     }
     out += fmt::format("{:<20}{:<29} {:<27} {}\n", fmt::format("{} tokens", prompt.n_tokens),
                        About(prompt.first_token.likely_s, SecondsRange(prompt.first_token), " s"),
-                       About(PerSecond(prompt.token.likely_s), SpeedRange(prompt.token), ""), set_by);
+                       AboutSpeed(prompt.token), set_by);
   }
   return out;
-}
-
-Json Range(double low, double likely, double high) { return {{"low", low}, {"likely", likely}, {"high", high}}; }
-
-Json EstimateJson(const SpeedEstimate& run) {
-  return {{"memory_s", run.memory_s},
-          {"arithmetic_s", run.arithmetic_s},
-          {"disk_s", run.disk_s},
-          {"binds", ResourceName(run.binds)}};
 }
 
 Json PromptJson(const PromptPlan& prompt) {
   Json json = {{"n_prompt", prompt.n_tokens}};
   const SpeedEstimate &first = prompt.first_token, &token = prompt.token;
-  json["first_token_s"] = Range(first.low_s, first.likely_s, first.high_s);
-  json["first_token_resources"] = EstimateJson(first);
-  json["tok_per_s"] = Range(PerSecond(token.high_s), PerSecond(token.likely_s), PerSecond(token.low_s));
-  json["token_resources"] = EstimateJson(token);
+  json["first_token_s"] = RangeJson(first.low_s, first.likely_s, first.high_s);
+  json["first_token_resources"] = ResourcesJson(first);
+  json["tok_per_s"] = SpeedJson(token);
+  json["token_resources"] = ResourcesJson(token);
   return json;
 }
 
@@ -125,12 +101,13 @@ int64_t PlanReport::n_blocks_in_memory() const {
 }
 
 std::string PlanText(const PlanReport& plan) {
-  std::string out = Row("model", ModelLine(plan)) + Row("mode", ModeText(plan));
-  if (plan.rows_are_read()) out += Row("embedding", EmbeddingText(*plan.needs));
+  std::string out = PlanRow("model", ModelLine(plan)) + PlanRow("mode", ModeText(plan));
+  if (plan.rows_are_read()) out += PlanRow("embedding", EmbeddingText(*plan.needs));
   out += "\n" + plan.memory.Table() + "\n\n";
-  if (plan.memory.is_streamed && !plan.has_neurons()) out += Row("hit rate", HitText(plan.hits, plan.memory.blocks));
-  if (plan.load_s > 0) out += Row("loading", TwoDigits(plan.load_s) + " s");
+  if (plan.memory.is_streamed) out += PlanRow("hit rate", HitText(plan.hits, plan.memory.blocks));
+  if (plan.load_s > 0) out += PlanRow("loading", TwoDigits(plan.load_s) + " s");
   if (!plan.prompts.empty()) out += PromptTable(plan);
+  if (plan.neurons) out += "\n" + NeuronPlanText(*plan.neurons);
   for (const std::string& note : plan.notes) out += note + "\n";
   return out;
 }
@@ -149,10 +126,11 @@ std::string PlanJson(const PlanReport& plan) {
                        {"n_in_memory", plan.n_blocks_in_memory()}};
   }
   if (plan.rows_are_read()) json["embedding_in_file_bytes"] = plan.needs->rows_bytes;
-  json["hit_rate"] = Range(plan.hits.low, plan.hits.likely, plan.hits.high);
+  json["hit_rate"] = RangeJson(plan.hits.low, plan.hits.likely, plan.hits.high);
   json["load_s"] = plan.load_s > 0 ? Json(plan.load_s) : Json();
   json["prompts"] = Json::array();
   for (const PromptPlan& prompt : plan.prompts) json["prompts"].push_back(PromptJson(prompt));
+  if (plan.neurons) json["neurons"] = NeuronPlanJson(*plan.neurons);
   json["notes"] = plan.notes;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/plan_neurons.h"
 #include "engine/memory_budget.h"
 #include "engine/run_forecast.h"
 
@@ -25,10 +26,11 @@ struct PlanReport {
   ModelShape shape;
   const ModelNeeds* needs = nullptr;
   MemoryPlan memory;
-  HitRange hits;                    // of a streamed run
-  double load_s = 0;                // until the weights that stay are read; 0: unknown
-  std::vector<PromptPlan> prompts;  // none: the machine is not known
-  std::vector<std::string> notes;   // what is missing or uncertain
+  HitRange hits;                            // of a streamed run
+  double load_s = 0;                        // until the weights that stay are read; 0: unknown
+  std::vector<PromptPlan> prompts;          // none: the machine is not known
+  std::optional<NeuronPlanReport> neurons;  // of a model whose neurons lie one by one, or could
+  std::vector<std::string> notes;           // what is missing or uncertain
 
   bool has_experts() const { return needs->blocks.has_experts(); }
   bool has_neurons() const { return needs->blocks.neurons() != nullptr; }  // that lie one by one

@@ -9,9 +9,11 @@
 #include "cli/known_machine.h"
 #include "cli/model_path.h"
 #include "cli/open_engine.h"
+#include "cli/plan_neurons.h"
 #include "cli/plan_report.h"
 #include "cli/verbs.h"
 #include "engine/memory_budget.h"
+#include "engine/neuron_forecast.h"
 #include "io/disk_probe.h"
 #include "sys/thread_pool.h"
 #include "text/tokenizer.h"
@@ -42,14 +44,37 @@ Result<std::vector<int64_t>> PromptsOf(const CliOptions& options) {
   return options.plan_prompts.values;
 }
 
+int32_t ThreadsOf(const CliOptions& options) {
+  return options.threads > 0 ? options.threads : ThreadPool::DefaultThreadCount();
+}
+
+// What runs by neuron should do, where neurons rest.
+Status AddNeurons(const CliOptions& options, const GgufFile& file, const EngineOptions& engine,
+                  const FreeMemory& memory, const Result<HardwareProfile>& machine, PlanReport& plan) {
+  if (options.min_speed < 0) {
+    return InvalidArgumentError("--min-speed: expected 0 (any) or more tokens a second, found {}", options.min_speed);
+  }
+  NeuronPlanOptions neurons;
+  neurons.engine = engine;
+  neurons.profile = options.profile;
+  neurons.least_tok_per_s = static_cast<double>(options.min_speed);
+  neurons.memory = memory;
+  neurons.machine = machine.ok() ? &*machine : nullptr;
+  neurons.n_threads = ThreadsOf(options);
+  Result<std::optional<NeuronPlanReport>> report = PlanByNeuron(file, plan.shape, neurons);
+  if (report.ok()) plan.neurons = *std::move(report);
+  else if (report.status().code() != StatusCode::kOutOfBudget) return report.status();
+  else plan.notes.push_back(fmt::format("a pack, which runs by neuron, would not fit: {}", report.status().message()));
+  if (plan.neurons && plan.has_neurons()) plan.hits = plan.neurons->firing->Hits(plan.share_in_memory(), 0);
+  if (!plan.neurons && options.min_speed > 0) {
+    plan.notes.emplace_back("--min-speed: no effect here because the model's neurons do not rest");
+  }
+  return OkStatus();
+}
+
 // Speeds, as far as the machine is known; what is missing becomes a note.
 void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptions& session,
-               std::span<const int64_t> prompts, PlanReport& plan) {
-  if (plan.has_neurons()) {
-    plan.notes.emplace_back("no speed to expect: it depends on how many neurons fire, which only a run shows");
-    return;
-  }
-  const Result<HardwareProfile> machine = KnownMachine(context.invocation.environment);
+               std::span<const int64_t> prompts, const Result<HardwareProfile>& machine, PlanReport& plan) {
   if (!machine.ok()) {
     plan.notes.push_back(fmt::format("no speed to expect: {}", machine.status().message()));
     return;
@@ -68,10 +93,12 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
     plan.notes.emplace_back("no speed to expect: the disk was not measured yet. Run: pantry doctor MODEL");
     return;
   }
-  const int32_t wanted = context.options().threads;
-  const int32_t n_threads = wanted > 0 ? wanted : ThreadPool::DefaultThreadCount();
-  const ModelWork work = WorkOf(plan.shape, plan.needs->cost, plan.needs->blocks, session);
-  const RunForecast forecast = Forecast(work, plan.memory, *machine, n_threads, session);
+  const int32_t n_threads = ThreadsOf(context.options());
+  const RunForecast forecast =
+      plan.has_neurons() && plan.neurons
+          ? NeuronForecast(plan.neurons->work, *plan.neurons->firing, plan.memory, *machine, n_threads, session)
+          : Forecast(WorkOf(plan.shape, plan.needs->cost, plan.needs->blocks, session), plan.memory, *machine,
+                     n_threads, session);
   for (const int64_t n_tokens : prompts) {
     if (n_tokens >= plan.memory.n_ctx) {
       plan.notes.push_back(
@@ -114,7 +141,9 @@ Status PlanVerb(VerbContext& context) {
   plan.model = Printable(plan.shape.name.empty() ? std::filesystem::path(path).filename().string() : plan.shape.name,
                          kNameChars);
   plan.hits = HitsOf(plan.memory, plan.has_experts());
-  AddSpeeds(context, path, session, prompts, plan);
+  const Result<HardwareProfile> machine = KnownMachine(invocation.environment);
+  PANTRY_RETURN_IF_ERROR(AddNeurons(options, *file, engine, memory, machine, plan));
+  AddSpeeds(context, path, session, prompts, machine, plan);
   return context.output.Write(options.json ? PlanJson(plan) : PlanText(plan));
 }
 

@@ -3,13 +3,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
 #include "cli/neuron_flags.h"
 #include "cli/open_engine.h"
+#include "cli/profile_verbs.h"
 #include "cli/report_file.h"
-#include "cli/verbs.h"
 #include "eval/neuron_profile.h"
 #include "eval/neuron_report.h"
 
@@ -33,21 +34,31 @@ Status WithOtherPlace(const Status& status) {
   return {status.code(), fmt::format("{}. Write it elsewhere with -o FILE", status.message())};
 }
 
+}  // namespace
+
 Result<ReportFile> OpenProfile(const std::string& path, bool is_default) {
   Result<ReportFile> file = ReportFile::Open(path);
   if (!file.ok() && is_default) return WithOtherPlace(file.status());
   return file;
 }
 
-}  // namespace
-
 Status ProfileVerb(VerbContext& context) {
   const CliOptions& options = context.options();
+  std::vector<std::string>& words = context.invocation.words;
+  if (!words.empty() && words.front() == "train") {
+    words.erase(words.begin());
+    return ProfileTrainVerb(context);
+  }
+  for (const char* const flag : {"--predictor", "--recall"}) {
+    if (context.invocation.SourceOf(flag) != ValueSource::kFlag) continue;
+    return InvalidArgumentError("{} is for 'pantry profile train MODEL -f TEXT'", flag);
+  }
   PANTRY_ASSIGN_OR_RETURN(const std::string model, ModelOf(context.invocation));
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
   if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
   PANTRY_ASSIGN_OR_RETURN(const NeuronProfileOptions profile_options, ProfileOptionsOf(options));
-  context.invocation.options.sparsity.clear();  // nothing rests while it is found out what would
+  context.invocation.options.sparsity.clear();    // nothing rests while it is found out what would
+  context.invocation.options.warm_start = false;  // what was found before is about to be replaced
   PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
   // Paths that cannot be written are found before the work, not after.
   const std::string path = options.profile_out.empty() ? NeuronProfile::PathBeside(model) : options.profile_out;

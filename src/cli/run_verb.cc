@@ -133,7 +133,8 @@ Status RunVerb(VerbContext& context) {
   PANTRY_RETURN_IF_ERROR(CheckLogitBias(options.sampling, engine->shape().n_vocab));
   PANTRY_ASSIGN_OR_RETURN(const ChatTemplate* chat_template, ChooseTemplate(options, own_template.get(), *engine));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, engine->NewSession(session_options));
-  const std::optional<RunForecast> forecast = ForecastOf(*engine, session_options, invocation.environment);
+  const std::optional<RunForecast> forecast =
+      ForecastOf(*engine, session_options, invocation.environment, options.profile);
   const RunForecast* const forecast_or_null = forecast ? &*forecast : nullptr;
   context.console.Note(ModeLine(*engine, session.get(), forecast_or_null));
   SuggestPacking(context, *engine, path);

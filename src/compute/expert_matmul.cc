@@ -81,6 +81,37 @@ void Gather(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> 
   });
 }
 
+// What a pick's predictor found in its row.
+float* ReducedOf(const ExpertRun& run, int64_t pick) {
+  return run.prediction->reduced + pick * run.prediction->most_rank;
+}
+
+// What the tasks' predictors look for in their rows. A single row goes through all of them as one product.
+void ReduceRows(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> tasks) {
+  if (std::ranges::all_of(tasks, [](const ExpertTask& task) { return task.predictor == nullptr; })) return;
+  PANTRY_CHECK(run.prediction != nullptr && run.x.f32 != nullptr);
+  if (run.x.n_rows > 1) {
+    pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t item, int) {
+      const ExpertTask& task = tasks[static_cast<size_t>(item)];
+      for (int64_t pick = task.first_pick; task.predictor != nullptr && pick < task.first_pick + task.n_picks; ++pick)
+        task.predictor->Reduce(run.x.Rows(run.pick_row[pick], 1), ReducedOf(run, pick));
+    });
+    return;
+  }
+  std::array<MatMulTask, kMaxMatMulTasks> products;
+  size_t n = 0;
+  const auto flush = [&] {
+    if (n > 0) MatMul(pool, {products.data(), n}, run.x);
+    n = 0;
+  };
+  for (const ExpertTask& task : tasks) {
+    if (task.predictor == nullptr || task.predictor->rank() == 0) continue;
+    products[n++] = {&task.predictor->v, ReducedOf(run, task.first_pick), task.predictor->rank()};
+    if (n == products.size()) flush();
+  }
+  flush();
+}
+
 // Units of all tasks one after another, each with its cost, cut into equal shares of cost.
 class Shares {
  public:
@@ -135,14 +166,43 @@ void Multiply(const WeightMatrix& w, int64_t begin, int64_t n, const ActivationR
 // How many rows' firing neurons are looked for one row after another. More rows together read most neurons anyway.
 constexpr int64_t kSparseRows = 2;
 
+// y[i] = row list[i] of a matrix in rows.
+void MultiplyRows(const WeightMatrix& w, std::span<const int32_t> list, const ActivationRows& x, float* y) {
+  std::array<const uint8_t*, kStripFloats> rows;
+  const int64_t tile = w.kernel->row_tile, tile_bytes = w.kernel->packed_tile_bytes(w.cols);
+  const int64_t row_bytes = RowBytes(w.kernel->type, w.cols);
+  for (size_t i = 0; i < list.size(); ++i) rows[i] = w.tiles + list[i] / tile * tile_bytes + list[i] % tile * row_bytes;
+  const auto n = static_cast<int64_t>(list.size());
+  w.kernel->compute_rows_at(rows.data(), n, w.cols, x, y, n);
+}
+
+// gate[n] = the gates from `at` on of a task's only row, where its predictor says that they fire, and zero elsewhere.
+void ComputePredicted(const ExpertRun& run, const ExpertTask& task, const WeightMatrix& w, int64_t at,
+                      const ActivationRows& x, std::span<float> gate) {
+  std::array<int32_t, kStripFloats> list;
+  std::array<float, kStripFloats> numbers;  // scores, then gates
+  task.predictor->Score(ReducedOf(run, task.first_pick), at, static_cast<int64_t>(gate.size()), numbers.data());
+  size_t n = 0;
+  for (size_t i = 0; i < gate.size(); ++i) {
+    list[n] = static_cast<int32_t>(at) + static_cast<int32_t>(i);
+    n += !(numbers[i] < 0) ? 1 : 0;
+  }
+  MultiplyRows(w, {list.data(), n}, x, numbers.data());
+  std::ranges::fill(gate, 0.0f);
+  NeuronPredictor::Counts counts = {.n_gates = static_cast<int64_t>(n), .n_predicted = static_cast<int64_t>(n)};
+  for (size_t i = 0; i < n; ++i) {
+    const float of_gate = numbers[i] + (task.bias.gate != nullptr ? task.bias.gate[list[i]] : 0.0f);
+    gate[static_cast<size_t>(list[i] - at)] = of_gate;
+    counts.n_firing += !(of_gate <= 0) ? 1 : 0;
+  }
+  run.prediction->Count(static_cast<int64_t>(gate.size()), counts);
+}
+
 // out[n] = the activation of gate[n] and up's rows from `at` on, which are computed where gate fires only. NaN fires.
 void ActivateFiring(const ExpertRun& run, const ExpertTask& task, const WeightMatrix& up, int64_t at,
                     const ActivationRows& x, std::span<const float> gate, float* out) {
   std::array<int32_t, kStripFloats> list;
-  std::array<const uint8_t*, kStripFloats> rows;
   std::array<float, kStripFloats> of_gate, of_up;
-  const int64_t tile = up.kernel->row_tile, tile_bytes = up.kernel->packed_tile_bytes(up.cols);
-  const int64_t row_bytes = RowBytes(up.kernel->type, up.cols);
   size_t n = 0;
   for (size_t i = 0; i < gate.size(); ++i) {
     list[n] = static_cast<int32_t>(at) + static_cast<int32_t>(i);
@@ -151,8 +211,7 @@ void ActivateFiring(const ExpertRun& run, const ExpertTask& task, const WeightMa
   }
   const auto n_firing = static_cast<int64_t>(n);
   if (run.n_firing != nullptr) run.n_firing->fetch_add(n_firing, std::memory_order_relaxed);
-  for (size_t i = 0; i < n; ++i) rows[i] = up.tiles + list[i] / tile * tile_bytes + list[i] % tile * row_bytes;
-  up.kernel->compute_rows_at(rows.data(), n_firing, up.cols, x, of_up.data(), n_firing);
+  MultiplyRows(up, {list.data(), n}, x, of_up.data());
   for (size_t i = 0; task.bias.up != nullptr && i < n; ++i) of_up[i] += task.bias.up[list[i]];
   run.activation(of_gate.data(), of_up.data(), n_firing, of_up.data());
   std::fill_n(out, gate.size(), 0.0f);
@@ -164,6 +223,7 @@ void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, 
   const ExpertBlock block = run.layout->View(task.block);
   const ActivationRows x = InputOf(run, task), hidden = HiddenOf(run, task);
   const bool only_firing = run.layout->is_by_neuron() && task.n_picks <= kSparseRows;
+  const bool only_predicted = task.predictor != nullptr && run.layout->has_gate_in_rows() && run.x.n_rows == 1;
   alignas(64) float gate[kStripFloats];
   alignas(64) float up[kStripFloats];
   for (int64_t row = 0; row < task.n_picks; row += kRowGroup) {
@@ -172,10 +232,15 @@ void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, 
     const int64_t width = kStripFloats / n_rows / kUnit * kUnit;
     for (int64_t at = begin; at < end; at += width) {
       const int64_t n = std::min(width, end - at);
-      Multiply(block.gate, at, n, group, gate, n);
+      if (!only_predicted) Multiply(block.gate, at, n, group, gate, n);
       if (!only_firing) Multiply(block.up, at, n, group, up, n);
       for (int64_t i = 0; i < n_rows; ++i) {
-        if (task.bias.gate) run.ops->add(gate + i * n, task.bias.gate + at, n);
+        if (only_predicted) ComputePredicted(run, task, block.gate, at, group, {gate, static_cast<size_t>(n)});
+        else if (task.bias.gate) run.ops->add(gate + i * n, task.bias.gate + at, n);
+        if (task.predictor != nullptr && !only_predicted) {
+          run.prediction->Count(n,
+                                task.predictor->Mask(ReducedOf(run, task.first_pick + row + i), at, n, gate + i * n));
+        }
         if (task.bias.up && !only_firing) run.ops->add(up + i * n, task.bias.up + at, n);
         ActivationRows piece = hidden.Piece(row + i, at, n);
         float* const out = hidden.f32 ? const_cast<float*>(piece.f32) : gate + i * n;
@@ -242,6 +307,7 @@ void PrepareExpertRow(const ExpertLayout& layout, const ActivationRows& x, int64
 void ComputeExperts(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> tasks) {
   if (tasks.empty()) return;
   const ExpertBlock& shape = run.layout->shape;
+  ReduceRows(pool, run, tasks);
   Gather(pool, run, tasks);
 
   const int64_t n_ff = shape.gate.rows, n_units = (n_ff + kUnit - 1) / kUnit;

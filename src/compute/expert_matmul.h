@@ -8,7 +8,8 @@
 //   result  = down * act(gate * x, up * x)          x: a row (token) that chose the expert
 //
 // Where gating is by a ReLU, a block may lie *by neuron*, up in rows and down in columns: then only what fires is computed. That gives the
-// same bits, since what rests adds zero.
+// same bits, since what rests adds zero. Where gate lies in rows as well, a predictor (compute/neuron_predictor.h) can say which of its rows
+// are computed.
 //
 // Results of a row depend on that row and the block only, not on which blocks are computed together, in which order, or by whom.
 // Threads: ComputeExperts() from the pool's owner. Views borrow.
@@ -22,6 +23,7 @@
 #include "compute/activations.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
+#include "compute/neuron_predictor.h"
 #include "sys/thread_pool.h"
 
 namespace pantry {
@@ -40,6 +42,8 @@ struct ExpertLayout {
 
   explicit operator bool() const { return n_bytes > 0; }
   bool is_by_neuron() const { return shape.up.kernel->order == WeightOrder::kRows; }
+  // Then single gates can be computed, too.
+  bool has_gate_in_rows() const { return is_by_neuron() && shape.gate.kernel->order == WeightOrder::kRows; }
   // Puts the offsets to shape's dims and kernels. REQUIRES: gate and up have the same dims and read the same form of activations.
   static ExpertLayout Of(const ExpertBlock& shape);
   // Of three matrices that lie anywhere, each behind the one before: `block` is gate's tiles then. n_bytes is not set.
@@ -65,6 +69,8 @@ struct ExpertTask {
   int64_t first_pick = 0;
   int64_t n_picks = 0;
   ExpertBias bias = {};
+  // What it predicts lets the other neurons rest; null: all gates are computed. REQUIRES: gating by ReLU.
+  const NeuronPredictor* predictor = nullptr;
 };
 
 // What the tasks of a layer work on. Each task touches its own picks' parts of `ff` and `partials` only.
@@ -80,6 +86,7 @@ struct ExpertRun {
   // What fires in blocks that lie by neuron. REQUIRES, where it is not gates above zero: such blocks, and tasks of one pick.
   FiringGates firing = FiringGates::Positive();
   std::atomic<int64_t>* n_firing = nullptr;  // if given, those that fire are added
+  PredictorRun* prediction = nullptr;        // where a task has a predictor; x is there in F32 then
 
   // Length of a row of ff or partials that n numbers need, in any one form: whole cache lines, and room for the four parts of Q8.
   static constexpr int64_t ScratchFloats(int64_t n) { return n <= 64 ? 64 : (n + 15) / 16 * 16; }

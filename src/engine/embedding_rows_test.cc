@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -74,7 +73,8 @@ class EmbeddingRowsTest : public ::testing::TestWithParam<TensorType> {
     for (size_t i = 0; i < tokens.size(); ++i) {
       DequantizeRow(tensor.type, bytes_.data() + tensor.offset + static_cast<uint64_t>(tokens[i] * row_bytes_), kCols,
                     expected.data());
-      ASSERT_EQ(std::memcmp(out.data() + i * kCols, expected.data(), kCols * sizeof(float)), 0) << "token " << i;
+      ASSERT_TRUE(std::equal(expected.begin(), expected.end(), out.begin() + static_cast<int64_t>(i * kCols)))
+          << "token " << i;
     }
   }
 

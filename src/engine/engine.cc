@@ -58,6 +58,12 @@ void SayWhetherItSavesTime(const Model& model, const EngineOptions& options, Log
       where);
 }
 
+bool IsPackedByNeuron(const GgufFile& file) {
+  return file.pack() != nullptr && std::ranges::any_of(file.pack()->groups(), [](const PackGroup& group) {
+           return group.order != PackOrder::kTiles;
+         });
+}
+
 std::unique_ptr<ThreadPool> MakePool(int32_t n_threads, Logger& log) {
   const int n_wanted = n_threads > 0 ? n_threads : ThreadPool::DefaultThreadCount();
   auto pool = std::make_unique<ThreadPool>(n_wanted);
@@ -107,6 +113,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   parts.tokenizer = std::move(tokenizer).value();
   parts.chat_template = ParseTemplate(*file, log);
   const Isa isa = options.isa.value_or(BestIsa());
+  // Before the memory is divided, so that what it takes is part of the process.
+  PANTRY_ASSIGN_OR_RETURN(parts.predicted, PredictedNeurons::Load(options.predictor, *file, *shape, isa, log));
   PANTRY_ASSIGN_OR_RETURN(parts.memory_plan, PlanBudget(*file, *shape, isa, options, FreeMemory::Now()));
   if (parts.memory_plan && parts.memory_plan->budget_bytes < options.memory_bytes) {
     log.Warning("--memory {}: the system has only {} for this process, so that is the budget",
@@ -114,12 +122,19 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   }
 
   PANTRY_ASSIGN_OR_RETURN(parts.resting, RestingNeurons::Load(options.sparsity, *file, *shape, log));
-  parts.pool = MakePool(options.n_threads, log);
   const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
+  if (is_streamed && parts.predicted != nullptr) {
+    log.Warning("--predictor: no effect here because the model is streamed, and what is read follows from exact gates");
+    parts.predicted = nullptr;
+  }
+  parts.pool = MakePool(options.n_threads, log);
   auto placer = is_streamed ? std::make_unique<WeightPlacer>(WeightPlacer::For(*file)) : nullptr;
   PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get(), options.sparse,
-                                                   parts.resting != nullptr));
+                                                   parts.resting != nullptr, parts.predicted != nullptr));
   if (parts.resting != nullptr) SayWhetherItSavesTime(*parts.model, options, log);
+  if (!options.sparse && IsPackedByNeuron(*file)) {
+    log.Warning("--no-sparse: no effect here because the pack holds its weights by neuron; run the GGUF file for that");
+  }
   PANTRY_RETURN_IF_ERROR(changes.Check());
   if (is_streamed) {
     WeightStreamOptions stream;

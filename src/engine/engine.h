@@ -22,6 +22,7 @@
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
 #include "engine/expert_router.h"
+#include "engine/predicted_neurons.h"
 #include "engine/resting_neurons.h"
 #include "engine/weight_stream.h"
 #include "io/open_block_reader.h"
@@ -62,6 +63,7 @@ struct EngineOptions {
   bool lookahead = true;                       // likewise: WeightStreamOptions'
   std::optional<PolicyOptions> cache_policy;   // likewise; unset: what WeightStream chooses
   SparsityOptions sparsity;                    // whether neurons of SiLU networks rest: other results
+  PredictorOptions predictor;                  // likewise: whether it is guessed which of ReLU networks fire
   ExpertPolicyOptions expert_policy;  // likewise: whether what is in memory may run in place of what a router chose
   SessionOptions session;             // what memory is planned for
   Status Validate() const;
@@ -89,11 +91,12 @@ struct EngineParts {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // may be null
   std::unique_ptr<Model> model;
-  std::unique_ptr<WeightStream> stream;     // null: all weights are in memory
-  std::unique_ptr<ExpertRouter> router;     // null: experts run as their routers choose
-  std::unique_ptr<RestingNeurons> resting;  // null: all neurons run
-  std::optional<MemoryPlan> memory_plan;    // where there is a budget
-  const Clock* clock = nullptr;             // must outlive the engine; null: a SteadyClock
+  std::unique_ptr<WeightStream> stream;         // null: all weights are in memory
+  std::unique_ptr<ExpertRouter> router;         // null: experts run as their routers choose
+  std::unique_ptr<RestingNeurons> resting;      // null: all neurons run
+  std::unique_ptr<PredictedNeurons> predicted;  // null: every gate is computed
+  std::optional<MemoryPlan> memory_plan;        // where there is a budget
+  const Clock* clock = nullptr;                 // must outlive the engine; null: a SteadyClock
 };
 
 class Engine {
@@ -138,9 +141,10 @@ class Engine {
   // Null: the model has none, or it does not parse (a warning said so).
   const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
   const Model& model() const { return *parts_.model; }
-  WeightStream* stream() { return parts_.stream.get(); }      // null in a resident run
-  ExpertRouter* router() { return parts_.router.get(); }      // null: experts run as their routers choose
-  RestingNeurons* resting() { return parts_.resting.get(); }  // null: all neurons run
+  WeightStream* stream() { return parts_.stream.get(); }            // null in a resident run
+  ExpertRouter* router() { return parts_.router.get(); }            // null: experts run as their routers choose
+  RestingNeurons* resting() { return parts_.resting.get(); }        // null: all neurons run
+  PredictedNeurons* predicted() { return parts_.predicted.get(); }  // null: every gate is computed
   // How the budget is divided; null where there is none.
   const MemoryPlan* memory_plan() const { return parts_.memory_plan ? &*parts_.memory_plan : nullptr; }
   ThreadPool& pool() { return *parts_.pool; }

@@ -107,9 +107,11 @@ int64_t ModelNeeds::resident_block_bytes() const {
   return n_bytes;
 }
 
-Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) {
+Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) { return NeedsOf(file, isa, WeightPlacer::For(file)); }
+
+Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa, WeightPlacer blocks) {
   ModelNeeds needs;
-  needs.blocks = WeightPlacer::For(file);
+  needs.blocks = std::move(blocks);
   PANTRY_ASSIGN_OR_RETURN(const int64_t always, PackedWeightBytes(file, isa, &needs.blocks, &needs.cost));
   if (needs.blocks.rows_in_file()) needs.rows_bytes = needs.blocks.rows_in_file()->resident_bytes;
   needs.dense_bytes = always + needs.rows_bytes;

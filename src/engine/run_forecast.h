@@ -18,6 +18,8 @@
 
 namespace pantry {
 
+inline constexpr int64_t kTypicalPosition = 512;  // where a speed is foretold when nobody says
+
 // Where nothing may be left in the file (no `blocks`) all weights count as read by every token, which is right for one token at a time.
 ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPlacer& blocks,
                  const SessionOptions& session);

@@ -179,6 +179,9 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
     forward.firing = resting->firing();
     forward.n_firing = &resting->n_firing();
   }
+  if (engine.predicted() != nullptr) {
+    forward.prediction = &engine.predicted()->BeginRun(static_cast<int64_t>(run.size()));
+  }
   PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
   if (engine.stream() != nullptr) PANTRY_RETURN_IF_ERROR(engine.stream()->EndRun());
   tokens.insert(tokens.end(), run.begin(), run.end());

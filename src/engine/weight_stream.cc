@@ -258,6 +258,25 @@ void WeightStream::ReleaseNeurons() { neurons_->stream().Release(); }
 
 void WeightStream::EndNeurons() { neurons_->stream().End(); }
 
+Status WeightStream::WarmUp(std::span<const std::span<const uint16_t>> frequency, const LoadProgress& progress) {
+  NeuronCache& cache = neurons_->cache();
+  for (int32_t layer = 0; layer < placer_->n_layers(); ++layer) {
+    cache.SeedHeat(layer, frequency[static_cast<size_t>(placer_->NumberOf(layer))]);
+  }
+  const std::vector<std::vector<int32_t>> by_layer = cache.WarmestAbsent();
+  const int64_t bundle_bytes = placer_->neurons()->bundle_bytes;
+  int64_t n_done = 0, n_all = 0;
+  for (const std::vector<int32_t>& neurons : by_layer) n_all += static_cast<int64_t>(neurons.size());
+  for (size_t layer = 0; layer < by_layer.size(); ++layer) {
+    FitMemory();
+    if (progress && !progress(n_done * bundle_bytes, n_all * bundle_bytes))
+      return CancelledError("warming up was stopped");
+    PANTRY_RETURN_IF_ERROR(neurons_->stream().Fill(static_cast<int32_t>(layer), by_layer[layer]));
+    n_done += static_cast<int64_t>(by_layer[layer].size());
+  }
+  return OkStatus();
+}
+
 void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
   const int32_t at = placer_->LayerAt(layer);
   for (size_t i = 0; i < is_near.size(); ++i) {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "engine/neuron_weights.h"
 #include "io/file_changes.h"
 #include "io/open_block_reader.h"
+#include "models/model.h"
 #include "models/weight_placer.h"
 #include "models/weight_source.h"
 #include "residency/cache/block_cache.h"
@@ -88,6 +90,10 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   Status Await(std::span<const uint8_t*> bundles) override;
   void ReleaseNeurons() override;
   void EndNeurons() override;
+  // Fills the cache, before the first run, with the neurons that fire most: neuron i of the model's layer l fired for frequency[l][i] of 65535
+  // tokens of some text. `progress` hears of bytes of neurons; where it says no: kCancelled, and the cache keeps what came. Errors of the
+  // reader; kCorruption. REQUIRES: neurons; no run at hand.
+  Status WarmUp(std::span<const std::span<const uint16_t>> frequency, const LoadProgress& progress);
   // Where a run finds the rows of its tokens; null: in the model's memory.
   EmbeddingSource* embedding() { return embedding_.get(); }
 

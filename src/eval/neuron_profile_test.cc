@@ -75,7 +75,8 @@ void ExpectSlowCount(const std::vector<EveryGate::Token>& tokens, const FiringGa
         n_active += is_active ? 1 : 0;
       }
     }
-    const auto n_batches = static_cast<double>(tokens.size() / length);
+    const size_t n_whole = tokens.size() / length;
+    const auto n_batches = static_cast<double>(n_whole);
     EXPECT_NEAR(profile.active_share[b], n_active / n_batches / static_cast<double>(n_neurons), 1e-6) << length;
   }
 }

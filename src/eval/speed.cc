@@ -102,6 +102,7 @@ class SpeedRunner {
   TokenId NextToken();
   Status Ask(SpeedProgress::Stage stage, int64_t n_done, int64_t n_total);
   Status Ask();  // as the last time
+  CacheStats Cached() { return engine_.stream() != nullptr ? engine_.stream()->stats().cache : CacheStats(); }
 
   Engine& engine_;
   std::span<const SpeedTest> tests_;
@@ -112,6 +113,7 @@ class SpeedRunner {
   int64_t n_filled_ = 0;  // the session begins with so many tokens of text_
   std::optional<Sampler> sampler_;
   Rng rng_{0};
+  std::vector<TokenSample> generated_;  // of the test at hand
   size_t index_ = 0;
   SpeedProgress::Stage stage_ = SpeedProgress::Stage::kFilling;
   int64_t n_done_ = 0;
@@ -149,10 +151,17 @@ Status SpeedRunner::FeedPrompt(std::span<const TokenId> tokens, int64_t n_batch)
 Status SpeedRunner::Generate(int64_t n, bool follows_prompt) {
   if (n == 0) return OkStatus();
   TokenId token = follows_prompt ? NextToken() : text_[session_->tokens().size()];
+  CacheStats before = Cached();
   for (int64_t i = 0; i < n; ++i) {
     PANTRY_RETURN_IF_ERROR(Ask());
+    const int64_t begin_us = engine_.clock().NowUs();
     PANTRY_RETURN_IF_ERROR(session_->Feed({&token, 1}));
     token = NextToken();
+    const int64_t us = engine_.clock().NowUs() - begin_us;
+    const CacheStats now = Cached();
+    generated_.push_back(
+        {us, now.n_hits - before.n_hits, now.n_demanded - now.n_hits - before.n_demanded + before.n_hits});
+    before = now;
   }
   return OkStatus();
 }
@@ -213,6 +222,8 @@ Status SpeedRunner::Run(size_t index) {
   const double kv_bytes_per_position =
       static_cast<double>(session_->kv_bytes()) / static_cast<double>(session_->n_ctx());
   result.work = WorkOf(test, engine_.shape(), engine_.model().cost(), kv_bytes_per_position);
+  generated_.clear();
+  generated_.reserve(static_cast<size_t>(options_.repetitions * test.n_gen));
   Status status;
   for (int32_t i = 0; i < options_.repetitions && status.ok(); ++i) {
     Prepare(test);
@@ -221,6 +232,9 @@ Status SpeedRunner::Run(size_t index) {
     if (status.ok()) status = Repeat(test);
     if (status.ok()) result.sample_us.push_back(engine_.clock().NowUs() - start_us);
   }
+  generated_.resize(result.sample_us.size() *
+                    static_cast<size_t>(test.n_gen));  // without those of one that was stopped
+  result.tokens = std::move(generated_);
   if (!result.sample_us.empty() && callbacks_.on_result) PANTRY_RETURN_IF_ERROR(callbacks_.on_result(result));
   return status;
 }
@@ -323,6 +337,29 @@ SpeedFigures FiguresOf(const SpeedResult& result) {
   for (const double sample : sorted) squares += (sample - figures.mean) * (sample - figures.mean);
   figures.stddev = n > 1 ? std::sqrt(squares / static_cast<double>(n - 1)) : 0.0;
   figures.median_seconds = n_tokens / figures.median;
+  return figures;
+}
+
+TokenFigures TokenFiguresOf(const SpeedResult& result) {
+  const std::vector<TokenSample>& tokens = result.tokens;
+  PANTRY_CHECK(!tokens.empty());
+  std::vector<double> sorted;
+  const auto percentiles = [&](double unit, int64_t TokenSample::* field) {
+    sorted.clear();
+    for (const TokenSample& token : tokens) sorted.push_back(static_cast<double>(token.*field) / unit);
+    std::sort(sorted.begin(), sorted.end());
+    const auto at = [&](size_t percent) { return sorted[(sorted.size() * percent + 99) / 100 - 1]; };
+    return Percentiles{at(50), at(90), at(99)};
+  };
+  TokenFigures figures;
+  figures.latency_ms = percentiles(1000, &TokenSample::us);
+  figures.misses = percentiles(1, &TokenSample::n_misses);
+  int64_t n_hits = 0, n_demanded = 0;
+  for (const TokenSample& token : tokens) {
+    n_hits += token.n_hits;
+    n_demanded += token.n_hits + token.n_misses;
+  }
+  if (n_demanded > 0) figures.hit_rate = static_cast<double>(n_hits) / static_cast<double>(n_demanded);
   return figures;
 }
 

@@ -96,19 +96,39 @@ Status ForwardPass::ComputeExperts(int32_t layer, const ExpertLayer& experts, co
                    .activation = activation,
                    .ops = &ops_,
                    .ff = expert_ff_,
-                   .partials = partials_};
+                   .partials = partials_,
+                   .prediction = run_.prediction};
   ByRow([&run](int64_t row) { PrepareExpertRow(*run.layout, run.x, row); });
   FlushRowSteps();
   if (run_.routing != nullptr) run_.routing->Routed(layer, m, RouterLogits(), Chosen());
   const std::span<ExpertTask> tasks = GroupPicks();
-  for (ExpertTask& task : tasks) task.bias = experts.BiasOf(task.expert);
-  if (run_.experts != nullptr) {
-    const auto compute = [&](std::span<const ExpertTask> part) { pantry::ComputeExperts(pool_, run, part); };
-    return run_.experts->Provide(layer, tasks, ExpertSink(compute));
+  for (ExpertTask& task : tasks) {
+    task.bias = experts.BiasOf(task.expert);
+    task.predictor = PredictorOf(layer, task.expert);
   }
+  const auto compute = [&](std::span<const ExpertTask> part) {
+    if (run_.neurons != nullptr) ObserveExperts(layer, run, part);
+    pantry::ComputeExperts(pool_, run, part);
+  };
+  if (run_.experts != nullptr) return run_.experts->Provide(layer, tasks, ExpertSink(compute));
   for (ExpertTask& task : tasks) task.block = experts.Block(task.expert);
-  pantry::ComputeExperts(pool_, run, tasks);
+  compute(tasks);
   return OkStatus();
+}
+
+void ForwardPass::ObserveExperts(int32_t layer, const ExpertRun& run, std::span<const ExpertTask> tasks) {
+  for (const ExpertTask& task : tasks) {
+    const WeightMatrix of_gate = run.layout->View(task.block).gate;
+    float* const gates = run.ff + task.first_pick * ExpertRun::ScratchFloats(of_gate.rows);
+    for (int64_t pick = task.first_pick; pick < task.first_pick + task.n_picks; ++pick) {
+      const ActivationRows row = run.x.Rows(run.pick_row[pick], 1);
+      of_gate.kernel->compute(of_gate.tiles, of_gate.rows, of_gate.cols, 0, of_gate.n_tiles(), row, gates,
+                              of_gate.rows);
+      if (task.bias.gate != nullptr) ops_.add(gates, task.bias.gate, of_gate.rows);
+      run_.neurons->Fed(layer, task.expert, {row.f32, static_cast<size_t>(of_gate.cols)},
+                        {gates, static_cast<size_t>(of_gate.rows)});
+    }
+  }
 }
 
 void ForwardPass::MixExperts(float* out) {

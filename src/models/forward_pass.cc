@@ -221,6 +221,7 @@ GatedActivation ForwardPass::shape_activation() const {
 
 void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float* out) {
   if (weights.neurons.layout) return FeedForwardFromSource(weights, in, out);
+  const NeuronPredictor* const predictor = PredictorOf(weights.layer, 0);
   if (m == 1 && weights.is_by_neuron() && run_.neurons == nullptr) {
     const ExpertLayout layout = ExpertLayout::Around({weights.gate, weights.up, weights.down});
     constexpr int32_t kRow = 0;
@@ -232,19 +233,45 @@ void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float*
                            .ff = ff,
                            .partials = out,
                            .firing = FiringOf(weights),
-                           .n_firing = run_.n_firing};
-    const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = 1};
+                           .n_firing = run_.n_firing,
+                           .prediction = run_.prediction};
+    const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = 1, .predictor = predictor};
     FlushRowSteps();
     PrepareExpertRow(layout, run.x, 0);
     return pantry::ComputeExperts(pool_, run, {&whole, 1});
   }
   Project(in, {{weights.gate, gate}, {weights.up, up}}, 2 * n_ff);
-  if (run_.neurons != nullptr && status_.ok()) run_.neurons->Gated(weights.layer, m, n_ff, gate, up, 2 * n_ff);
+  if (run_.neurons != nullptr && status_.ok()) {
+    run_.neurons->Gated(weights.layer, m, n_ff, gate, up, 2 * n_ff);
+    for (int64_t row = 0; row < m; ++row) {
+      run_.neurons->Fed(weights.layer, 0, {in + row * shape_.n_embd, static_cast<size_t>(shape_.n_embd)},
+                        {gate + row * 2 * n_ff, static_cast<size_t>(n_ff)});
+    }
+  }
+  if (predictor != nullptr) KeepPredicted(*predictor, in);
   ByRow([this, activate = shape_activation()](int64_t row) {
     activate(gate + row * 2 * n_ff, up + row * 2 * n_ff, n_ff, ff + row * n_ff);
   });
   if (!run_.firing.empty()) KeepFiring(weights);
   Project(ff, {{weights.down, out}}, shape_.n_embd);
+}
+
+const NeuronPredictor* ForwardPass::PredictorOf(int32_t layer, int32_t expert) const {
+  const PredictorRun* const prediction = run_.prediction;
+  if (prediction == nullptr || layer < 0 || (m > 1 && !prediction->all_rows)) return nullptr;
+  return prediction->Of(layer, expert);
+}
+
+void ForwardPass::KeepPredicted(const NeuronPredictor& predictor, const float* in) {
+  ByRow([this, &predictor, in](int64_t row) {
+    PredictorRun& prediction = *run_.prediction;
+    float* const reduced = prediction.reduced + row * prediction.most_rank;
+    predictor.Reduce({.n_rows = 1, .n_cols = shape_.n_embd, .f32 = in + row * shape_.n_embd}, reduced);
+    for (int64_t begin = 0; begin < n_ff; begin += NeuronPredictor::kMostAtOnce) {
+      const int64_t n = std::min(NeuronPredictor::kMostAtOnce, n_ff - begin);
+      prediction.Count(n, predictor.Mask(reduced, begin, n, gate + row * 2 * n_ff + begin));
+    }
+  });
 }
 
 FiringGates ForwardPass::FiringOf(const GluWeights& weights) const {

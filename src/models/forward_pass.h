@@ -141,7 +141,12 @@ class ForwardPass {
   template <typename Body>
   void ByRow(Body body);
   FiringGates FiringOf(const GluWeights& weights) const;  // of a dense layer
-  void KeepFiring(const GluWeights& weights);             // ff's neurons that rest become zero
+  // Null where this run does not predict what fires there.
+  const NeuronPredictor* PredictorOf(int32_t layer, int32_t expert) const;
+  void KeepPredicted(const NeuronPredictor& predictor,
+                     const float* in);  // gates of neurons that are not predicted become zero
+  void ObserveExperts(int32_t layer, const ExpertRun& run, std::span<const ExpertTask> tasks);
+  void KeepFiring(const GluWeights& weights);  // ff's neurons that rest become zero
   std::span<const float> RouterLogits() const { return {router_logits, static_cast<size_t>(m * shape_.n_experts)}; }
   std::span<int32_t> Chosen() const { return {chosen, static_cast<size_t>(m * n_slots)}; }
   std::span<ExpertTask> GroupPicks();

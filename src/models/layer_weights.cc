@@ -45,7 +45,7 @@ void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix,
              GluWeights* out, bool by_neuron) {
   const auto name = [&](const char* part) { return fmt::format("{}{}{}.weight", block, part, suffix); };
   by_neuron = by_neuron && loader.CanLieByNeuron(name("ffn_gate"), name("ffn_up"), name("ffn_down"));
-  loader.Matrix(name("ffn_gate"), n_ff, n_embd, &out->gate);
+  loader.Matrix(name("ffn_gate"), n_ff, n_embd, &out->gate, loader.gate_order(by_neuron));
   loader.Matrix(name("ffn_up"), n_ff, n_embd, &out->up, by_neuron ? WeightOrder::kRows : WeightOrder::kTiles);
   loader.Matrix(name("ffn_down"), n_embd, n_ff, &out->down, by_neuron ? WeightOrder::kColumns : WeightOrder::kTiles);
 }

@@ -21,6 +21,7 @@
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/kernels/attention/attention.h"
+#include "compute/neuron_predictor.h"
 #include "models/weight_source.h"
 #include "policy/routing/expert_chooser.h"
 #include "sys/aligned_buffer.h"
@@ -54,6 +55,8 @@ struct ForwardRun {
   // [n_layers] which neurons of a SiLU network fire in each dense layer, the others rest; none: all of them. And how many did.
   std::span<const FiringGates> firing = {};
   std::atomic<int64_t>* n_firing = nullptr;
+  // Which neurons of a ReLU network are predicted to fire, the others rest; null: every gate is computed. Neurons of a source do not ask it.
+  PredictorRun* prediction = nullptr;
 };
 
 // What matrices cost a token: the bytes of them that a forward pass reads, and the multiply-adds of one token, by the arithmetic
@@ -77,10 +80,11 @@ class Model {
   // `in_file`, if given, is told where experts lie, or of a model without experts the matrices of its layers, and they stay there, as does
   // an embedding that is not the output matrix, too: Forward() then takes them from its run's sources. `by_neuron`: feed-forward networks that gate by ReLU are laid out so that a token
   // computes only what fires; results are the same. `has_thresholds`: runs say which neurons fire
-  // (ForwardRun::firing), so those that gate by SiLU likewise.
+  // (ForwardRun::firing), so those that gate by SiLU likewise. `has_predictors`: they have ForwardRun::prediction, so gate, too, lies in rows.
   static Result<std::unique_ptr<Model>> Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
                                              const LoadProgress& progress, WeightPlacer* in_file = nullptr,
-                                             bool by_neuron = true, bool has_thresholds = false);
+                                             bool by_neuron = true, bool has_thresholds = false,
+                                             bool has_predictors = false);
   virtual ~Model() = default;
 
   const ModelShape& shape() const { return shape_; }

@@ -81,10 +81,10 @@ inline Golden ReadGolden(const std::string& name) {
 }
 
 inline Result<std::unique_ptr<Model>> LoadTiny(const std::string& name, Isa isa, ThreadPool& pool,
-                                               bool by_neuron = true) {
+                                               bool by_neuron = true, bool has_predictors = false) {
   PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, GgufFile::Open(TestData("models/" + name + ".gguf")));
   NullLogger log;
-  return Model::Load(*file, isa, pool, log, {}, nullptr, by_neuron);
+  return Model::Load(*file, isa, pool, log, {}, nullptr, by_neuron, false, has_predictors);
 }
 
 // Owns a KV cache.
@@ -108,7 +108,7 @@ class KvMemory {
 // Logits of all rows of `tokens`, computed in runs of the given lengths.
 inline std::vector<float> AllLogits(const Model& model, ThreadPool& pool, KvType type, int64_t kv_positions,
                                     const std::vector<TokenId>& tokens, const std::vector<size_t>& run_lengths,
-                                    ExpertSource* experts = nullptr) {
+                                    ExpertSource* experts = nullptr, PredictorRun* prediction = nullptr) {
   KvMemory kv(model.shape(), type, kv_positions);
   auto workspace = model.MakeWorkspace(static_cast<int64_t>(tokens.size()));
   EXPECT_TRUE(workspace.ok()) << workspace.status().ToString();
@@ -122,6 +122,7 @@ inline std::vector<float> AllLogits(const Model& model, ThreadPool& pool, KvType
     run.first_position = static_cast<int64_t>(done);
     run.kv = kv.views();
     run.experts = experts;
+    run.prediction = prediction;
     run.logit_rows = std::span(rows).first(length);
     run.logits = std::span(logits).subspan(done * static_cast<size_t>(model.shape().n_vocab),
                                            length * static_cast<size_t>(model.shape().n_vocab));

@@ -138,11 +138,12 @@ WeightLoader::Left LeftOf(const ModelShape& shape) {
 
 Result<std::unique_ptr<Model>> Model::Load(const GgufFile& file, Isa isa, ThreadPool& pool, Logger& log,
                                            const LoadProgress& progress, WeightPlacer* in_file, bool by_neuron,
-                                           bool has_thresholds) {
+                                           bool has_thresholds, bool has_predictors) {
   Result<std::unique_ptr<TransformerModel>> model = MakeModel(file);
   if (!model.ok()) return model.status().WithContext(file.path());
   WeightLoader loader(file, isa, in_file, LeftOf((*model)->shape()), by_neuron);
   if (has_thresholds) loader.RestByThreshold();
+  if (has_predictors) loader.PredictGates();
   (*model)->Bind(loader);
   PANTRY_RETURN_IF_ERROR((*model)->LoadWeights(loader, isa, pool, log, progress));
   return std::unique_ptr<Model>(std::move(model).value());

@@ -225,7 +225,7 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
     by_neuron = by_neuron && CanLieByNeuron(gate->name, up->name, down->name);
   }
   const ExpertBlock shape = {
-      {.kernel = WantKernel(*gate), .rows = n_ff, .cols = n_embd},
+      {.kernel = WantKernel(*gate, gate_order(by_neuron && !gate->in_blocks())), .rows = n_ff, .cols = n_embd},
       {.kernel = WantKernel(*up, by_neuron ? WeightOrder::kRows : WeightOrder::kTiles), .rows = n_ff, .cols = n_embd},
       {.kernel = WantKernel(*down, by_neuron ? WeightOrder::kColumns : WeightOrder::kTiles),
        .rows = n_embd,

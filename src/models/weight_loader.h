@@ -70,6 +70,9 @@ class WeightLoader {
   // SiLU networks, too, have neurons that rest (ForwardRun::firing), so they are to lie by neuron.
   void RestByThreshold() { rests_by_threshold_ = true; }
   bool rests_by_threshold() const { return rests_by_threshold_; }
+  // Runs predict which gates are positive (ForwardRun::prediction), so gates of what lies by neuron lie in rows, too.
+  void PredictGates() { gate_order_ = WeightOrder::kRows; }
+  WeightOrder gate_order(bool by_neuron) const { return by_neuron ? gate_order_ : WeightOrder::kTiles; }
   int32_t n_in_columns() const { return n_in_columns_; }  // matrices that were asked for so
   // Whether neurons that can lie one by one are left in the file, and nothing else of the layers.
   bool leaves_neurons() const { return in_file_ != nullptr && in_file_->by_neuron(); }
@@ -183,6 +186,7 @@ class WeightLoader {
   std::unordered_set<const TensorInfo*> wanted_;
   int64_t n_bytes_ = 0;
   bool rests_by_threshold_ = false;
+  WeightOrder gate_order_ = WeightOrder::kTiles;
   int32_t n_in_columns_ = 0;
 };
 

@@ -29,8 +29,9 @@ constexpr HitPoint kHits[] = {{0, 0, 0},          {0.06, 0.45, 0.58}, {0.12, 0.6
 
 // What one run costs each resource.
 struct Cost {
-  double dense_s = 0;    // memory: weights and KV of every token
-  double experts_s = 0;  // memory: experts
+  double dense_s = 0;       // memory: weights and KV of every token
+  double overlapped_s = 0;  // of that: while the layer's experts are read
+  double experts_s = 0;     // memory: experts
   double arithmetic_s = 0;
   double disk_s = 0;
   double memory_s() const { return dense_s + experts_s; }
@@ -47,6 +48,7 @@ Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, 
   Cost cost;
   const double kv_bytes = (static_cast<double>(position) + n) * static_cast<double>(work.kv_bytes_per_position);
   cost.dense_s = Per(static_cast<double>(work.dense_bytes) + kv_bytes, rates.memory_bytes_per_s);
+  cost.overlapped_s = Per(static_cast<double>(work.overlapped_bytes), rates.memory_bytes_per_s);
   // What is missing is written to its place, and read from where it arrived.
   cost.experts_s = Per(layers * work.expert_bytes * (n_distinct + 2 * n_missing), rates.memory_bytes_per_s);
   const auto float_macs =
@@ -66,7 +68,7 @@ double Seconds(const Cost& cost, const Shares& shares, Overlap overlap) {
   const double work_s = std::max(memory_s, arithmetic_s), disk_s = cost.disk_s / shares.disk;
   if (overlap == Overlap::kNothing) return work_s + disk_s;
   if (overlap == Overlap::kAll) return std::max(work_s, disk_s);
-  const double of_experts = cost.memory_s() > 0 ? cost.experts_s / cost.memory_s() : 0;
+  const double of_experts = cost.memory_s() > 0 ? (cost.experts_s + cost.overlapped_s) / cost.memory_s() : 0;
   return work_s * (1 - of_experts) + std::max(work_s * of_experts, disk_s);
 }
 
@@ -158,9 +160,12 @@ std::string_view ResourceName(Resource resource) {
 }
 
 SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, int64_t position, const HitRange& hits) {
-  const auto cost = [&](double hit) {
-    return CostOf(rates, work, 1, position, static_cast<double>(work.n_experts_used), 1 - hit);
-  };
+  return EstimateBatch(rates, work, 1, position, static_cast<double>(work.n_experts_used), hits);
+}
+
+SpeedEstimate EstimateBatch(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t position,
+                            double n_distinct, const HitRange& hits) {
+  const auto cost = [&](double hit) { return CostOf(rates, work, n_tokens, position, n_distinct, 1 - hit); };
   SpeedEstimate estimate;
   Add(estimate, work, cost(hits.high), cost(hits.likely), cost(hits.low));
   Judge(estimate);

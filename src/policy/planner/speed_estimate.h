@@ -49,6 +49,7 @@ struct ModelWork {
   int64_t float_macs = 0;
   int64_t output_int8_macs = 0;  // of a token whose logits are wanted
   int64_t output_float_macs = 0;
+  int64_t overlapped_bytes = 0;  // of the dense ones: computed while blocks of their own layer are read, as experts are
   int64_t kv_bytes_per_position = 0;
   int64_t attention_macs_per_position = 0;  // of a token, for each position it looks at
   int32_t n_expert_layers = 0;              // 0: no experts
@@ -78,6 +79,10 @@ struct SpeedEstimate {
 
 // One token after `position` others, with blocks hit as `hits` says.
 SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, int64_t position, const HitRange& hits);
+
+// `n_tokens` together after `position` others, for which a layer uses `n_distinct` experts. Logits are wanted of one.
+SpeedEstimate EstimateBatch(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t position,
+                            double n_distinct, const HitRange& hits);
 
 // A prompt of n_tokens, n_batch together, from an empty cache: the first batch reads every expert that it uses, later ones those that
 // `cache_share` does not hold.

@@ -2,6 +2,8 @@
 #include "residency/cache/neuron_cache.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <utility>
 
 #include "base/units.h"
@@ -11,6 +13,7 @@ namespace {
 
 constexpr uint32_t kFullHeat = UINT16_MAX;  // of a neuron that always fires
 constexpr int kMemoryShift = 5;             // a token counts a 32nd
+constexpr uint32_t kProfileTokens = 8;  // a profile counts as so many of the 32: another text than this one's made it
 constexpr int64_t kHugePage = 2 * kMiB;
 // A free slot is taken for a neuron that fires for so many of a run of tokens; those of single tokens take any.
 constexpr int64_t kFewTokens = 4;
@@ -110,6 +113,31 @@ void NeuronCache::Evict(uint32_t slot) {
   stats.resident_bytes -= bundle_bytes_;
 }
 
+// Moves what is warm into slots below `n_slots`, over what is cold there.
+void NeuronCache::GatherWarmest(uint32_t n_slots) {
+  constexpr int kShift = 4;
+  std::array<uint32_t, (kFullHeat >> kShift) + 1> counts = {};
+  for (uint32_t slot = 0; slot < n_started_; ++slot) ++counts[HeatOf(slot) >> kShift];
+  uint32_t n_warm = 0, least = counts.size();  // warm: so hot or hotter, of which there are at most n_slots
+  while (least > 0 && n_warm + counts[least - 1] <= n_slots) n_warm += counts[--least];
+  for (const uint32_t bin :
+       {least, least - std::min(least, 1U)}) {  // then as many of the next ones as there is room for
+    uint32_t to = 0;
+    for (uint32_t slot = n_slots; slot < n_started_; ++slot) {
+      const uint32_t owner = owner_of_[slot];
+      if (owner == kNone || heat_[owner] >> kShift < bin) continue;
+      while (to < n_slots && HeatOf(to) >> kShift >= bin) ++to;
+      if (to == n_slots) break;
+      Evict(to);
+      const auto n_bytes = static_cast<size_t>(bundle_bytes_);
+      std::memcpy(memory_.data() + to * n_bytes, SlotAt(slot), n_bytes);
+      owner_of_[to] = owner;
+      slot_of_[owner] = to;
+      owner_of_[slot] = kNone;
+    }
+  }
+}
+
 uint8_t* NeuronCache::Admit(int32_t neuron) {
   const size_t at = At(neuron);
   uint32_t slot = kNone;
@@ -134,12 +162,40 @@ uint8_t* NeuronCache::Admit(int32_t neuron) {
   return memory_.data() + slot * static_cast<size_t>(bundle_bytes_);
 }
 
+void NeuronCache::SeedHeat(int32_t layer, std::span<const uint16_t> frequency) {
+  PANTRY_CHECK(frequency.size() == fires_.size());
+  uint16_t* const heat = heat_.data() + int64_t{layer} * n_neurons_;
+  for (size_t i = 0; i < frequency.size(); ++i) {
+    heat[i] =
+        static_cast<uint16_t>((uint32_t{frequency[i]} * kProfileTokens + (1 << kMemoryShift) - 1) >> kMemoryShift);
+  }
+}
+
+std::vector<std::vector<int32_t>> NeuronCache::WarmestAbsent() const {
+  std::vector<uint32_t> absent;
+  for (uint32_t id = 0; id < heat_.size(); ++id) {
+    if (slot_of_[id] == kNone && heat_[id] > 0) absent.push_back(id);
+  }
+  const size_t n = std::min<size_t>(absent.size(), n_slots_ - n_started_);
+  const auto warmer = [this](uint32_t a, uint32_t b) { return heat_[a] != heat_[b] ? heat_[a] > heat_[b] : a < b; };
+  std::nth_element(absent.begin(), absent.begin() + static_cast<int64_t>(n), absent.end(), warmer);
+  absent.resize(n);
+  std::sort(absent.begin(), absent.end());
+  std::vector<std::vector<int32_t>> by_layer(stats_.size());
+  const auto n_neurons = static_cast<uint32_t>(n_neurons_);
+  for (const uint32_t id : absent) by_layer[id / n_neurons].push_back(static_cast<int32_t>(id % n_neurons));
+  return by_layer;
+}
+
 int64_t NeuronCache::SetBudget(int64_t budget_bytes) {
   budget_bytes = std::clamp<int64_t>(budget_bytes, 0, max_budget_bytes_);
   n_slots_ =
       static_cast<uint32_t>(std::min<int64_t>(budget_bytes / bundle_bytes_, static_cast<int64_t>(owner_of_.size())));
   if (n_committed_ > n_slots_) {
-    for (uint32_t slot = n_slots_; slot < n_started_; ++slot) Evict(slot);
+    if (n_started_ > n_slots_) GatherWarmest(n_slots_);
+    for (uint32_t slot = n_slots_; slot < n_started_; ++slot) {
+      if (owner_of_[slot] != kNone) Evict(slot);
+    }
     n_started_ = std::min(n_started_, n_slots_);
     n_committed_ = n_slots_;
     const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());

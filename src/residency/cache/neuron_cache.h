@@ -9,7 +9,9 @@
 //
 //   BeginEvent(layer) -> Use(neurons of it) -> Find() each -> read those absent -> Admit() each, which may refuse -> next event
 //
-// Threads: thread-compatible. No allocation after Create().
+// Before the first token heat may be seeded with what a profile knows, and the warmest be read (WarmestAbsent(), Admit() in an event of 0 tokens).
+//
+// Threads: thread-compatible. No allocation after Create() where nothing else is said.
 // Invariants: (1) committed_bytes() <= budget, rounded up to huge pages. (2) Residents that fire stay until the next BeginEvent().
 // Cost: Find() O(1), Admit() O(kSample), BeginEvent() O(neurons of the layer); 6 bytes a neuron and 4 a slot, 0.2 % of bundles of 4.6 KB.
 // Source: PowerInfer-2's cold region, arXiv 2406.06282, section 4.3 (there LRU).
@@ -43,7 +45,7 @@ class NeuronCache final : public BudgetedCache {
   static Result<std::unique_ptr<NeuronCache>> Create(const NeuronCacheOptions& options);
   static int64_t BookkeepingBytes(const NeuronCacheOptions& options);
 
-  // A layer is about to be computed for `n_tokens`: its neurons cool down by so many.
+  // A layer is about to be computed for `n_tokens`, or filled for none: its neurons cool down by so many.
   void BeginEvent(int32_t layer, int64_t n_tokens);
   // `neurons` of the layer at hand fire, neuron i for n_uses[i] of the tokens; empty: for one. Counts them as hits or misses.
   void Use(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses);
@@ -55,7 +57,13 @@ class NeuronCache final : public BudgetedCache {
   // A slot for a neuron of the layer at hand, to be written now; null: others are worth more. REQUIRES: absent.
   uint8_t* Admit(int32_t neuron);
 
-  // No event is at hand until the next BeginEvent().
+  // Neuron i of `layer` fired for frequency[i] of 65535 tokens of some other text: its heat from now on is as if it had done so for the last few
+  // tokens. [n_neurons]
+  void SeedHeat(int32_t layer, std::span<const uint16_t> frequency);
+  // For each layer, ascending, the warmest of all absent neurons, as many as there are free slots; none without heat. Allocates.
+  std::vector<std::vector<int32_t>> WarmestAbsent() const;
+
+  // No event is at hand until the next BeginEvent(). Of what no longer fits the coldest leave, within 1/4096 of heat.
   int64_t SetBudget(int64_t budget_bytes) override;
   void Forget();  // everything becomes absent and cold
 
@@ -74,6 +82,8 @@ class NeuronCache final : public BudgetedCache {
   CacheStats& StatsOf(uint32_t id) { return stats_[id / static_cast<uint32_t>(n_neurons_)]; }
   uint32_t ColdestOfSome();
   void Evict(uint32_t slot);
+  uint16_t HeatOf(uint32_t slot) const { return heat_[owner_of_[slot]]; }
+  void GatherWarmest(uint32_t n_slots);
 
   int32_t n_neurons_ = 0;
   int64_t bundle_bytes_ = 0;

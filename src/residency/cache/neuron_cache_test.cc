@@ -160,5 +160,97 @@ TEST(NeuronCache, BookkeepingIsASmallShareOfTheBytesItManages) {
   EXPECT_LT(static_cast<double>(NeuronCache::BookkeepingBytes(shape)), 0.02 * static_cast<double>(shape.budget_bytes));
 }
 
+TEST(NeuronCache, TheWarmestAbsentFillFreeSlotsAndNoOthers) {
+  const auto cache = Make(70);
+  Rng rng(8);
+  std::vector<std::vector<uint16_t>> heat(kLayers, std::vector<uint16_t>(kNeurons));
+  std::vector<uint16_t> all;
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    for (uint16_t& one : heat[layer]) one = rng.NextDouble() < 0.3 ? 0 : static_cast<uint16_t>(rng.NextU64());
+    cache->SeedHeat(layer, heat[layer]);
+    all.insert(all.end(), heat[layer].begin(), heat[layer].end());
+  }
+  std::sort(all.rbegin(), all.rend());
+  for (const size_t n_free : {size_t{70}, size_t{50}}) {
+    const std::vector<std::vector<int32_t>> warmest = cache->WarmestAbsent();
+    ASSERT_EQ(warmest.size(), static_cast<size_t>(kLayers));
+    std::vector<uint16_t> found;
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      EXPECT_TRUE(std::is_sorted(warmest[layer].begin(), warmest[layer].end()));
+      for (const int32_t neuron : warmest[layer]) found.push_back(heat[layer][neuron]);
+    }
+    std::sort(found.rbegin(), found.rend());
+    ASSERT_EQ(found.size(), n_free);
+    EXPECT_TRUE(std::equal(found.begin(), found.end(), all.begin() + 70 - static_cast<int64_t>(n_free)));
+    int n_admitted = 0;  // the 20 warmest of all, without a token
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      cache->BeginEvent(layer, 0);
+      for (const int32_t neuron : warmest[layer]) {
+        if (heat[layer][neuron] >= all[19] && n_free == 70) n_admitted += cache->Admit(neuron) != nullptr ? 1 : 0;
+      }
+    }
+    EXPECT_EQ(n_admitted, n_free == 70 ? 20 : 0);
+  }
+  EXPECT_EQ(cache->TotalStats().n_demanded, 0);
+}
+
+TEST(NeuronCache, WhatLeavesAShrinkingCacheIsTheColdest) {
+  const auto cache = Make(kLayers * kNeurons);
+  Rng rng(9);
+  std::vector<uint16_t> all;
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    std::vector<uint16_t> heat(kNeurons);
+    for (uint16_t& one : heat) one = static_cast<uint16_t>(rng.NextU64());
+    cache->SeedHeat(layer, heat);
+    all.insert(all.end(), heat.begin(), heat.end());
+    cache->BeginEvent(layer, 0);
+    for (int32_t neuron = 0; neuron < kNeurons; ++neuron) {
+      std::memset(cache->Admit(neuron), layer * 64 + neuron % 64, kBundle);
+    }
+  }
+  for (const size_t n_slots : {450, 70, 70, 1, 0}) {
+    cache->SetBudget(static_cast<int64_t>(n_slots) * kBundle);
+    std::vector<uint16_t> sorted = all;
+    std::sort(sorted.rbegin(), sorted.rend());
+    size_t n_held = 0;
+    for (int32_t id = 0; id < kLayers * kNeurons; ++id) {
+      const int32_t layer = id / kNeurons, neuron = id % kNeurons;
+      cache->BeginEvent(layer, 0);
+      const uint8_t* const bundle = cache->Find(neuron);
+      if (bundle == nullptr) continue;
+      ++n_held;
+      EXPECT_GE(all[static_cast<size_t>(id)] + 64 + 4, sorted[n_slots - 1]);  // a bin, of heat that is a quarter
+      EXPECT_EQ(bundle[0], layer * 64 + neuron % 64);
+      EXPECT_EQ(bundle[kBundle - 1], layer * 64 + neuron % 64);
+    }
+    EXPECT_EQ(n_held, n_slots);
+    EXPECT_EQ(cache->TotalStats().n_resident, static_cast<int64_t>(n_slots));
+    EXPECT_EQ(cache->TotalStats().n_evicted, kLayers * kNeurons - static_cast<int64_t>(n_slots));
+  }
+}
+
+TEST(NeuronCache, WhatNeverFiredIsNotWarm) {
+  const auto cache = Make(kLayers * kNeurons);
+  std::vector<uint16_t> heat(kNeurons, 0);
+  heat[7] = 1;
+  cache->SeedHeat(1, heat);
+  EXPECT_EQ(cache->WarmestAbsent(), (std::vector<std::vector<int32_t>>{{}, {7}, {}}));
+}
+
+// Seeded heat defends what is there as heat that was earned does.
+TEST(NeuronCache, SeededHeatKeepsTheWarmAgainstPassersBy) {
+  const auto cache = Make(40);
+  std::vector<uint16_t> heat(kNeurons, 100);
+  std::fill_n(heat.begin(), 40, uint16_t{60000});
+  cache->SeedHeat(0, heat);
+  cache->BeginEvent(0, 0);
+  for (int32_t neuron = 0; neuron < 40; ++neuron) ASSERT_NE(cache->Admit(neuron), nullptr);
+  std::vector<int32_t> others(kNeurons - 40), warm(40);
+  std::iota(others.begin(), others.end(), 40);
+  std::iota(warm.begin(), warm.end(), 0);
+  EXPECT_EQ(Event(*cache, 0, others).size(), others.size());
+  EXPECT_TRUE(Event(*cache, 0, warm).empty());
+}
+
 }  // namespace
 }  // namespace pantry

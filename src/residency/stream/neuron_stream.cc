@@ -2,13 +2,20 @@
 #include "residency/stream/neuron_stream.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 namespace pantry {
 namespace {
 
 constexpr size_t kReadsAtOnce = 64;  // of one BlockReader::Submit() or Reap()
+
+// Fill() reads over a gap of so much rather than in two: at 2.4 GB/s it takes no longer than one of 55000 reads a second does.
+constexpr size_t kGapBytes = 40 << 10;
+constexpr size_t kFillReads = 8;  // under way, in equal parts of staging
+constexpr size_t kMostFillBytes = 1 << 20;
 
 }  // namespace
 
@@ -135,6 +142,66 @@ Status NeuronStream::Await(std::span<const uint8_t*> bundles) {
 void NeuronStream::Release() {
   for (; n_released_ < n_handed_; ++n_released_) FreeStaging(entries_[n_released_]);
   Pump();
+}
+
+// The first of `left` and those behind it that one read brings; they leave it.
+NeuronStream::FillRead NeuronStream::NextFill(std::span<const int32_t>& left) const {
+  const auto bundle = static_cast<size_t>(table_.bundle_bytes);
+  // A slot holds what surrounds the bytes, too.
+  const size_t most =
+      std::min(kMostFillBytes,
+               staging_.size() / kFillReads / Reader::kBlockBytes * Reader::kBlockBytes - 2 * Reader::kBlockBytes);
+  size_t n = 1;
+  const auto bytes_to = [&](size_t i) { return static_cast<size_t>(left[i] - left[0] + 1) * bundle; };
+  while (n < left.size() && bytes_to(n) <= most && bytes_to(n) - bytes_to(n - 1) <= kGapBytes + bundle) ++n;
+  const FillRead read = {.first = left[0], .neurons = left.first(n), .n_bytes = bytes_to(n - 1)};
+  left = left.subspan(n);
+  return read;
+}
+
+Status NeuronStream::TakeFill(const FillRead& read, const uint8_t* bytes) {
+  const auto n_bytes = static_cast<size_t>(table_.bundle_bytes);
+  for (const int32_t neuron : read.neurons) {
+    const uint8_t* const bundle = bytes + static_cast<size_t>(neuron - read.first) * n_bytes;
+    if (!table_.is_intact(layer_, neuron, {bundle, n_bytes})) return table_.damaged(layer_, neuron);
+    uint8_t* const kept = cache_.Admit(neuron);
+    if (kept != nullptr) std::memcpy(kept, bundle, n_bytes);
+  }
+  return OkStatus();
+}
+
+Status NeuronStream::Fill(int32_t layer, std::span<const int32_t> neurons) {
+  PANTRY_CHECK(n_wanted_ == 0);
+  layer_ = layer;
+  cache_.BeginEvent(layer, 0);
+  const size_t slot_bytes = staging_.size() / kFillReads / Reader::kBlockBytes * Reader::kBlockBytes;
+  std::array<FillRead, kFillReads> reads;
+  std::array<size_t, kFillReads> idle;
+  size_t n_idle = kFillReads;
+  std::iota(idle.begin(), idle.end(), size_t{0});
+  Status status;
+  while (status.ok() && (!neurons.empty() || reader_.n_pending() > 0)) {
+    while (!neurons.empty() && n_idle > 0) {
+      const size_t slot = idle[--n_idle];
+      reads[slot] = NextFill(neurons);
+      const BlockRead read = {
+          .tag = slot,
+          .file = table_.file,
+          .offset = table_.layer_offsets[static_cast<size_t>(layer)] +
+                    static_cast<uint64_t>(reads[slot].first) * static_cast<uint64_t>(table_.bundle_bytes),
+          .n_bytes = reads[slot].n_bytes,
+          .slot = staging_.data() + slot * slot_bytes};
+      reader_.Submit({&read, 1});
+    }
+    const size_t n = reader_.Reap(done_, BlockReader::kForever);
+    for (size_t i = 0; i < n && status.ok(); ++i) {
+      const BlockReadDone& done = done_[i];
+      status = done.status.ok() ? TakeFill(reads[done.tag], done.bytes) : done.status;
+      idle[n_idle++] = done.tag;
+    }
+  }
+  Abandon();
+  return status;
 }
 
 void NeuronStream::Reset() { n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0; }

@@ -11,7 +11,7 @@
 // given as many reads as staging has slots, so that many wanted at once (a prompt's) are read ahead of the computing by so many.
 // Threads: one at a time, not always the same; it makes progress in its calls only.
 // Memory: staging, and 20 bytes for each neuron of a layer; nothing is allocated after Create() but the text of errors.
-// Invariant: after an error or End() no read is under way.
+// Invariant: after an error, End() or Fill() no read is under way.
 // Source: PowerInfer-2's pipeline without barriers, arXiv 2406.06282, section 4.4.
 #pragma once
 
@@ -65,6 +65,10 @@ class NeuronStream {
   void Release();
   void End();  // REQUIRES: all wanted ones were handed out and released, or Await() failed
 
+  // Between two events: brings absent neurons of a layer, ascending, into the cache while that has room, before anybody wants them. Those
+  // that lie near each other come in one large read. Errors as Await().
+  Status Fill(int32_t layer, std::span<const int32_t> neurons);
+
   const BlockStreamStats& stats() const { return stats_; }
 
  private:
@@ -82,6 +86,13 @@ class NeuronStream {
   void FreeStaging(Entry& entry);
   void Reset();
   void Abandon();
+  struct FillRead {
+    int32_t first = 0;                   // neuron
+    std::span<const int32_t> neurons{};  // of the layer that are wanted of it
+    size_t n_bytes = 0;
+  };
+  FillRead NextFill(std::span<const int32_t>& left) const;
+  Status TakeFill(const FillRead& read, const uint8_t* bytes);
 
   const NeuronTable& table_;
   NeuronCache& cache_;

@@ -132,5 +132,43 @@ TEST(NeuronStream, ABundleThatIsNotIntactIsTheTablesError) {
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("7 of 0"));
 }
 
+TEST(NeuronStream, FillsTheCacheBeforeAnybodyAsksWithFewLargeReads) {
+  for (const double share : {0.002, 0.05, 0.4, 1.0}) {
+    Bench bench(kLayers * kNeurons);
+    Rng rng(7);
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      const std::vector<int32_t> warm = Some(rng, share);
+      const Status status = bench.stream->Fill(layer, warm);
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      const int64_t n_reads = bench.reader->stats().n_reads;
+      ASSERT_TRUE(bench.Run(layer, warm, 700, 512).ok());  // and holds the right bytes
+      EXPECT_EQ(bench.reader->stats().n_reads, n_reads);
+    }
+    const CacheStats total = bench.cache->TotalStats();
+    EXPECT_EQ(total.n_misses, 0);
+    EXPECT_EQ(total.n_hits, total.n_resident);
+    EXPECT_LT(bench.reader->stats().n_reads, share < 0.05 ? total.n_resident + 1 : total.n_resident / 3);
+    EXPECT_LT(share < 0.4 ? 0 : bench.reader->stats().n_reads, kLayers * 8);  // 4.6 MB a layer
+    EXPECT_LT(bench.reader->stats().bytes_wanted, kLayers * kNeurons * kBundle + 1);
+  }
+}
+
+TEST(NeuronStream, FillsNoMoreThanTheCacheHoldsAndGoesOnAfterAnError) {
+  Bench bench(100, /*n_missing_bytes=*/kBundle + 5);
+  std::vector<int32_t> all(kNeurons);
+  std::iota(all.begin(), all.end(), 0);
+  EXPECT_EQ(bench.stream->Fill(2, all).code(), StatusCode::kCorruption);
+  EXPECT_EQ(bench.reader->n_pending(), 0U);
+  ASSERT_TRUE(bench.stream->Fill(1, all).ok());
+  EXPECT_EQ(bench.cache->TotalStats().n_resident, 100);
+  ASSERT_TRUE(bench.Run(1, all, 1000, 512).ok());
+  std::fill_n(bench.bytes.begin() + 7 * kBundle, 3, uint8_t{9});
+  const std::vector<int32_t> some = {3, 7, 9};
+  const Status status = bench.stream->Fill(0, some);
+  EXPECT_EQ(status.code(), StatusCode::kCorruption);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("7 of 0"));
+  EXPECT_TRUE(bench.stream->Fill(0, {}).ok());
+}
+
 }  // namespace
 }  // namespace pantry

@@ -4,20 +4,17 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <string_view>
 
+#include "weights/profile/hashed_bytes.h"
+
 namespace pantry {
 namespace {
 
-static_assert(std::endian::native == std::endian::little);
-
 constexpr std::string_view kMagic = "PANTRYNP";
 constexpr uint32_t kVersion = 1;
-constexpr size_t kFixedBytes = 64;
-constexpr size_t kHashOffset = 56;
 constexpr uint32_t kMostLayers = 1 << 16;
 constexpr uint32_t kMostNeurons = 1 << 24;
 constexpr uint32_t kMostName = 4096;
@@ -27,51 +24,6 @@ uint64_t LayerBytes(uint32_t n_neurons) {
   return sizeof(Layer::active_share) + 2 * sizeof(float) + sizeof(Layer::thresholds) + sizeof(Layer::heat) +
          sizeof(uint16_t) * uint64_t{n_neurons};
 }
-
-uint64_t HashOf(std::string_view bytes) {
-  const uint64_t fixed = XXH3_64bits(bytes.data(), kHashOffset);
-  return XXH3_64bits_withSeed(bytes.data() + kFixedBytes, bytes.size() - kFixedBytes, fixed);
-}
-
-class Writer {
- public:
-  template <typename T>
-  void Add(const T& value) {
-    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
-  }
-  void Add(const std::vector<uint16_t>& values) {
-    bytes_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(uint16_t));
-  }
-  void Add(std::string_view text) { bytes_ += text; }
-  std::string& bytes() { return bytes_; }
-
- private:
-  std::string bytes_;
-};
-
-// Takes values off the front. REQUIRES: they are there.
-class Taker {
- public:
-  explicit Taker(std::string_view bytes) : left_(bytes) {}
-  template <typename T>
-  void Take(T& value) {
-    TakeBytes(&value, sizeof value);
-  }
-  template <typename T>
-  T Take() {
-    T value;
-    Take(value);
-    return value;
-  }
-  void TakeBytes(void* to, size_t n) {
-    PANTRY_CHECK(n <= left_.size());
-    std::memcpy(to, left_.data(), n);
-    left_.remove_prefix(n);
-  }
-
- private:
-  std::string_view left_;
-};
 
 bool IsShare(float x) { return x >= 0 && x <= 1; }
 
@@ -95,7 +47,7 @@ struct Head {
 
 Result<Head> ReadHead(std::string_view bytes, const std::string& path) {
   if (!bytes.starts_with(kMagic)) return CorruptionError("{}: not a neuron profile of 'pantry profile'", path);
-  Taker taker(bytes.substr(kMagic.size()));
+  ByteTaker taker(bytes.substr(kMagic.size()));
   if (const auto version = taker.Take<uint32_t>(); version != kVersion) {
     return UnsupportedError("{}: version {}, this program knows {}; make it again with 'pantry profile'", path, version,
                             kVersion);
@@ -131,7 +83,7 @@ float NeuronProfile::Layer::ThresholdFor(double share) const {
 std::string NeuronProfile::Serialize() const {
   PANTRY_CHECK(layers.size() <= kMostLayers && n_neurons >= 1 && n_neurons <= static_cast<int32_t>(kMostNeurons));
   const std::string_view name = std::string_view(model).substr(0, kMostName);
-  Writer writer;
+  ByteWriter writer;
   writer.Add(kMagic);
   writer.Add(kVersion);
   writer.Add(static_cast<uint32_t>(layers.size()));
@@ -141,7 +93,7 @@ std::string NeuronProfile::Serialize() const {
   writer.Add(static_cast<uint32_t>(std::min<int64_t>(n_tokens, UINT32_MAX)));
   writer.Add(sparsity);
   writer.Add(static_cast<uint32_t>(name.size()));
-  writer.bytes().resize(kFixedBytes);
+  writer.FillTo(kFixedBytes);
   writer.Add(name);
   for (const Layer& layer : layers) {
     PANTRY_CHECK(layer.frequency.size() == static_cast<size_t>(n_neurons));
@@ -152,9 +104,7 @@ std::string NeuronProfile::Serialize() const {
     writer.Add(layer.heat);
     writer.Add(layer.frequency);
   }
-  const uint64_t hash = HashOf(writer.bytes());
-  std::memcpy(writer.bytes().data() + kHashOffset, &hash, sizeof hash);
-  return std::move(writer.bytes());
+  return writer.TakeHashed();
 }
 
 Result<NeuronProfile> NeuronProfile::Read(const Reader& reader) {
@@ -170,14 +120,12 @@ Result<NeuronProfile> NeuronProfile::Read(const Reader& reader) {
   }
   bytes.resize(head.file_bytes());
   PANTRY_RETURN_IF_ERROR(read());
-  uint64_t hash = 0;
-  std::memcpy(&hash, bytes.data() + kHashOffset, sizeof hash);
-  if (hash != HashOf(bytes)) {
+  if (!IsIntact(bytes)) {
     return CorruptionError("{}: its checksum is wrong: it is damaged; make it again with 'pantry profile'", path);
   }
   NeuronProfile& profile = head.profile;
   profile.model = bytes.substr(kFixedBytes, head.n_name);
-  Taker taker(std::string_view(bytes).substr(kFixedBytes + head.n_name));
+  ByteTaker taker(std::string_view(bytes).substr(kFixedBytes + head.n_name));
   profile.layers.resize(head.n_layers);
   for (size_t i = 0; i < profile.layers.size(); ++i) {
     Layer& layer = profile.layers[i];
@@ -186,8 +134,7 @@ Result<NeuronProfile> NeuronProfile::Read(const Reader& reader) {
     taker.Take(layer.refire_share);
     taker.Take(layer.thresholds);
     taker.Take(layer.heat);
-    layer.frequency.resize(static_cast<size_t>(profile.n_neurons));
-    taker.TakeBytes(layer.frequency.data(), layer.frequency.size() * sizeof(uint16_t));
+    taker.TakeMany(layer.frequency, static_cast<size_t>(profile.n_neurons));
     if (!IsSound(layer)) return CorruptionError("{}: layer {} holds no shares and thresholds", path, i);
   }
   return std::move(profile);

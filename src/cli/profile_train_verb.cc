@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// `pantry profile train`: what predicts a model's neurons, learned from a text and kept in a file beside it.
+#include <memory>
+#include <string>
+
+#include "base/units.h"
+#include "cli/interrupt.h"
+#include "cli/model_path.h"
+#include "cli/open_engine.h"
+#include "cli/profile_verbs.h"
+#include "cli/report_file.h"
+#include "eval/predictor_training.h"
+
+namespace pantry {
+namespace {
+
+Result<PredictorTrainingOptions> TrainingOptionsOf(const CliOptions& options) {
+  PredictorTrainingOptions training;
+  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
+  if (options.ctx_size > 0) training.n_ctx = options.ctx_size;
+  training.n_batch = session.n_batch;
+  training.max_tokens = options.profile_tokens;
+  training.train.recall = options.recall;
+  if (options.predictor_kind == "hot") training.train.kind = PredictorKind::kHot;
+  else if (options.predictor_kind == "svd") training.train.kind = PredictorKind::kSvd;
+  else if (options.predictor_kind == "mlp") training.train.kind = PredictorKind::kMlp;
+  else return InvalidArgumentError("--predictor: expected hot, svd or mlp, found '{}'", options.predictor_kind);
+  PANTRY_RETURN_IF_ERROR(training.Validate());
+  return training;
+}
+
+}  // namespace
+
+Status ProfileTrainVerb(VerbContext& context) {
+  const CliOptions& options = context.options();
+  for (const char* const flag : {"--report", "--sparsity"}) {
+    if (context.invocation.SourceOf(flag) != ValueSource::kFlag) continue;
+    return InvalidArgumentError("{} has no effect on 'pantry profile train'. See: pantry help profile", flag);
+  }
+  PANTRY_ASSIGN_OR_RETURN(const std::string model, ModelOf(context.invocation));
+  PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
+  if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
+  PANTRY_ASSIGN_OR_RETURN(const PredictorTrainingOptions training, TrainingOptionsOf(options));
+  context.invocation.options.sparsity.clear();
+  PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
+  const std::string path = options.profile_out.empty() ? PredictorFile::PathBeside(model) : options.profile_out;
+  PANTRY_ASSIGN_OR_RETURN(ReportFile out, OpenProfile(path, options.profile_out.empty()));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, model, training.session()));
+  context.console.Note(ModeLine(*engine, nullptr));
+
+  TrainingCallbacks callbacks;
+  callbacks.on_token = [&](int64_t n_done, int64_t n_total) {
+    context.console.Progress(fmt::format("token {}/{}", n_done, n_total));
+    return !Interrupted();
+  };
+  callbacks.on_network = [&](int64_t n_done, int64_t n_total) {
+    context.console.Progress(fmt::format("training network {}/{}", n_done, n_total));
+    return !Interrupted();
+  };
+  context.console.Progress("token 0");  // starts the clock of the first line
+  const Result<TrainedPredictors> trained = TrainPredictors(*engine, text, training, callbacks);
+  context.console.EndProgress();
+  if (!trained.ok()) return trained.status();
+  const std::string bytes = trained->file.Serialize();
+  PANTRY_RETURN_IF_ERROR(out.Write(bytes));
+  PANTRY_RETURN_IF_ERROR(out.Close());
+  context.console.Note(fmt::format("{} · {} tokens · {}", path, trained->file.n_tokens,
+                                   FormatBytes(static_cast<int64_t>(bytes.size()))));
+  return context.output.Write(options.json ? PredictorJson(*trained) : PredictorTable(trained->file));
+}
+
+}  // namespace pantry
