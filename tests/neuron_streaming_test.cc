@@ -280,7 +280,13 @@ TEST_F(NeuronStreamingTest, AWarmStartHitsFromTheFirstTokenAndGivesTheSameBits) 
       ASSERT_NE(engine, nullptr);
       const testing::TemporaryFile profile(Profile(is_right).Serialize());
       if (is_warm) {
-        const auto warm = WarmUp(*engine, profile.path(), {});
+        int64_t n_left = -1;
+        const auto warm = WarmUp(*engine, profile.path(), [&](int64_t n_done, int64_t n_total) {
+          EXPECT_GT(n_total, 0);
+          n_left = n_total - n_done;
+          return true;
+        });
+        EXPECT_EQ(n_left, 0);
         ASSERT_TRUE(warm.ok() && warm->has_value()) << warm.status().ToString();
         EXPECT_EQ((*warm)->n_bytes, engine->stream()->stats().cache.resident_bytes);
         EXPECT_GT((*warm)->n_bytes, engine->stream()->cache_bytes() * 9 / 10);

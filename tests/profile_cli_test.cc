@@ -53,6 +53,25 @@ class Profile : public ::testing::Test {
   const TemporaryFile text_{Text()};
 };
 
+TEST_F(Profile, FlagsOfSingleNeuronsSayWhereTheyHaveNoEffect) {
+  const std::string of_profile = "--profile: no effect here because there is no --sparsity";
+  EXPECT_THAT(Perplexity({"--profile", "x"}).err, HasSubstr(of_profile));
+  EXPECT_THAT(Perplexity({"--profile", "x", "--no-warm-start"}).err, HasSubstr(of_profile));
+  EXPECT_THAT(Perplexity({"--warm-start"}).err, HasSubstr("--warm-start: no effect here because"));
+  for (const Args& args : {Args{}, Args{"--no-warm-start"}}) {
+    EXPECT_THAT(Perplexity(args).err, Not(HasSubstr("no effect")));
+  }
+  EXPECT_THAT(Execute({"plan", model_, "--profile", "x"}).out, HasSubstr("--profile: no effect here because"));
+}
+
+TEST_F(Profile, AWantedSpeedOfAPlanSaysWhyItHasNoEffect) {
+  EXPECT_THAT(Execute({"plan", model_, "--min-speed", "3"}).out,
+              HasSubstr("--min-speed: no effect here because the model's neurons do not rest"));
+  const std::string relu = TestData("models/tiny-bamboo-quantized.gguf");
+  EXPECT_THAT(Execute({"plan", relu, "--min-speed", "3"}).out,
+              HasSubstr("--min-speed: no effect here because its neurons would not lie one by one"));
+}
+
 TEST_F(Profile, LiesBesideTheModelAndServesSparsity) {
   const TemporaryFile page("");
   const Outcome made = Make({"--report", page.path()});
@@ -70,6 +89,7 @@ TEST_F(Profile, LiesBesideTheModelAndServesSparsity) {
   EXPECT_THAT(half.err, HasSubstr("saves no time in any layer"));  // it is of F32
   const auto json = nlohmann::json::parse(half.out);
   EXPECT_NEAR(json.at("resting_share").get<double>(), 0.5, 0.05);
+  EXPECT_THAT(half.err, Not(HasSubstr("no effect")));
   EXPECT_NE(json.at("ppl"), nlohmann::json::parse(exact.out).at("ppl"));
   EXPECT_EQ(nlohmann::json::parse(none.out).at("ppl"), nlohmann::json::parse(exact.out).at("ppl"));
   EXPECT_THAT(none.err, Not(HasSubstr("lossy")));

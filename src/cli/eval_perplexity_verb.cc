@@ -33,7 +33,7 @@ std::string AsJson(const PerplexityResult& result, int64_t n_ctx, Engine& engine
   if (const PredictedNeurons* const predicted = engine.predicted()) {
     const PredictedNeurons::Counts counts = predicted->counts();
     json["predicted_share"] = counts.density();
-    json["firing_share"] = counts.true_share();
+    if (counts.true_share()) json["firing_share"] = *counts.true_share();
     if (counts.recall()) json["recall"] = *counts.recall();
     json["predictor_bytes"] = predicted->n_bytes();
   }

@@ -99,7 +99,7 @@ std::string_view Usage(Verb verb) {
              "fire again at the next token, and how small activations are. The profile is kept beside the model; "
              "\n`pantry run --sparsity` takes its thresholds from there, a pack of neurons its warm start, `pantry "
              "plan` what fires.\n\npantry profile train [-m] MODEL -f TEXT "
-             "[-n 4096] [--predictor hot|svd|mlp] [--recall 0.95] [-o FILE] [--json]\n\nLearns from a text to predict "
+             "[-n 4096] [--kind hot|svd|mlp] [--recall 0.95] [-o FILE] [--json]\n\nLearns from a text to predict "
              "which "
              "neurons of a model that gates by ReLU fire, for each layer or expert as far as that saves\nreading, and "
              "keeps it in MODEL.predictor. `pantry run --predictor FILE` then computes only the gates that are "

@@ -52,10 +52,10 @@ std::string PredictorFigures(Engine& engine, const PredictedNeurons::Counts& bef
   const PredictedNeurons* const predicted = engine.predicted();
   if (predicted == nullptr) return "";
   const PredictedNeurons::Counts counts = predicted->counts() - before;
-  std::string figures = fmt::format(" · predicted {:.1f}% of the neurons, {:.1f}% fired", 100 * counts.density(),
-                                    100 * counts.true_share());
+  std::string figures = fmt::format(" · predicted {:.1f}% of the neurons, {:.1f}% of them fired",
+                                    100 * counts.density(), 100 * counts.precision());
   if (counts.n_neurons > 0 && counts.recall()) {
-    figures += fmt::format(", {:.2f}% of these predicted", 100 * *counts.recall());
+    figures += fmt::format(", recall {:.2f}%", 100 * *counts.recall());
   }
   return figures + " (lossy)";
 }

@@ -58,7 +58,24 @@ std::string StreamedLine(Engine& engine, const WeightStream& stream) {
                      stream.queue_name());
 }
 
-// With progress, and a line of what came of it.
+bool StreamsNeurons(Engine& engine) {
+  return engine.stream() != nullptr && engine.stream()->placer().neurons() != nullptr;
+}
+
+// What was asked of a profile that nobody reads here.
+void WarnOfIdleFlags(VerbContext& context, Engine& engine) {
+  const auto is_given = [&](const char* flag) { return context.invocation.SourceOf(flag) == ValueSource::kFlag; };
+  const bool is_warmed = context.options().warm_start, by_neuron = StreamsNeurons(engine);
+  if (is_warmed && !by_neuron && is_given("--warm-start")) {
+    context.console.Warning("--warm-start: no effect here because no single neurons are streamed");
+  }
+  if (engine.resting() != nullptr || (is_warmed && by_neuron) || !is_given("--profile")) return;
+  context.console.Warning("--profile: no effect here because {}",
+                          by_neuron ? "it is for the warm start, which is off"
+                                    : "there is no --sparsity, and no single neurons are streamed");
+}
+
+// With progress, and a line of what came of it. It changes no answer, so what goes wrong is a warning.
 Status WarmUpNeurons(VerbContext& context, Engine& engine) {
   const SteadyClock clock;
   const int64_t begin_us = clock.NowUs();
@@ -69,7 +86,10 @@ Status WarmUpNeurons(VerbContext& context, Engine& engine) {
         return !Interrupted();
       });
   context.console.EndProgress();
-  if (!warm.ok() || !*warm) return warm.status();
+  const StatusCode code = warm.status().code();
+  if (code == StatusCode::kCancelled || code == StatusCode::kNotFound) return warm.status();  // no file --profile
+  if (!warm.ok()) context.console.Warning("the warm start failed: {}", warm.status().message());
+  if (!warm.ok() || !*warm) return OkStatus();
   context.console.Note(fmt::format("warm start: {} neurons ({}) in {:.1f} s, by {}", (*warm)->n_neurons,
                                    FormatBytes((*warm)->n_bytes), seconds(), (*warm)->profile));
   return OkStatus();
@@ -109,6 +129,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   Result<std::unique_ptr<Engine>> engine = Engine::Open(path, engine_options, context.console, progress);
   context.console.EndProgress();
   if (!engine.ok()) return engine;
+  WarnOfIdleFlags(context, **engine);
   if (options.warm_start) PANTRY_RETURN_IF_ERROR(WarmUpNeurons(context, **engine));
   RunRecords::Attach(std::move(records), **engine);
   return engine;

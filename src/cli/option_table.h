@@ -149,7 +149,8 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(
       Flag{"--predictor", "FILE", kComputing | kBench, "Computing",
            "with a little less quality, of models whose neurons gate by ReLU compute only the gates that are predicted "
-           "to fire, by what 'pantry profile train' wrote; in eval for all tokens, else for those that are generated"},
+           "to fire, by what 'pantry profile train' wrote; in eval for all tokens, else where a single token is "
+           "computed"},
       o.predictor);
   visit(Flag{"--isa", "NAME", kComputing | kBench | kPlan | kPack | kProfile, "Computing", kIsaHelp}, o.isa);
 
@@ -236,7 +237,7 @@ void ForEachField(Options& o, Visit&& visit) {
         o.profile_tokens);
   visit(Flag{"-o, --profile-out", "FILE", kProfile, "Output", "write the profile to FILE; by default MODEL.profile"},
         o.profile_out);
-  visit(Flag{"--predictor", "hot|svd|mlp", kProfile, "Training",
+  visit(Flag{"--kind", "hot|svd|mlp", kProfile, "Training",
              "train: from how often each neuron fires, from the leading directions of the gates, or these trained on "
              "(mlp)"},
         o.predictor_kind);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/units.h"
@@ -13,11 +14,18 @@
 #include "engine/find_profile.h"
 #include "engine/neuron_forecast.h"
 #include "engine/pack_plan.h"
+#include "weights/gguf/pack_table.h"
+#include "weights/pack/source_hash.h"
 
 namespace pantry {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+bool Is(const MetadataValue& value, uint64_t number) {
+  const uint64_t* const found = std::get_if<uint64_t>(&value.value);
+  return found != nullptr && *found == number;
+}
 
 // The GGUF file that a pack was made of, if it lies beside it; null: it does not, or it is another model's.
 std::unique_ptr<GgufFile> SourceOf(const GgufFile& pack) {
@@ -26,9 +34,11 @@ std::unique_ptr<GgufFile> SourceOf(const GgufFile& pack) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return nullptr;
   Result<std::unique_ptr<GgufFile>> file = GgufFile::Open(path);
-  if (!file.ok()) return nullptr;
-  const Result<uint64_t> own = NormsHash(pack), other = NormsHash(**file);
-  return own.ok() && other.ok() && *own == *other ? *std::move(file) : nullptr;
+  const MetadataValue* const size = pack.metadata().Find(pack_keys::kSourceBytes);
+  const MetadataValue* const hash = pack.metadata().Find(pack_keys::kSourceHash);
+  if (!file.ok() || size == nullptr || hash == nullptr || !Is(*size, (*file)->total_bytes())) return nullptr;
+  const Result<uint64_t> of_file = SourceHash(**file);
+  return of_file.ok() && Is(*hash, *of_file) ? *std::move(file) : nullptr;
 }
 
 void FindProfile(const GgufFile& file, const ModelShape& shape, const std::string& wanted, NeuronPlanReport& report) {
@@ -96,14 +106,19 @@ std::string HeldText(const WayPlan& way) {
 
 std::string WaysTable(const NeuronPlanReport& plan) {
   const bool wants_speed = plan.least_tok_per_s > 0;
-  std::string out = fmt::format("{:<20}{:<21}{:<9}{:<16}{:<23}{:<20}{}\n", "ways to run it", "in memory", "threads",
-                                "reads at once", "tokens/s", "set by",
-                                wants_speed ? fmt::format("memory for {:.4g} tok/s", plan.least_tok_per_s) : "");
+  const auto line = [wants_speed](std::string_view way, std::string_view held, std::string_view n_threads,
+                                  std::string_view depth, std::string_view speed, std::string_view binds,
+                                  std::string_view least) {
+    const std::string head = fmt::format("{:<20}{:<21}{:<9}{:<15}{:<26}", way, held, n_threads, depth, speed);
+    return wants_speed ? fmt::format("{}{:<20}{}\n", head, binds, least) : fmt::format("{}{}\n", head, binds);
+  };
+  std::string out = line("ways to run it", "in memory", "threads", "reads at once", "tokens/s", "set by",
+                         fmt::format("memory for {:.4g} tok/s", plan.least_tok_per_s));
   for (const WayPlan& way : plan.plan.ways) {
     const std::string least = way.least_budget_bytes > 0 ? FormatBytes(way.least_budget_bytes) : "no memory is enough";
-    out += fmt::format("{:<20}{:<21}{:<9}{:<16}{:<23}{:<20}{}\n", RunWayName(way.way), HeldText(way), way.n_threads,
-                       way.queue_depth > 0 ? fmt::format("{}", way.queue_depth) : "-", AboutSpeed(way.token),
-                       ResourceName(way.token.binds), wants_speed ? least : "");
+    out += line(RunWayName(way.way), HeldText(way), fmt::format("{}", way.n_threads),
+                way.queue_depth > 0 ? fmt::format("{}", way.queue_depth) : "-", AboutSpeed(way.token),
+                ResourceName(way.token.binds), least);
   }
   return out;
 }
@@ -125,11 +140,6 @@ Json RegionsJson(const NeuronPlanReport& plan) {
 }  // namespace
 
 double NeuronPlanReport::held_share() const { return NeuronsHeld(memory, kTypicalPosition); }
-
-// What is not lent to the neurons at a typical position; of a budget that holds them all, all the rest.
-int64_t NeuronPlanReport::pinned_bytes() const {
-  return memory.budget_bytes - static_cast<int64_t>(held_share() * static_cast<double>(memory.block_bytes));
-}
 
 Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const ModelShape& shape,
                                                      const NeuronPlanOptions& options) {
@@ -159,8 +169,9 @@ Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const
 
   std::vector<WayRequest> ways = {{.way = RunWay::kNeurons,
                                    .work = report.work,
-                                   .pinned_bytes = report.pinned_bytes(),
-                                   .block_bytes = report.memory.block_bytes}};
+                                   .pinned_bytes = report.memory.total_bytes() - report.memory.cache_bytes,
+                                   .block_bytes = report.memory.block_bytes,
+                                   .lent_bytes = LentBytes(report.memory, kTypicalPosition)}};
   const std::unique_ptr<GgufFile> source = is_pack ? SourceOf(file) : nullptr;
   const GgufFile* const gguf = is_pack ? source.get() : &file;
   for (const RunWay way : {RunWay::kResident, RunWay::kMatrices}) {
@@ -181,6 +192,7 @@ Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const
 
 std::string NeuronPlanText(const NeuronPlanReport& plan) {
   const MemoryPlan& memory = plan.memory;
+  const double held_bytes = plan.held_share() * static_cast<double>(memory.block_bytes);
   std::string out = PlanRow("what fires", ProfileText(plan));
   out +=
       PlanRow("always in memory",
@@ -192,7 +204,7 @@ std::string NeuronPlanText(const NeuronPlanReport& plan) {
   out += PlanRow("neurons in memory",
                  fmt::format("{:.0f} of {} ({} of {}) in what is theirs and what is lent while an answer is written",
                              plan.held_share() * static_cast<double>(plan.n_neurons), plan.n_neurons,
-                             FormatBytes(memory.budget_bytes - plan.pinned_bytes()), FormatBytes(memory.block_bytes)));
+                             FormatBytes(static_cast<int64_t>(held_bytes)), FormatBytes(memory.block_bytes)));
   out += BatchTable(plan);
   if (!plan.has_speeds) return out;
   out += "\n" + WaysTable(plan);

@@ -37,7 +37,6 @@ struct NeuronPlanReport {
   NeuronPlan plan;
 
   double held_share() const;  // of the neurons, while an answer is written: what idles is lent to them
-  int64_t pinned_bytes() const;
 };
 
 struct NeuronPlanOptions {

@@ -70,7 +70,7 @@ TEST_F(PlanByNeuronTest, WithoutAProfileItIsAGuessAndCalledOne) {
   const NeuronPlanReport plan = Plan(Options(200 * kMiB));
   const std::string text = NeuronPlanText(plan);
   EXPECT_THAT(text, HasSubstr("a guess"));
-  EXPECT_THAT(text, HasSubstr("Make one: pantry profile " + pack_.path()));
+  EXPECT_THAT(text, HasSubstr("pantry profile MODEL.gguf -f TEXT -o " + pack_.path() + ".profile"));
   const auto json = NeuronPlanJson(plan);
   EXPECT_EQ(json.at("is_guess"), true);
   EXPECT_TRUE(json.at("profile").is_null());
@@ -81,7 +81,8 @@ TEST_F(PlanByNeuronTest, AProfileSaysWhatFires) {
   const NeuronPlanReport all = Plan(Options(200 * kMiB));
   EXPECT_THAT(NeuronPlanText(all), ::testing::AllOf(HasSubstr("of 777 tokens"), Not(HasSubstr("guess"))));
   ASSERT_EQ(all.plan.batches.size(), 3u);
-  const auto n_hot = static_cast<double>(shape_.n_layers * ((shape_.n_ff + 9) / 10));
+  const int64_t n_hot_of_layer = (shape_.n_ff + 9) / 10;
+  const auto n_hot = static_cast<double>(shape_.n_layers * n_hot_of_layer);
   const double n_firing = (n_hot * 60000 + (static_cast<double>(all.n_neurons) - n_hot) * 600) / 65535;
   EXPECT_NEAR(all.plan.batches[0].n_firing, n_firing, 1e-6 * n_firing);
   EXPECT_EQ(all.plan.batches[0].n_reads, 0);
@@ -118,6 +119,15 @@ TEST_F(PlanByNeuronTest, TheModelItWasMadeOfOffersItsOwnWays) {
   const NeuronPlanReport roomy = Plan(Options(200 * kMiB));
   ASSERT_EQ(roomy.plan.ways.size(), 3u);
   for (size_t i = 1; i < 3; ++i) EXPECT_GE(roomy.plan.ways[i].token.likely_s, roomy.plan.ways[i - 1].token.likely_s);
+  {
+    std::fstream quantized(gguf, std::ios::in | std::ios::out | std::ios::binary);  // other weights in the same places
+    const auto source = testing::OpenGguf(gguf.string());
+    quantized.seekg(static_cast<std::streamoff>(source->tensors().back().offset));
+    const auto flipped = static_cast<char>(quantized.get() ^ 1);
+    quantized.seekp(static_cast<std::streamoff>(source->tensors().back().offset));
+    quantized.put(flipped);
+  }
+  EXPECT_EQ(Plan(Options(200 * kMiB)).plan.ways.size(), 1u);
   const std::string text = NeuronPlanText(roomy);
   for (const char* way : {"in memory", "by matrix", "by neuron"}) EXPECT_THAT(text, HasSubstr(way));
   std::ofstream(gguf) << "another file";
@@ -130,6 +140,11 @@ TEST_F(PlanByNeuronTest, SaysWhatAWantedSpeedTakes) {
   const NeuronPlanReport plan = Plan(options);
   EXPECT_GT(plan.plan.ways.front().least_budget_bytes, 0);
   EXPECT_THAT(NeuronPlanText(plan), HasSubstr("memory for 1 tok/s"));
+  NeuronPlanOptions ampler = Options(400 * kMiB);
+  ampler.least_tok_per_s = 1;
+  EXPECT_EQ(Plan(ampler).plan.ways.front().least_budget_bytes, plan.plan.ways.front().least_budget_bytes);
+  ampler.engine.memory_bytes = plan.plan.ways.front().least_budget_bytes;
+  EXPECT_GE(1 / Plan(ampler).plan.ways.front().token.likely_s, 0.98);
   options.least_tok_per_s = 1e9;
   EXPECT_THAT(NeuronPlanText(Plan(options)), HasSubstr("no memory is enough"));
 }

@@ -48,9 +48,18 @@ int32_t ThreadsOf(const CliOptions& options) {
   return options.threads > 0 ? options.threads : ThreadPool::DefaultThreadCount();
 }
 
+// `fits`: what is always in memory of a run by neuron.
+std::string_view WhyNoLeastMemory(const PlanReport& plan, bool fits, bool is_pack) {
+  if (plan.neurons) return "the machine's speeds are not known. Run: pantry doctor MODEL";
+  if (!fits) return "by neuron the model does not fit";
+  if (!plan.shape.gates_by_relu()) return "the model's neurons do not rest";
+  return is_pack ? "the pack does not hold its neurons one by one" : "its neurons would not lie one by one in a pack";
+}
+
 // What runs by neuron should do, where neurons rest.
-Status AddNeurons(const CliOptions& options, const GgufFile& file, const EngineOptions& engine,
+Status AddNeurons(const Invocation& invocation, const GgufFile& file, const EngineOptions& engine,
                   const FreeMemory& memory, const Result<HardwareProfile>& machine, PlanReport& plan) {
+  const CliOptions& options = invocation.options;
   if (options.min_speed < 0) {
     return InvalidArgumentError("--min-speed: expected 0 (any) or more tokens a second, found {}", options.min_speed);
   }
@@ -62,12 +71,17 @@ Status AddNeurons(const CliOptions& options, const GgufFile& file, const EngineO
   neurons.machine = machine.ok() ? &*machine : nullptr;
   neurons.n_threads = ThreadsOf(options);
   Result<std::optional<NeuronPlanReport>> report = PlanByNeuron(file, plan.shape, neurons);
+  const bool fits = report.status().code() != StatusCode::kOutOfBudget;
   if (report.ok()) plan.neurons = *std::move(report);
-  else if (report.status().code() != StatusCode::kOutOfBudget) return report.status();
+  else if (fits) return report.status();
   else plan.notes.push_back(fmt::format("a pack, which runs by neuron, would not fit: {}", report.status().message()));
-  if (plan.neurons && plan.has_neurons()) plan.hits = plan.neurons->firing->Hits(plan.share_in_memory(), 0);
-  if (!plan.neurons && options.min_speed > 0) {
-    plan.notes.emplace_back("--min-speed: no effect here because the model's neurons do not rest");
+  if (plan.neurons && plan.has_neurons()) plan.hits = plan.neurons->firing->Hits(plan.neurons->held_share(), 0);
+  if (options.min_speed > 0 && !(plan.neurons && plan.neurons->has_speeds)) {
+    plan.notes.push_back(
+        fmt::format("--min-speed: no effect here because {}", WhyNoLeastMemory(plan, fits, file.pack() != nullptr)));
+  }
+  if (!plan.neurons && invocation.SourceOf("--profile") == ValueSource::kFlag) {
+    plan.notes.emplace_back("--profile: no effect here because the plan is of no single neurons");
   }
   return OkStatus();
 }
@@ -142,7 +156,7 @@ Status PlanVerb(VerbContext& context) {
                          kNameChars);
   plan.hits = HitsOf(plan.memory, plan.has_experts());
   const Result<HardwareProfile> machine = KnownMachine(invocation.environment);
-  PANTRY_RETURN_IF_ERROR(AddNeurons(options, *file, engine, memory, machine, plan));
+  PANTRY_RETURN_IF_ERROR(AddNeurons(invocation, *file, engine, memory, machine, plan));
   AddSpeeds(context, path, session, prompts, machine, plan);
   return context.output.Write(options.json ? PlanJson(plan) : PlanText(plan));
 }

@@ -49,7 +49,7 @@ Status ProfileVerb(VerbContext& context) {
     words.erase(words.begin());
     return ProfileTrainVerb(context);
   }
-  for (const char* const flag : {"--predictor", "--recall"}) {
+  for (const char* const flag : {"--kind", "--recall"}) {
     if (context.invocation.SourceOf(flag) != ValueSource::kFlag) continue;
     return InvalidArgumentError("{} is for 'pantry profile train MODEL -f TEXT'", flag);
   }

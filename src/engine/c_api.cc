@@ -15,7 +15,6 @@
 #include "engine/c_api_options.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
-#include "engine/warm_up.h"
 #include "pantry/pantry.h"
 
 namespace {
@@ -195,7 +194,6 @@ Status OpenEngine(const char* path, const pantry_engine_options* from, pantry_en
     progress = [&options](int64_t done, int64_t total) { return options.on_progress(options.user, done, total); };
   }
   PANTRY_ASSIGN_OR_RETURN(loaded->engine, pantry::Engine::Open(path, engine_options, loaded->log, progress));
-  PANTRY_RETURN_IF_ERROR(pantry::WarmUp(*loaded->engine, "", progress).status());
   *engine = new pantry_engine{std::move(loaded)};
   return OkStatus();
 }

@@ -113,17 +113,21 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   parts.tokenizer = std::move(tokenizer).value();
   parts.chat_template = ParseTemplate(*file, log);
   const Isa isa = options.isa.value_or(BestIsa());
-  // Before the memory is divided, so that what it takes is part of the process.
-  PANTRY_ASSIGN_OR_RETURN(parts.predicted, PredictedNeurons::Load(options.predictor, *file, *shape, isa, log));
-  PANTRY_ASSIGN_OR_RETURN(parts.memory_plan, PlanBudget(*file, *shape, isa, options, FreeMemory::Now()));
+  const auto plan_budget = [&] { return PlanBudget(*file, *shape, isa, options, FreeMemory::Now()); };
+  const auto is_planned_to_stream = [&] { return parts.memory_plan && parts.memory_plan->is_streamed; };
+  PANTRY_ASSIGN_OR_RETURN(parts.memory_plan, plan_budget());
+  if (!options.predictor.file.empty() && !is_planned_to_stream()) {
+    PANTRY_ASSIGN_OR_RETURN(parts.predicted, PredictedNeurons::Load(options.predictor, *file, *shape, isa, log));
+    PANTRY_ASSIGN_OR_RETURN(parts.memory_plan, plan_budget());  // what they take is part of the process now
+  }
   if (parts.memory_plan && parts.memory_plan->budget_bytes < options.memory_bytes) {
     log.Warning("--memory {}: the system has only {} for this process, so that is the budget",
                 FormatBytes(options.memory_bytes), FormatBytes(parts.memory_plan->budget_bytes));
   }
 
   PANTRY_ASSIGN_OR_RETURN(parts.resting, RestingNeurons::Load(options.sparsity, *file, *shape, log));
-  const bool is_streamed = parts.memory_plan && parts.memory_plan->is_streamed;
-  if (is_streamed && parts.predicted != nullptr) {
+  const bool is_streamed = is_planned_to_stream();
+  if (is_streamed && !options.predictor.file.empty()) {
     log.Warning("--predictor: no effect here because the model is streamed, and what is read follows from exact gates");
     parts.predicted = nullptr;
   }
@@ -132,6 +136,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
   PANTRY_ASSIGN_OR_RETURN(parts.model, Model::Load(*file, isa, *parts.pool, log, progress, placer.get(), options.sparse,
                                                    parts.resting != nullptr, parts.predicted != nullptr));
   if (parts.resting != nullptr) SayWhetherItSavesTime(*parts.model, options, log);
+  if (parts.predicted != nullptr) SayWherePredictingSavesNothing(*parts.model, log);
   if (!options.sparse && IsPackedByNeuron(*file)) {
     log.Warning("--no-sparse: no effect here because the pack holds its weights by neuron; run the GGUF file for that");
   }

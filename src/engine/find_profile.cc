@@ -8,6 +8,7 @@
 
 #include "io/reader.h"
 #include "weights/gguf/gguf_cursor.h"
+#include "weights/gguf/pack_table.h"
 
 namespace pantry {
 namespace {
@@ -15,8 +16,13 @@ namespace {
 constexpr size_t kMaxNameChars = 100;
 constexpr std::string_view kPackEnding = ".pantry";
 
+// A pack of neurons computes none that rest, so that nobody can count them.
 std::string HowToMakeOne(const GgufFile& file) {
-  return fmt::format("Make one: pantry profile {} -f TEXT", file.path());
+  if (file.pack() == nullptr || !file.pack()->has_neurons()) {
+    return fmt::format("Make one: pantry profile {} -f TEXT", file.path());
+  }
+  return fmt::format("Make one of the GGUF file that the pack was made of: pantry profile MODEL.gguf -f TEXT -o {}",
+                     NeuronProfile::PathBeside(std::string(file.path())));
 }
 
 Status CheckIsOf(const NeuronProfile& profile, const std::string& path, const GgufFile& file, const ModelShape& shape) {

@@ -109,10 +109,10 @@ int64_t ModelNeeds::resident_block_bytes() const {
 
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa) { return NeedsOf(file, isa, WeightPlacer::For(file)); }
 
-Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa, WeightPlacer blocks) {
+Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa, WeightPlacer blocks, bool sparse) {
   ModelNeeds needs;
   needs.blocks = std::move(blocks);
-  PANTRY_ASSIGN_OR_RETURN(const int64_t always, PackedWeightBytes(file, isa, &needs.blocks, &needs.cost));
+  PANTRY_ASSIGN_OR_RETURN(const int64_t always, PackedWeightBytes(file, isa, &needs.blocks, &needs.cost, sparse));
   if (needs.blocks.rows_in_file()) needs.rows_bytes = needs.blocks.rows_in_file()->resident_bytes;
   needs.dense_bytes = always + needs.rows_bytes;
   return needs;
@@ -120,7 +120,7 @@ Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa, WeightPlacer blocks) {
 
 Result<std::optional<MemoryPlan>> PlanBudget(const GgufFile& file, const ModelShape& shape, Isa isa,
                                              const EngineOptions& options, const FreeMemory& memory) {
-  PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa));
+  PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa, WeightPlacer::For(file), options.sparse));
   if (!HasBudget(needs, options, memory)) return std::optional<MemoryPlan>();
   PANTRY_ASSIGN_OR_RETURN(const MemoryRequest request, RequestOf(needs, shape, options, memory));
   Result<MemoryPlan> plan = Divide(request, needs);

@@ -37,8 +37,8 @@ struct ModelNeeds {
 };
 // Errors as PackedWeightBytes().
 Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa);
-// The same as if its weights lay as `blocks`, to which none were added, places them.
-Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa, WeightPlacer blocks);
+// The same as if its weights lay as `blocks`, to which none were added, places them; `sparse`: EngineOptions'.
+Result<ModelNeeds> NeedsOf(const GgufFile& file, Isa isa, WeightPlacer blocks, bool sparse = true);
 
 // Divides the budget, if there is one: a number that was asked for, or a share of what is free for a model with experts or one that does not
 // fit. kOutOfBudget

@@ -51,9 +51,13 @@ ModelWork NeuronWorkOf(const ModelShape& shape, const ModelCost& cost, const Wei
 
 double NeuronsHeld(const MemoryPlan& plan, int64_t position) {
   if (plan.block_bytes == 0) return 1;
+  const int64_t most_bytes = plan.cache_bytes + LentBytes(plan, position);
+  return std::min(static_cast<double>(most_bytes) / static_cast<double>(plan.block_bytes), 1.0);
+}
+
+int64_t LentBytes(const MemoryPlan& plan, int64_t position) {
   const auto used = static_cast<double>(std::min(position, plan.n_ctx)) / static_cast<double>(plan.n_ctx);
-  const double lent = static_cast<double>(plan.scratch_bytes) + (1 - used) * static_cast<double>(plan.kv_bytes);
-  return std::min((static_cast<double>(plan.cache_bytes) + lent) / static_cast<double>(plan.block_bytes), 1.0);
+  return plan.scratch_bytes + static_cast<int64_t>((1 - used) * static_cast<double>(plan.kv_bytes));
 }
 
 RunForecast NeuronForecast(const ModelWork& work, const FiringCurve& firing, const MemoryPlan& plan,

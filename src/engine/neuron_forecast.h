@@ -25,6 +25,7 @@ ModelWork NeuronWorkOf(const ModelShape& shape, const ModelCost& cost, const Wei
 
 // Of all neurons, those in memory while a session that runs alone generates the token at `position`: what it does not use yet is the cache's.
 double NeuronsHeld(const MemoryPlan& plan, int64_t position);
+int64_t LentBytes(const MemoryPlan& plan, int64_t position);  // of the session's own, what is the cache's then
 
 // As Forecast(), by neuron: hits are those of the neurons that fire most, at a typical position.
 RunForecast NeuronForecast(const ModelWork& work, const FiringCurve& firing, const MemoryPlan& plan,

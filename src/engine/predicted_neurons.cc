@@ -7,6 +7,7 @@
 
 #include "io/reader.h"
 #include "weights/gguf/gguf_cursor.h"
+#include "weights/gguf/pack_table.h"
 #include "weights/profile/neuron_profile.h"
 #include "weights/profile/predictor_file.h"
 
@@ -16,7 +17,12 @@ namespace {
 constexpr size_t kMaxNameChars = 100;
 
 std::string HowToMakeOne(const GgufFile& file) {
-  return fmt::format("Make one: pantry profile train {} -f TEXT", file.path());
+  if (file.pack() == nullptr || !file.pack()->has_neurons()) {
+    return fmt::format("Make one: pantry profile train {} -f TEXT", file.path());
+  }
+  return fmt::format(
+      "Make one of the GGUF file that the pack was made of: pantry profile train MODEL.gguf -f TEXT -o {}",
+      PredictorFile::PathBeside(std::string(file.path())));
 }
 
 Result<PredictorFile> ReadPredictors(const std::string& path, const GgufFile& file) {
@@ -135,6 +141,20 @@ PredictedNeurons::Counts PredictedNeurons::counts() const {
   counts.n_firing = run_.n_firing;
   counts.n_missed = run_.n_missed;
   return counts;
+}
+
+void SayWherePredictingSavesNothing(const Model& model, Logger& log) {
+  const std::span<const ExpertLayer> experts = model.experts();
+  const auto n_layers = static_cast<int64_t>(model.shape().n_layers);
+  const int64_t n_in_rows =
+      experts.empty() ? model.layers_by_neuron() : std::ranges::count_if(experts, [](const ExpertLayer& layer) {
+        return layer.layout && layer.layout.has_gate_in_rows();
+      });
+  if (n_in_rows == n_layers) return;
+  log.Warning(
+      "--predictor: costs quality and saves no time in {}, whose gates do not lie one by one: those of Q4_0 and Q8_0 "
+      "do whose model's width is a multiple of 256, of a GGUF file (no pack), without --no-sparse",
+      n_in_rows == 0 ? "any layer" : fmt::format("{} of {} layers", n_layers - n_in_rows, n_layers));
 }
 
 }  // namespace pantry

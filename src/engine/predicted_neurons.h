@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // PredictedNeurons are --predictor at work: what fires in networks that gate by ReLU is guessed from their input, and the rest is not computed.
 //
-// A token that is generated computes the gates that are predicted only; prompts compute all of them, exactly, unless `all_rows` says that they
-// are to be treated as tokens one by one would be. What a predictor misses rests, so the answer is not the model's own: this is lossy.
+// Where a single token is computed, only the gates that are predicted are: every token that is generated, and a prompt, or its rest behind
+// the last full batch, that is one token. Where several are computed at once, all gates are, exactly, unless `all_rows` says that they are
+// to be treated as tokens one by one would be. What a predictor misses rests, so the answer is not the model's own: this is lossy.
 // Predictions, and what came of them, are counted.
 // Threads: one run at a time.
 // Source: Liu et al. 2023, arXiv 2310.17157; Song et al. 2023, arXiv 2312.12456.
@@ -17,6 +18,7 @@
 #include "base/logger.h"
 #include "base/status.h"
 #include "compute/neuron_predictor.h"
+#include "models/model.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
 #include "weights/gguf/gguf_file.h"
@@ -26,7 +28,7 @@ namespace pantry {
 
 struct PredictorOptions {
   std::string file;       // "": every gate is computed
-  bool all_rows = false;  // prompts, too
+  bool all_rows = false;  // also where several tokens are computed at once
 };
 
 class PredictedNeurons {
@@ -47,7 +49,12 @@ class PredictedNeurons {
     int64_t n_missed = 0;     // of these, not predicted
     Counts operator-(const Counts& before) const;
     double density() const { return Share(n_predicted, n_neurons); }
-    double true_share() const { return Share(n_firing, n_neurons); }
+    // Of the neurons, those that fire. None where gates were left out, and so nobody knows.
+    std::optional<double> true_share() const {
+      return n_gates == n_neurons ? std::optional(Share(n_firing, n_neurons)) : std::nullopt;
+    }
+    // Of what was predicted, the share that fired: predicted gates are computed always.
+    double precision() const { return Share(n_firing - n_missed, n_predicted); }
     // None where gates were left out, and so nobody knows what was missed.
     std::optional<double> recall() const {
       return n_gates == n_neurons ? std::optional(1 - Share(n_missed, n_firing)) : std::nullopt;
@@ -72,5 +79,8 @@ class PredictedNeurons {
   double wanted_recall_ = 0;
   PredictorRun run_;
 };
+
+// Warns of layers where a prediction changes the answer and spares nothing, since all gates are computed anyway: they do not lie in rows.
+void SayWherePredictingSavesNothing(const Model& model, Logger& log);
 
 }  // namespace pantry

@@ -267,6 +267,7 @@ Status WeightStream::WarmUp(std::span<const std::span<const uint16_t>> frequency
   const int64_t bundle_bytes = placer_->neurons()->bundle_bytes;
   int64_t n_done = 0, n_all = 0;
   for (const std::vector<int32_t>& neurons : by_layer) n_all += static_cast<int64_t>(neurons.size());
+  if (n_all == 0) return OkStatus();
   for (size_t layer = 0; layer < by_layer.size(); ++layer) {
     FitMemory();
     if (progress && !progress(n_done * bundle_bytes, n_all * bundle_bytes))
@@ -274,6 +275,8 @@ Status WeightStream::WarmUp(std::span<const std::span<const uint16_t>> frequency
     PANTRY_RETURN_IF_ERROR(neurons_->stream().Fill(static_cast<int32_t>(layer), by_layer[layer]));
     n_done += static_cast<int64_t>(by_layer[layer].size());
   }
+  if (progress && !progress(n_all * bundle_bytes, n_all * bundle_bytes))
+    return CancelledError("warming up was stopped");
   return OkStatus();
 }
 

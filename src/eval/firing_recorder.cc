@@ -36,6 +36,10 @@ void FiringRecorder::Fed(int32_t layer, int32_t expert, std::span<const float> x
   has_heard_ = true;
   Network& network = networks_[static_cast<size_t>(layer * n_networks_ + expert)];
   if (static_cast<int64_t>(network.x.size()) >= most_rows_ * n_inputs_) return;
+  if (network.x.empty()) {  // once, for growing would take twice as much
+    network.x.reserve(static_cast<size_t>(most_rows_ * n_inputs_));
+    network.gate.reserve(static_cast<size_t>(most_rows_ * n_neurons_));
+  }
   Append(x, network.x);
   Append(gate, network.gate);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // TrainPredictors() has a model read a text and learns for each of its gated feed-forward networks to predict which neurons fire.
 //
-// Four fifths of the text are learned from, the last fifth is held back: it decides on thresholds and ranks, and the figures are of it.
+// Of the text's windows the last fifth, at least one, is held back, and the others are learned from: what is held back decides on thresholds and
+// ranks, and the figures are of it. Of each network so many rows are kept as fit into memory.
 // Threads: as Session; networks are trained by the engine's pool, each by one thread.
 #pragma once
 
@@ -24,6 +25,7 @@ struct PredictorTrainingOptions {
   int64_t max_tokens = 4096;  // of the text that are read
   int64_t n_ctx = 512;        // tokens of a window
   int32_t n_batch = 512;
+  int64_t room_bytes = int64_t{4} << 30;  // that may be taken beside the model and its session
   TrainOptions train;
   Status Validate() const;
   SessionOptions session() const;  // what it asks of the engine
@@ -32,6 +34,8 @@ struct PredictorTrainingOptions {
 struct TrainedPredictors {
   PredictorFile file;
   std::vector<std::vector<RankTried>> tried;  // [n_layers * n_networks] every rank that was tried
+  int64_t most_rows = 0;                      // of each network that were learned from
+  bool is_short_of_memory = false;            // there would have been more
 };
 
 struct TrainingCallbacks {  // false: kCancelled; empty: nobody is asked
@@ -40,7 +44,7 @@ struct TrainingCallbacks {  // false: kCancelled; empty: nobody is asked
 };
 
 // kUnsupported for models whose neurons do not gate by ReLU, and files whose gates cannot be read row by row; kInvalidArgument where the text
-// is too short; kCancelled. REQUIRES: nobody else observes the neurons.
+// is too short; kOutOfBudget: not even few rows fit into room_bytes; kCancelled. REQUIRES: nobody else observes the neurons.
 Result<TrainedPredictors> TrainPredictors(Engine& engine, std::string_view text,
                                           const PredictorTrainingOptions& options,
                                           const TrainingCallbacks& callbacks = {});

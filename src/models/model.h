@@ -55,7 +55,8 @@ struct ForwardRun {
   // [n_layers] which neurons of a SiLU network fire in each dense layer, the others rest; none: all of them. And how many did.
   std::span<const FiringGates> firing = {};
   std::atomic<int64_t>* n_firing = nullptr;
-  // Which neurons of a ReLU network are predicted to fire, the others rest; null: every gate is computed. Neurons of a source do not ask it.
+  // Which neurons of a ReLU network are predicted to fire, the others rest; null: every gate is computed. Runs of several
+  // tokens are exact unless it says all_rows; one of a single token, a prompt's last one too, asks it. Neurons of a source do not.
   PredictorRun* prediction = nullptr;
 };
 

@@ -36,7 +36,7 @@ double SlowHits(const Layers& layers, double held_share) {
   std::vector<double> all;
   for (const auto& layer : layers.frequency) all.insert(all.end(), layer.begin(), layer.end());
   std::sort(all.rbegin(), all.rend());
-  const auto n_held = static_cast<int64_t>(held_share * static_cast<double>(all.size()) + 0.5);
+  const int64_t n_held = std::lround(held_share * static_cast<double>(all.size()));
   return std::accumulate(all.begin(), all.begin() + n_held, 0.0) / std::accumulate(all.begin(), all.end(), 0.0);
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace pantry {
 namespace {
@@ -26,7 +27,7 @@ HitRange HitsAt(const NeuronPlanRequest& request, const WayRequest& way, double 
 
 double HeldShare(const WayRequest& way, int64_t budget_bytes) {
   if (way.block_bytes <= 0) return 1;
-  const auto left = static_cast<double>(budget_bytes - way.pinned_bytes);
+  const auto left = static_cast<double>(budget_bytes - way.pinned_bytes + way.lent_bytes);
   return std::clamp(left / static_cast<double>(way.block_bytes), 0.0, 1.0);
 }
 
@@ -66,7 +67,8 @@ int64_t LeastBudget(const NeuronPlanRequest& request, const WayRequest& way, con
     const double middle = (low + high) / 2;
     (in_time(middle) ? high : low) = middle;
   }
-  return way.pinned_bytes + static_cast<int64_t>(std::ceil(high * static_cast<double>(way.block_bytes)));
+  const auto held_bytes = static_cast<int64_t>(std::ceil(high * static_cast<double>(way.block_bytes)));
+  return way.pinned_bytes + std::max<int64_t>(held_bytes - way.lent_bytes, 0);
 }
 
 WayPlan PlanWay(const HardwareProfile& machine, const NeuronPlanRequest& request, const WayRequest& way) {
@@ -133,8 +135,9 @@ NeuronPlan PlanNeurons(const HardwareProfile& machine, const NeuronPlanRequest& 
       plan.batches.push_back(PlanBatch(request, way, chosen, rates, batch));
     }
   }
-  std::stable_sort(plan.ways.begin(), plan.ways.end(),
-                   [](const WayPlan& a, const WayPlan& b) { return a.token.likely_s < b.token.likely_s; });
+  std::sort(plan.ways.begin(), plan.ways.end(), [](const WayPlan& a, const WayPlan& b) {
+    return std::pair(a.token.likely_s, a.way) < std::pair(b.token.likely_s, b.way);
+  });
   return plan;
 }
 

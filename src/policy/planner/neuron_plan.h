@@ -31,6 +31,7 @@ struct WayRequest {
   ModelWork work;            // of kNeurons: NeuronWork()
   int64_t pinned_bytes = 0;  // always in memory: the process, dense weights, KV cache, scratch, buffers
   int64_t block_bytes = 0;   // all that need not be
+  int64_t lent_bytes = 0;    // of pinned_bytes, what idles and holds blocks, too
 };
 
 struct NeuronPlanRequest {

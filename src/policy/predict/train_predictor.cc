@@ -59,8 +59,8 @@ int64_t CountFiring(const FiringSamples& samples) {
 }  // namespace
 
 Status TrainOptions::Validate() const {
-  if (recall > 0 && recall < 1) return OkStatus();
-  return InvalidArgumentError("--recall {}: expected a share above 0 and below 1, such as 0.95", recall);
+  if (recall >= kLeastRecall && recall < 1) return OkStatus();
+  return InvalidArgumentError("--recall {}: expected a share from {} to below 1, such as 0.95", recall, kLeastRecall);
 }
 
 PredictorQuality QualityOf(const FiringSamples& samples, const LowRankPredictor& predictor) {
@@ -90,7 +90,8 @@ PredictorQuality SetThreshold(const FiringSamples& samples, double recall, LowRa
     }
   }
   PANTRY_CHECK(!of_firing.empty());
-  const auto at = static_cast<ptrdiff_t>((1 - recall) * static_cast<double>(of_firing.size()));
+  const auto n_below = static_cast<size_t>((1 - recall) * static_cast<double>(of_firing.size()));
+  const auto at = static_cast<ptrdiff_t>(std::min(n_below, of_firing.size() - 1));
   std::nth_element(of_firing.begin(), of_firing.begin() + at, of_firing.end());
   // A little lower, since other orders of summation, and F16, give scores that differ in their last bits.
   const float threshold = of_firing[static_cast<size_t>(at)];

@@ -28,6 +28,8 @@ namespace pantry {
 enum class PredictorKind : uint8_t { kHot, kSvd, kMlp };
 
 struct TrainOptions {
+  static constexpr float kLeastRecall = 0.01f;
+
   PredictorKind kind = PredictorKind::kSvd;
   float recall = 0.95f;      // of what fires in the samples held back, the share that is to be predicted
   int64_t most_rank = 128;   // none above that is tried

@@ -131,7 +131,14 @@ TEST(TrainPredictor, StopsWhenItIsTold) {
   int n_asked = 0;
   const auto stopped = Planted().Train({.kind = PredictorKind::kMlp}, 4096, [&] { return ++n_asked < 5; });
   EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled);
-  EXPECT_FALSE(TrainOptions{.recall = 1}.Validate().ok());
+}
+
+TEST(TrainPredictor, RecallIsAShareThatSaysSomething) {
+  for (const float recall : {1.0f, 0.0f, 1e-20f, NAN}) EXPECT_FALSE(TrainOptions{.recall = recall}.Validate().ok());
+  for (const float recall : {0.01f, 0.999f}) EXPECT_TRUE(TrainOptions{.recall = recall}.Validate().ok());
+  const Planted planted;
+  LowRankPredictor predictor = FitOdds(planted.train, {}, {}, 0);
+  EXPECT_GT(SetThreshold(planted.held_out, 1e-20, &predictor).recall, 0);  // at least what is predicted first
 }
 
 TEST(FitOdds, WithoutDirectionsAreHowOftenANeuronFires) {

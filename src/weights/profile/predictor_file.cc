@@ -15,6 +15,7 @@ constexpr std::string_view kMagic = "PANTRYPD";
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kMostLayers = 1 << 16;
 constexpr uint32_t kMostNetworks = 1 << 16;  // of a layer
+constexpr uint64_t kMostInAll = 1 << 20;     // networks; the largest models have some ten thousand
 constexpr uint32_t kMostWidth = 1 << 24;
 constexpr uint32_t kMostName = 4096;
 constexpr size_t kNetworkBytes = 16;
@@ -52,9 +53,9 @@ Result<Head> ReadHead(std::string_view bytes, const std::string& path) {
   taker.Take(file.recall);
   taker.Take(head.n_name);
   file.n_tokens = taker.Take<uint32_t>();
-  const bool is_sound = n_layers <= kMostLayers && n_networks >= 1 && n_networks <= kMostNetworks && n_inputs >= 1 &&
-                        n_inputs <= kMostWidth && n_neurons >= 1 && n_neurons <= kMostWidth && IsShare(file.recall) &&
-                        head.n_name <= kMostName;
+  const bool is_sound = n_layers <= kMostLayers && n_networks >= 1 && n_networks <= kMostNetworks &&
+                        uint64_t{n_layers} * n_networks <= kMostInAll && n_inputs >= 1 && n_inputs <= kMostWidth &&
+                        n_neurons >= 1 && n_neurons <= kMostWidth && IsShare(file.recall) && head.n_name <= kMostName;
   if (!is_sound) return CorruptionError("{}: its head is damaged; {}", path, kAgain);
   file.n_layers = static_cast<int32_t>(n_layers);
   file.n_networks = static_cast<int32_t>(n_networks);
@@ -62,6 +63,25 @@ Result<Head> ReadHead(std::string_view bytes, const std::string& path) {
   file.n_neurons = static_cast<int32_t>(n_neurons);
   head.n_networks = uint64_t{n_layers} * n_networks;
   return head;
+}
+
+// Takes name and networks, still empty, from bytes [0, table_bytes()), and says how large the file is by them: at most one network's part
+// more than `most_bytes`, so nothing overflows.
+Result<uint64_t> TakeTable(const std::string& bytes, const std::string& path, uint64_t most_bytes, Head& head) {
+  PredictorFile& file = head.file;
+  file.model = bytes.substr(kFixedBytes, head.n_name);
+  ByteTaker taker(std::string_view(bytes).substr(kFixedBytes + head.n_name));
+  uint64_t n_bytes = head.table_bytes();
+  for (uint64_t i = 0; i < head.n_networks && n_bytes <= most_bytes; ++i) {
+    PredictorFile::Network& network = file.networks.emplace_back();
+    taker.Take(network.rank);
+    for (float* const share : {&network.recall, &network.density, &network.true_share}) taker.Take(*share);
+    const bool is_sound = network.rank >= PredictorFile::kNone && network.rank <= PredictorFile::kMostRank &&
+                          IsShare(network.recall) && IsShare(network.density) && IsShare(network.true_share);
+    if (!is_sound) return CorruptionError("{}: network {} holds no rank and shares; {}", path, i, kAgain);
+    n_bytes += head.BytesOf(network.rank);
+  }
+  return n_bytes;
 }
 
 }  // namespace
@@ -103,30 +123,21 @@ Result<PredictorFile> PredictorFile::Read(const Reader& reader) {
   if (reader.size() < kFixedBytes) return CorruptionError("{}: not a predictor of 'pantry profile train'", path);
   PANTRY_RETURN_IF_ERROR(read());
   PANTRY_ASSIGN_OR_RETURN(Head head, ReadHead(bytes, path));
-  // The checksum comes before anything that the table says is believed; what is allocated is as large as the file.
+  // The size that follows from the table comes first, so that what is allocated is as large as what the file claims to hold.
   const auto cut = [&] {
     return CorruptionError("{}: {} bytes: it is cut or damaged; {}", path, reader.size(), kAgain);
   };
   if (head.table_bytes() > reader.size()) return cut();
-  bytes.resize(reader.size());
+  bytes.resize(head.table_bytes());
+  PANTRY_RETURN_IF_ERROR(read());
+  PANTRY_ASSIGN_OR_RETURN(const uint64_t n_bytes, TakeTable(bytes, path, reader.size(), head));
+  if (n_bytes != reader.size()) return cut();
+  bytes.resize(n_bytes);
   PANTRY_RETURN_IF_ERROR(read());
   if (!IsIntact(bytes)) return CorruptionError("{}: its checksum is wrong: it is damaged; {}", path, kAgain);
 
   PredictorFile& file = head.file;
-  file.model = bytes.substr(kFixedBytes, head.n_name);
-  ByteTaker taker(std::string_view(bytes).substr(kFixedBytes + head.n_name));
-  file.networks.resize(head.n_networks);
-  uint64_t n_bytes = head.table_bytes();
-  for (size_t i = 0; i < file.networks.size(); ++i) {
-    Network& network = file.networks[i];
-    taker.Take(network.rank);
-    for (float* const share : {&network.recall, &network.density, &network.true_share}) taker.Take(*share);
-    const bool is_sound = network.rank >= kNone && network.rank <= kMostRank && IsShare(network.recall) &&
-                          IsShare(network.density) && IsShare(network.true_share);
-    if (!is_sound) return CorruptionError("{}: network {} holds no rank and shares; {}", path, i, kAgain);
-    n_bytes += head.BytesOf(network.rank);
-  }
-  if (n_bytes != reader.size()) return cut();
+  ByteTaker taker(std::string_view(bytes).substr(head.table_bytes()));
   for (size_t i = 0; i < file.networks.size(); ++i) {
     Network& network = file.networks[i];
     if (!network.has_predictor()) continue;

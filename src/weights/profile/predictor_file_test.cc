@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <utility>
 
 #include "base/rng.h"
 
@@ -89,6 +90,38 @@ TEST(PredictorFile, EveryDamagedOrMissingByteIsNoticed) {
     EXPECT_EQ(ReadBytes(bytes.substr(0, n)).status().code(), StatusCode::kCorruption) << n;
   }
   EXPECT_EQ(ReadBytes(bytes + "x").status().code(), StatusCode::kCorruption);
+}
+
+// A reader of a file with holes: zeros behind `bytes`, as far as anybody likes.
+class SparseReader final : public Reader {
+ public:
+  SparseReader(std::string bytes, uint64_t size) : bytes_(std::move(bytes)), size_(size) {}
+  const std::string& path() const override { return path_; }
+  uint64_t size() const override { return size_; }
+  Status ReadAt(uint64_t offset, std::span<uint8_t> out) const override {
+    std::ranges::fill(out, uint8_t{0});
+    for (size_t i = 0; i < out.size() && offset + i < bytes_.size(); ++i)
+      out[i] = static_cast<uint8_t>(bytes_[offset + i]);
+    return OkStatus();
+  }
+
+ private:
+  std::string path_ = "x.predictor";
+  std::string bytes_;
+  uint64_t size_;
+};
+
+TEST(PredictorFile, ASizeThatDoesNotFollowFromTheTableIsRefusedBeforeAnythingIsTaken) {
+  const std::string bytes = MadeUp().Serialize();
+  for (const uint64_t size : {uint64_t{1} << 40, uint64_t{1} << 62}) {
+    const Result<PredictorFile> read = PredictorFile::Read(SparseReader(bytes, size));
+    EXPECT_EQ(read.status().code(), StatusCode::kCorruption);
+    EXPECT_THAT(std::string(read.status().message()), HasSubstr("it is cut or damaged"));
+  }
+  std::string many = bytes;  // 2^32 networks
+  for (const size_t at : {12, 16}) many.replace(at, 4, std::string("\0\0\1\0", 4));
+  EXPECT_THAT(std::string(PredictorFile::Read(SparseReader(many, uint64_t{1} << 40)).status().message()),
+              HasSubstr("its head is damaged"));
 }
 
 TEST(PredictorFile, SoundChecksumDoesNotExcuseNonsense) {
