@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "support/model_in_folder.h"
 #include "support/run_program.h"
 #include "support/temporary_files.h"
 #include "support/test_paths.h"
@@ -16,41 +17,22 @@ namespace {
 
 using ::pantry::testing::Args;
 using ::pantry::testing::Execute;
+using ::pantry::testing::ModelInFolder;
 using ::pantry::testing::Outcome;
 using ::pantry::testing::ReadFile;
 using ::pantry::testing::TemporaryFile;
 using ::pantry::testing::TemporaryFolder;
 using ::pantry::testing::TestData;
+using ::pantry::testing::TextOfJars;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-std::string Text() {
-  std::string text;
-  for (int i = 0; i < 60; ++i)
-    text += "A pantry is a room where food is kept, and jar number " + std::to_string(i) + " is mine. ";
-  return text;
-}
-
-// A model of one's own folder, with its text.
-class Predictor : public ::testing::TestWithParam<const char*> {
+class Predictor : public ::testing::TestWithParam<const char*>, protected ModelInFolder {
  protected:
-  void SetUp() override { std::filesystem::copy_file(TestData(std::string("models/") + GetParam() + ".gguf"), model_); }
-  Outcome Train(Args more = {}) const {
-    Args args = {"profile", "train", model_, "-f", text_.path(), "-n", "640", "-c", "64"};
-    args.insert(args.end(), more.begin(), more.end());
-    return Execute(args);
-  }
-  Outcome Perplexity(Args more) const {
-    Args args = {"eval", "perplexity", "-m", model_, "-f", text_.path(), "-c", "64", "--json"};
-    args.insert(args.end(), more.begin(), more.end());
-    return Execute(args);
-  }
-
-  const TemporaryFolder folder_;
-  const std::string model_ = folder_.path() + "/tiny.gguf";
-  const TemporaryFile text_{Text()};
+  Predictor() : ModelInFolder(GetParam()) {}
+  Outcome Train(const Args& more = {}) const { return OnText({"profile", "train", model_, "-n", "640"}, more); }
 };
 
 TEST_P(Predictor, LiesBesideTheModelAndIsLossyAsItSays) {
@@ -107,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(DenseAndExperts, Predictor,
 
 TEST(PredictorMistakes, AreToldInWords) {
   const TemporaryFolder folder;
-  const TemporaryFile text{Text()};
+  const TemporaryFile text{TextOfJars()};
   const std::string relu = TestData("models/tiny-bamboo-quantized.gguf"), silu = TestData("models/tiny-llama.gguf");
   const std::string predictor = folder.path() + "/p";
   const auto refused = [](const Args& args, int exit_code, const std::string& what) {
@@ -146,7 +128,7 @@ TEST(PredictorMistakes, AreToldInWords) {
 
 TEST(PredictorMistakes, PacksAreNotLearnedFromAndSaveNothing) {
   const TemporaryFolder folder;
-  const TemporaryFile text{Text()};
+  const TemporaryFile text{TextOfJars()};
   const std::string model = TestData("models/tiny-turbosparse-quantized.gguf"), pack = folder.path() + "/tiny.pantry";
   const std::string predictor = folder.path() + "/p";
   ASSERT_EQ(Execute({"pack", model, pack}).exit_code, 0);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "support/model_in_folder.h"
 #include "support/run_program.h"
 #include "support/temporary_files.h"
 #include "support/test_paths.h"
@@ -16,41 +17,20 @@ namespace {
 
 using ::pantry::testing::Args;
 using ::pantry::testing::Execute;
+using ::pantry::testing::ModelInFolder;
 using ::pantry::testing::Outcome;
 using ::pantry::testing::ReadFile;
 using ::pantry::testing::TemporaryFile;
-using ::pantry::testing::TemporaryFolder;
 using ::pantry::testing::TestData;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-std::string Text() {
-  std::string text;
-  for (int i = 0; i < 60; ++i)
-    text += "A pantry is a room where food is kept, and jar number " + std::to_string(i) + " is mine. ";
-  return text;
-}
-
-// A model of one's own folder, with its text.
-class Profile : public ::testing::Test {
+class Profile : public ::testing::Test, protected ModelInFolder {
  protected:
-  void SetUp() override { std::filesystem::copy_file(TestData("models/tiny-llama.gguf"), model_); }
-  Outcome Make(Args more = {}) const {
-    Args args = {"profile", model_, "-f", text_.path(), "-n", "256", "-c", "64"};
-    args.insert(args.end(), more.begin(), more.end());
-    return Execute(args);
-  }
-  Outcome Perplexity(Args more) const {
-    Args args = {"eval", "perplexity", "-m", model_, "-f", text_.path(), "-c", "64", "--json"};
-    args.insert(args.end(), more.begin(), more.end());
-    return Execute(args);
-  }
-
-  const TemporaryFolder folder_;
-  const std::string model_ = folder_.path() + "/tiny.gguf";
-  const TemporaryFile text_{Text()};
+  Profile() : ModelInFolder("tiny-llama") {}
+  Outcome Make(const Args& more = {}) const { return OnText({"profile", model_, "-n", "256"}, more); }
 };
 
 TEST_F(Profile, FlagsOfSingleNeuronsSayWhereTheyHaveNoEffect) {

@@ -14,6 +14,11 @@ inline constexpr int64_t kKiB = int64_t{1} << 10;
 inline constexpr int64_t kMiB = int64_t{1} << 20;
 inline constexpr int64_t kGiB = int64_t{1} << 30;
 
+// The next multiple of `alignment`, or n_bytes if it is one. REQUIRES: n_bytes >= 0.
+constexpr int64_t AlignUp(int64_t n_bytes, int64_t alignment) {
+  return (n_bytes + alignment - 1) / alignment * alignment;
+}
+
 // 98362432 -> "98.4 MB" (powers of 1000, one decimal from kB upwards; bytes plain).
 std::string FormatBytes(int64_t n_bytes);
 

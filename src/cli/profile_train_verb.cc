@@ -18,10 +18,7 @@ namespace {
 
 Result<PredictorTrainingOptions> TrainingOptionsOf(const CliOptions& options) {
   PredictorTrainingOptions training;
-  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
-  if (options.ctx_size > 0) training.n_ctx = options.ctx_size;
-  training.n_batch = session.n_batch;
-  training.max_tokens = options.profile_tokens;
+  PANTRY_RETURN_IF_ERROR(ReadTextFlags(options, training));
   training.train.recall = options.recall;
   if (options.predictor_kind == "hot") training.train.kind = PredictorKind::kHot;
   else if (options.predictor_kind == "svd") training.train.kind = PredictorKind::kSvd;

@@ -19,10 +19,7 @@ namespace {
 
 Result<NeuronProfileOptions> ProfileOptionsOf(const CliOptions& options) {
   NeuronProfileOptions profile;
-  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
-  if (options.ctx_size > 0) profile.n_ctx = options.ctx_size;
-  profile.n_batch = session.n_batch;
-  profile.max_tokens = options.profile_tokens;
+  PANTRY_RETURN_IF_ERROR(ReadTextFlags(options, profile));
   if (!options.sparsity.empty()) {
     PANTRY_ASSIGN_OR_RETURN(profile.sparsity, ParseSparsity(options.sparsity));
   }
@@ -35,6 +32,14 @@ Status WithOtherPlace(const Status& status) {
 }
 
 }  // namespace
+
+Status ReadTextFlags(const CliOptions& options, ObservedTextOptions& text) {
+  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, SessionOptionsOf(options));
+  if (options.ctx_size > 0) text.n_ctx = options.ctx_size;
+  text.n_batch = session.n_batch;
+  text.max_tokens = options.profile_tokens;
+  return OkStatus();
+}
 
 Result<ReportFile> OpenProfile(const std::string& path, bool is_default) {
   Result<ReportFile> file = ReportFile::Open(path);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/status.h"
+#include "base/units.h"
 #include "compute/product_chunks.h"
 #include "weights/quant/tensor_type.h"
 
@@ -15,14 +16,13 @@ namespace {
 // Outputs of gate and up are computed, activated and quantised in strips of whole units. A unit is a block of activations, and whole
 // tiles of every kernel.
 constexpr int64_t kUnit = kActivationBlock;
+constexpr int64_t kPartAlignment = 64;  // bytes
 constexpr int64_t kStripFloats = 2048;  // rows * outputs of a strip: with those of up 16 KiB, so L1 keeps them
 // Bytes that come from memory cost a single row what the arithmetic of some more rows costs.
 constexpr int64_t kRowsPerFetch = 3;
 
-int64_t AlignUp(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
-
 int64_t PartBytes(const WeightMatrix& part) {
-  return AlignUp(WeightMatrix::PackedBytes(*part.kernel, part.rows, part.cols));
+  return AlignUp(WeightMatrix::PackedBytes(*part.kernel, part.rows, part.cols), kPartAlignment);
 }
 
 // n_rows x n_cols of one form, laid out in `room`: ExpertRun::ScratchFloats(n_cols) floats for each row are enough.

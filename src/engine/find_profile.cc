@@ -16,13 +16,8 @@ namespace {
 constexpr size_t kMaxNameChars = 100;
 constexpr std::string_view kPackEnding = ".pantry";
 
-// A pack of neurons computes none that rest, so that nobody can count them.
 std::string HowToMakeOne(const GgufFile& file) {
-  if (file.pack() == nullptr || !file.pack()->has_neurons()) {
-    return fmt::format("Make one: pantry profile {} -f TEXT", file.path());
-  }
-  return fmt::format("Make one of the GGUF file that the pack was made of: pantry profile MODEL.gguf -f TEXT -o {}",
-                     NeuronProfile::PathBeside(std::string(file.path())));
+  return HowToProfile(file, "profile", NeuronProfile::PathBeside(std::string(file.path())));
 }
 
 Status CheckIsOf(const NeuronProfile& profile, const std::string& path, const GgufFile& file, const ModelShape& shape) {
@@ -38,6 +33,15 @@ Status CheckIsOf(const NeuronProfile& profile, const std::string& path, const Gg
 }
 
 }  // namespace
+
+// A pack of neurons computes none that rest, so that nobody can count them.
+std::string HowToProfile(const GgufFile& file, std::string_view verb, const std::string& beside) {
+  if (file.pack() == nullptr || !file.pack()->has_neurons()) {
+    return fmt::format("Make one: pantry {} {} -f TEXT", verb, file.path());
+  }
+  return fmt::format("Make one of the GGUF file that the pack was made of: pantry {} MODEL.gguf -f TEXT -o {}", verb,
+                     beside);
+}
 
 std::string ProfilePath(const std::string& path, const GgufFile& file) {
   if (!path.empty()) return path;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "weights/gguf/gguf_file.h"
@@ -16,6 +17,9 @@ namespace pantry {
 
 // `path`, or if that is "" the file beside the model: MODEL.profile, else of NAME.pantry also NAME.gguf.profile.
 std::string ProfilePath(const std::string& path, const GgufFile& file);
+
+// How `verb` makes of this file what then lies at `beside`: a sentence for errors.
+std::string HowToProfile(const GgufFile& file, std::string_view verb, const std::string& beside);
 
 // kNotFound: there is no such file; kInvalidArgument: it is another model's, or of other weights; both say how to make one. Errors of
 // NeuronProfile::Read().

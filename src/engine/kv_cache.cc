@@ -3,12 +3,12 @@
 
 #include <algorithm>
 
+#include "base/units.h"
+
 namespace pantry {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // a cache line, and the widest vector
-
-int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
@@ -24,8 +24,8 @@ Status KvCache::CheckType(const ModelShape& shape, KvType type) {
 Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType v_type, int64_t n_positions) {
   PANTRY_RETURN_IF_ERROR(CheckType(shape, k_type));
   PANTRY_RETURN_IF_ERROR(CheckType(shape, v_type));
-  const int64_t k_bytes = AlignUp(KvHeadBytes(k_type, shape.head_dim, kAttentionTile));
-  const int64_t v_bytes = AlignUp(KvHeadBytes(v_type, shape.head_dim, kAttentionTile));
+  const int64_t k_bytes = AlignUp(KvHeadBytes(k_type, shape.head_dim, kAttentionTile), kAlignment);
+  const int64_t v_bytes = AlignUp(KvHeadBytes(v_type, shape.head_dim, kAttentionTile), kAlignment);
   const int64_t head_stride = k_bytes + v_bytes;
   const int64_t layer_bytes = shape.n_kv_heads * head_stride;
   const int64_t tile_stride = shape.n_layers * layer_bytes;

@@ -5,9 +5,10 @@
 #include <cstring>
 #include <utility>
 
+#include "base/units.h"
+#include "engine/find_profile.h"
 #include "io/reader.h"
 #include "weights/gguf/gguf_cursor.h"
-#include "weights/gguf/pack_table.h"
 #include "weights/profile/neuron_profile.h"
 #include "weights/profile/predictor_file.h"
 
@@ -15,14 +16,10 @@ namespace pantry {
 namespace {
 
 constexpr size_t kMaxNameChars = 100;
+constexpr int64_t kAlignment = 64;  // of a matrix's tiles
 
 std::string HowToMakeOne(const GgufFile& file) {
-  if (file.pack() == nullptr || !file.pack()->has_neurons()) {
-    return fmt::format("Make one: pantry profile train {} -f TEXT", file.path());
-  }
-  return fmt::format(
-      "Make one of the GGUF file that the pack was made of: pantry profile train MODEL.gguf -f TEXT -o {}",
-      PredictorFile::PathBeside(std::string(file.path())));
+  return HowToProfile(file, "profile train", PredictorFile::PathBeside(std::string(file.path())));
 }
 
 Result<PredictorFile> ReadPredictors(const std::string& path, const GgufFile& file) {
@@ -50,8 +47,6 @@ Status CheckIsOf(const PredictorFile& predictors, const std::string& path, const
       is_same_shape ? ", with other weights" : "", HowToMakeOne(file));
 }
 
-int64_t AlignUp(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
-
 // Where a network's parts lie, from `at` on; `memory` null: only how much they take.
 int64_t Place(const PredictorFile& file, const PredictorFile::Network& from, const MatMulKernel& kernel,
               uint8_t* memory, NeuronPredictor* to) {
@@ -63,7 +58,7 @@ int64_t Place(const PredictorFile& file, const PredictorFile::Network& from, con
       PackRows(kernel, reinterpret_cast<const uint8_t*>(halves.data()), 2 * cols, rows, cols, memory + at);
       placed.tiles = memory + at;
     }
-    at += AlignUp(WeightMatrix::PackedBytes(kernel, rows, cols));
+    at += AlignUp(WeightMatrix::PackedBytes(kernel, rows, cols), kAlignment);
     return placed;
   };
   if (from.rank > 0) {
@@ -74,7 +69,7 @@ int64_t Place(const PredictorFile& file, const PredictorFile::Network& from, con
     std::memcpy(memory + at, from.bias.data(), from.bias.size() * sizeof(float));
     to->bias = reinterpret_cast<const float*>(memory + at);
   }
-  return at + AlignUp(static_cast<int64_t>(from.bias.size() * sizeof(float)));
+  return at + AlignUp(static_cast<int64_t>(from.bias.size() * sizeof(float)), kAlignment);
 }
 
 }  // namespace

@@ -26,24 +26,12 @@ Status ReadWindows(Engine& engine, Session& session, const ObservedText& windows
 }  // namespace
 
 Status NeuronProfileOptions::Validate() const {
-  if (max_tokens < kLeastTokens) {
-    return InvalidArgumentError("--n-tokens {}: expected {} tokens or more", max_tokens, kLeastTokens);
-  }
-  if (n_ctx < kLeastTokens) {
-    return InvalidArgumentError("--ctx-size {}: expected a window of {} tokens or more", n_ctx, kLeastTokens);
-  }
+  PANTRY_RETURN_IF_ERROR(ObservedTextOptions::Validate(kLeastTokens, kLeastTokens));
   if (!(sparsity > 0) || sparsity > NeuronProfile::kMostSparsity) {
     return InvalidArgumentError("--sparsity {}: expected more than 0, up to {}", sparsity,
                                 NeuronProfile::kMostSparsity);
   }
   return OkStatus();
-}
-
-SessionOptions NeuronProfileOptions::session() const {
-  SessionOptions session;
-  session.n_ctx = std::min(n_ctx, max_tokens);
-  session.n_batch = n_batch;
-  return session;
 }
 
 Result<NeuronProfile> ProfileNeurons(Engine& engine, std::string_view text, const NeuronProfileOptions& options,

@@ -12,19 +12,16 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "eval/observed_text.h"
 #include "weights/profile/neuron_profile.h"
 
 namespace pantry {
 
-struct NeuronProfileOptions {
+struct NeuronProfileOptions : ObservedTextOptions {
   static constexpr int64_t kLeastTokens = 32;  // the largest batch
 
-  int64_t max_tokens = 4096;  // of the text that are read
-  int64_t n_ctx = 512;        // tokens of a window
-  int32_t n_batch = 512;
   double sparsity = 0.5;  // share of a SiLU network's neurons that rests; without effect on others
   Status Validate() const;
-  SessionOptions session() const;  // what it asks of the engine
 };
 
 // kUnsupported for models with experts, and those whose networks have no activation of GluActivation; kInvalidArgument where the text is

@@ -22,6 +22,21 @@ class Listening {
 
 }  // namespace
 
+Status ObservedTextOptions::Validate(int64_t n_least, int64_t n_least_ctx) const {
+  if (max_tokens < n_least) {
+    return InvalidArgumentError("--n-tokens {}: expected {} tokens or more", max_tokens, n_least);
+  }
+  if (n_ctx >= n_least_ctx) return OkStatus();
+  return InvalidArgumentError("--ctx-size {}: expected a window of {} tokens or more", n_ctx, n_least_ctx);
+}
+
+SessionOptions ObservedTextOptions::session() const {
+  SessionOptions session;
+  session.n_ctx = std::min(n_ctx, max_tokens);
+  session.n_batch = n_batch;
+  return session;
+}
+
 Result<ObservedText> ObservedText::Cut(const Engine& engine, std::string_view text, int64_t n_ctx, int64_t max_tokens,
                                        int64_t n_least) {
   const Tokenizer& tokenizer = engine.tokenizer();

@@ -19,6 +19,15 @@
 
 namespace pantry {
 
+struct ObservedTextOptions {
+  int64_t max_tokens = 4096;  // of the text that are read
+  int64_t n_ctx = 512;        // tokens of a window
+  int32_t n_batch = 512;
+  // Whether windows have n_least_ctx tokens and all of them together n_least.
+  Status Validate(int64_t n_least, int64_t n_least_ctx) const;
+  SessionOptions session() const;  // what they ask of the engine
+};
+
 struct ObservedText {
   std::vector<TokenId> tokens;  // windows one behind the other
   size_t length = 0;            // of a window

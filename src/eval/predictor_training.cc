@@ -146,18 +146,8 @@ Status Record(Engine& engine, const ObservedText& windows, const PredictorTraini
 }  // namespace
 
 Status PredictorTrainingOptions::Validate() const {
-  if (max_tokens < kLeastTokens) {
-    return InvalidArgumentError("--n-tokens {}: expected {} tokens or more", max_tokens, kLeastTokens);
-  }
-  if (n_ctx < 4) return InvalidArgumentError("--ctx-size {}: expected a window of 4 tokens or more", n_ctx);
+  PANTRY_RETURN_IF_ERROR(ObservedTextOptions::Validate(kLeastTokens, kLeastWindow));
   return train.Validate();
-}
-
-SessionOptions PredictorTrainingOptions::session() const {
-  SessionOptions session;
-  session.n_ctx = std::min(n_ctx, max_tokens);
-  session.n_batch = n_batch;
-  return session;
 }
 
 Result<TrainedPredictors> TrainPredictors(Engine& engine, std::string_view text,

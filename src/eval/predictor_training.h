@@ -14,21 +14,19 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "eval/observed_text.h"
 #include "policy/predict/train_predictor.h"
 #include "weights/profile/predictor_file.h"
 
 namespace pantry {
 
-struct PredictorTrainingOptions {
+struct PredictorTrainingOptions : ObservedTextOptions {
   static constexpr int64_t kLeastTokens = 64;
+  static constexpr int64_t kLeastWindow = 4;
 
-  int64_t max_tokens = 4096;  // of the text that are read
-  int64_t n_ctx = 512;        // tokens of a window
-  int32_t n_batch = 512;
   int64_t room_bytes = int64_t{4} << 30;  // that may be taken beside the model and its session
   TrainOptions train;
   Status Validate() const;
-  SessionOptions session() const;  // what it asks of the engine
 };
 
 struct TrainedPredictors {

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/units.h"
 #include "compute/kernels/matmul/matmul_kernel.h"
 #include "weights/gguf/gguf_cursor.h"
 #include "weights/quant/tensor_type.h"
@@ -19,8 +20,6 @@ namespace {
 constexpr int64_t kAlignment = 64;
 constexpr size_t kMaxNamesInWarning = 4;
 constexpr size_t kMaxNameChars = 100;  // of a tensor, in messages
-
-int64_t AlignUp(int64_t n_bytes) { return (n_bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
@@ -115,7 +114,7 @@ Status WeightLoader::EndBinding() {
 
 int64_t WeightLoader::Reserve(int64_t n_bytes) {
   const int64_t offset = n_bytes_;
-  n_bytes_ += AlignUp(n_bytes);
+  n_bytes_ += AlignUp(n_bytes, kAlignment);
   return offset;
 }
 
@@ -145,7 +144,7 @@ void WeightLoader::Rows(const std::string& name, int64_t rows, int64_t cols, Wei
   if (kernel == nullptr) return;
   if (tensor->in_blocks()) return RefuseBlocks(*tensor);
   *out = {.kernel = kernel, .rows = rows, .cols = cols};
-  in_file_->AddRows(*tensor, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols)));
+  in_file_->AddRows(*tensor, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols), kAlignment));
   bindings_.push_back({tensor, kernel, rows, cols, 1, kInBlocks, 0, nullptr, nullptr});
 }
 
@@ -185,7 +184,8 @@ void WeightLoader::Stack(const std::string& name, int64_t n, int64_t rows, int64
   const TensorInfo* tensor = Want(name, {cols, rows, n});
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor) : nullptr;
   if (kernel == nullptr) return;
-  *out = {{.kernel = kernel, .rows = rows, .cols = cols}, AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols))};
+  *out = {{.kernel = kernel, .rows = rows, .cols = cols},
+          AlignUp(WeightMatrix::PackedBytes(*kernel, rows, cols), kAlignment)};
   bindings_.push_back(
       {tensor, kernel, rows, cols, n, Reserve(n * out->stride), out->stride, &out->first.tiles, nullptr});
 }
