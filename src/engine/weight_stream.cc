@@ -55,7 +55,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
                                                          Logger& log, std::unique_ptr<BlockReader> reader,
                                                          std::unique_ptr<BlockReader> row_reader) {
   const std::vector<const Reader*> files = file.Readers();
-  auto stream = std::unique_ptr<WeightStream>(new WeightStream(options.changes.value_or(FileChanges(files))));
+  auto stream = std::unique_ptr<WeightStream>(new WeightStream(options.changes.value_or(FileChanges(files)), clock));
   stream->placer_ = std::move(placer);
   OpenBlockReaderOptions reader_options = options.reader;
   // The pieces of a pack's block lie side by side.
@@ -83,13 +83,13 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
     PANTRY_ASSIGN_OR_RETURN(stream->neurons_, NeuronWeights::Open(file, where, *stream->reader_, options.cache_bytes,
                                                                   options.cache_bytes + options.lendable_bytes, clock));
   } else {
-    PANTRY_RETURN_IF_ERROR(stream->OpenCache(options, clock));
+    PANTRY_RETURN_IF_ERROR(stream->OpenCache(options));
   }
   return stream;
 }
 
 // The cache of blocks, and the pipeline that fills it.
-Status WeightStream::OpenCache(const WeightStreamOptions& options, const Clock& clock) {
+Status WeightStream::OpenCache(const WeightStreamOptions& options) {
   const WeightPlacer& where = *placer_;
   std::vector<BlockInfo> blocks;
   int32_t most_blocks = 0;  // of a layer
@@ -105,7 +105,7 @@ Status WeightStream::OpenCache(const WeightStreamOptions& options, const Clock& 
   cache_options.policy =
       options.policy.value_or(PolicyOptions{.kind = where.has_experts() ? PolicyKind::kCycle : PolicyKind::kRotation});
   PANTRY_ASSIGN_OR_RETURN(cache_, BlockCache::Create(blocks, cache_options));
-  PANTRY_ASSIGN_OR_RETURN(stream_, BlockStream::Create(*cache_, *reader_, where, clock));
+  PANTRY_ASSIGN_OR_RETURN(stream_, BlockStream::Create(*cache_, *reader_, where, clock_));
   wanted_.reserve(static_cast<size_t>(most_blocks));
   guesses_.reserve(static_cast<size_t>(most_blocks));
   task_of_.resize(static_cast<size_t>(most_blocks));
@@ -119,11 +119,17 @@ void WeightStream::SetBudget(int64_t n_bytes) {
   if (ahead_) ahead_->BudgetChanged();
 }
 
+void WeightStream::CommitMemory(ThreadPool& pool) {
+  pantry::CommitMemory(held(), pool, clock_);
+  is_lent_more_ = false;
+}
+
 // The budget moves by as much as is lent more or less, so that what memory pressure took from it stays taken.
 void WeightStream::Lend(int64_t n_bytes) {
   const int64_t more = std::min(n_bytes, most_lent_bytes_) - lent_bytes_;
   if (more == 0) return;
   lent_bytes_ += more;
+  is_lent_more_ = more > 0;
   if (watch_ != nullptr) watch_->Lend(lent_bytes_);
   const int64_t budget_bytes = std::max<int64_t>(std::min(WantedBytes(), cache_bytes() + more), 0);
   SetBudget(budget_bytes);
@@ -143,6 +149,7 @@ void WeightStream::BeginRun(ThreadPool& pool, int64_t n_tokens, const std::funct
   pool_ = &pool;
   keep_going_ = keep_going;
   layer_ = -1;
+  if (is_lent_more_) CommitMemory(pool);
   if (cache_ != nullptr) cache_->BeginStep(n_tokens);
 }
 

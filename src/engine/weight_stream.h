@@ -27,6 +27,7 @@
 #include "models/weight_placer.h"
 #include "models/weight_source.h"
 #include "residency/cache/block_cache.h"
+#include "residency/cache/commit_memory.h"
 #include "residency/stream/block_stream.h"
 #include "residency/stream/rotation_ahead.h"
 #include "sys/thread_pool.h"
@@ -71,6 +72,8 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
 
   // `watch` says from now on, at each layer, how much the cache may hold.
   void WatchMemory(std::unique_ptr<MemoryWatch> watch) { watch_ = std::move(watch); }
+  // Takes memory for the cache before the first run, so that it does not wait for that; later ones see to what was lent.
+  void CommitMemory(ThreadPool& pool);
   // The cache may hold `n_bytes` more than it was made for, at most WeightStreamOptions::lendable_bytes, until this is called again: memory
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
   void Lend(int64_t n_bytes);
@@ -111,13 +114,13 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   std::span<const CacheStats> layer_stats() const { return held().layer_stats(); }
 
  private:
-  explicit WeightStream(FileChanges changes) : changes_(std::move(changes)) {}
+  WeightStream(FileChanges changes, const Clock& clock) : clock_(clock), changes_(std::move(changes)) {}
   // What lies in memory, of neurons or blocks.
   BudgetedCache& held() const { return neurons_ != nullptr ? static_cast<BudgetedCache&>(neurons_->cache()) : *cache_; }
   const BlockStreamStats& stream_stats() const {
     return neurons_ != nullptr ? neurons_->stream().stats() : stream_->stats();
   }
-  Status OpenCache(const WeightStreamOptions& options, const Clock& clock);
+  Status OpenCache(const WeightStreamOptions& options);
   int64_t WantedBytes() const { return planned_bytes_ + lent_bytes_; }
   void SetBudget(int64_t n_bytes);
   void FitMemory();
@@ -125,6 +128,7 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   template <typename Compute>
   Status HandOut(const Compute& compute);
 
+  const Clock& clock_;
   FileChanges changes_;
   std::unique_ptr<MemoryWatch> watch_;
   std::unique_ptr<WeightPlacer> placer_;
@@ -137,6 +141,7 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   bool lookahead_ = true;
   int64_t planned_bytes_ = 0;  // of the cache
   int64_t lent_bytes_ = 0;
+  bool is_lent_more_ = false;  // since memory was committed
   int64_t most_lent_bytes_ = 0;
   ThreadPool* pool_ = nullptr;
   const std::function<bool()>* keep_going_ = nullptr;

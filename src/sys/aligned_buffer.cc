@@ -35,6 +35,10 @@ AlignedBuffer::~AlignedBuffer() {
   if (data_ != nullptr) munmap(data_, MappedBytes(n_bytes_));
 }
 
+void AlignedBuffer::Touch(std::span<uint8_t> fresh) {
+  for (size_t i = 0; i < fresh.size(); i += PageBytes()) *const_cast<volatile uint8_t*>(fresh.data() + i) = 0;
+}
+
 size_t AlignedBuffer::PageBytes() {
   static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   return page;

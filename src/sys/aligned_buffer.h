@@ -40,6 +40,9 @@ class AlignedBuffer {
   // kernel (a disk transfer) may be under way there, and the range must not be registered with one (io_uring's fixed buffers).
   void GiveBack(size_t begin, size_t n_bytes);
 
+  // Commits memory that holds nothing yet: writes a zero to each of its pages.
+  static void Touch(std::span<uint8_t> fresh);
+
   // The unit in which the system commits memory: 4096, or what this machine has.
   static size_t PageBytes();
 

@@ -323,6 +323,17 @@ int64_t BlockCache::SetBudget(int64_t budget_bytes) {
   return budget_bytes_;
 }
 
+std::span<uint8_t> BlockCache::CommitMore() {
+  // Sizes in step, so that each has its share if the budget ends before the blocks do.
+  const auto share = [](const SlotArena& arena) { return static_cast<double>(arena.n_started()) / arena.n_slots(); };
+  SlotArena& arena = *std::ranges::min_element(arenas_, {}, share);
+  if (!arena.CanTakeFresh() || committed_bytes_ + arena.CostOfFresh() > budget_bytes_) return {};
+  committed_bytes_ += arena.CostOfFresh();
+  const uint32_t slot = arena.TakeFresh();
+  arena.Release(slot);
+  return {arena.memory(slot), static_cast<size_t>(arena.slot_bytes())};
+}
+
 void BlockCache::Warm(BlockId block, double n_uses) {
   const bool was_evictable = evictable(Get(block));
   if (was_evictable) policy_->Erase(block);

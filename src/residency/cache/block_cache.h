@@ -103,6 +103,7 @@ class BlockCache final : public BudgetedCache {
   size_t n_blocks() const { return records_.size(); }
   int64_t budget_bytes() const override { return budget_bytes_; }
   int64_t committed_bytes() const override { return committed_bytes_; }  // slots in use or free
+  std::span<uint8_t> CommitMore() override;                              // a slot
   int64_t evictable_bytes() const { return evictable_bytes_; }
   int64_t bookkeeping_bytes() const;
   std::span<const CacheStats> layer_stats() const override { return stats_; }

@@ -438,6 +438,42 @@ TEST(BlockCache, ShrinkingGivesMemoryBackToTheSystem) {
   }
 }
 
+TEST(BlockCache, WhatIsCommittedAheadIsOfTheBudgetAndIsUsedFirst) {
+  std::vector<BlockInfo> blocks = Table(1, 10);
+  for (const BlockInfo& block : Table(1, 10, 3 * kSlot)) blocks.push_back({1, block.n_bytes});
+  const auto cache = Make(blocks, Options(20 * kSlot));
+  Visit(*cache, 0, {0, 1});
+  std::vector<uint8_t*> ahead;
+  int64_t n_small = 0, n_large = 0, committed = cache->committed_bytes();
+  for (std::span<uint8_t> part = cache->CommitMore(); !part.empty(); part = cache->CommitMore()) {
+    std::memset(part.data(), 0xa5, part.size());
+    ahead.push_back(part.data());
+    (std::ssize(part) == kSlot ? n_small : n_large) += 1;
+    committed += std::ssize(part);
+    ASSERT_EQ(cache->committed_bytes(), committed);
+    ASSERT_LE(committed, 20 * kSlot);
+  }
+  EXPECT_GE(committed, 18 * kSlot);  // less than the larger of the sizes is left
+  EXPECT_GE(n_small, 2);             // each has its share
+  EXPECT_GE(n_large, 3);
+  EXPECT_EQ(cache->state(BlockId(0)), BlockState::kResident);
+  const BlockCache::Admission admission = cache->AdmitIfRoom(BlockId(12));
+  EXPECT_NE(std::ranges::find(ahead, admission.memory), ahead.end());
+  EXPECT_EQ(cache->committed_bytes(), committed);
+}
+
+TEST(BlockCache, WhatIsCommittedAheadGoesFirstWhenTheBudgetShrinks) {
+  const auto cache = Make(Table(1, 10), Options(8 * kSlot));
+  Visit(*cache, 0, {0, 1});
+  while (!cache->CommitMore().empty()) {
+  }
+  EXPECT_EQ(cache->committed_bytes(), 8 * kSlot);
+  EXPECT_EQ(cache->SetBudget(2 * kSlot), 2 * kSlot);
+  EXPECT_EQ(cache->committed_bytes(), 2 * kSlot);
+  EXPECT_EQ(Resident(*cache), (std::vector<uint32_t>{0, 1}));
+  EXPECT_TRUE(cache->CommitMore().empty());
+}
+
 TEST(BlockCache, AWarmStartFillsFreeRoomInTheOrderOfWorth) {
   for (const PolicyKind kind : kPolicyKinds) {
     auto cache = Make(Table(1, 8), Options(3 * kSlot, kind));

@@ -61,6 +61,14 @@ int64_t NeuronCache::committed_bytes() const {
   return std::min((end + kHugePage - 1) / kHugePage * kHugePage, static_cast<int64_t>(memory_.size()));
 }
 
+std::span<uint8_t> NeuronCache::CommitMore() {
+  const int64_t begin = n_committed_ * bundle_bytes_;
+  const int64_t end = std::min((begin / kHugePage + 1) * kHugePage, n_slots_ * bundle_bytes_);
+  if (begin >= end) return {};
+  n_committed_ = static_cast<uint32_t>((end + bundle_bytes_ - 1) / bundle_bytes_);
+  return {memory_.data() + begin, static_cast<size_t>(end - begin)};
+}
+
 void NeuronCache::BeginEvent(int32_t layer, int64_t n_tokens) {
   layer_ = layer;
   n_tokens_ = n_tokens;

@@ -69,6 +69,7 @@ class NeuronCache final : public BudgetedCache {
 
   int64_t budget_bytes() const override { return budget_bytes_; }
   int64_t committed_bytes() const override;
+  std::span<uint8_t> CommitMore() override;  // to the end of a huge page
   std::span<const CacheStats> layer_stats() const override { return stats_; }
 
  private:

@@ -41,6 +41,27 @@ std::vector<int32_t> Event(NeuronCache& cache, int32_t layer, const std::vector<
   return absent;
 }
 
+TEST(NeuronCache, WhatIsCommittedAheadIsTheWholeBudgetOnce) {
+  constexpr int64_t kSlots = 9000;  // more than two huge pages
+  constexpr int32_t kMany = 4000;
+  auto made = NeuronCache::Create(
+      {.n_layers = kLayers, .n_neurons = kMany, .bundle_bytes = kBundle + 8, .budget_bytes = kSlots * (kBundle + 8)});
+  ASSERT_TRUE(made.ok());
+  NeuronCache& cache = **made;
+  Event(cache, 0, {0, 1, 2});
+  int64_t n_bytes = 0;
+  for (std::span<uint8_t> part = cache.CommitMore(); !part.empty(); part = cache.CommitMore()) {
+    std::memset(part.data(), 0xa5, part.size());
+    n_bytes += std::ssize(part);
+    ASSERT_LE(n_bytes, kSlots * (kBundle + 8));
+  }
+  EXPECT_GE(n_bytes, (kSlots - 6) * (kBundle + 8));
+  EXPECT_GE(cache.committed_bytes(), n_bytes);
+  EXPECT_LE(cache.committed_bytes(), (kSlots * (kBundle + 8) + (2 << 20)));
+  cache.BeginEvent(0, 1);
+  for (const int32_t neuron : {0, 1, 2}) EXPECT_EQ(cache.Find(neuron)[kBundle - 1], neuron);  // not touched
+}
+
 TEST(NeuronCache, HoldsWhatWasWrittenForTheNeuronItWasWrittenFor) {
   const auto cache = Make(150);
   Rng rng(3);

@@ -31,8 +31,7 @@ int64_t SlotArena::FrontierBytes(uint32_t n_started) const {
   return std::min((end + kHugePage - 1) / kHugePage * kHugePage, n_slots() * slot_bytes_);
 }
 
-int64_t SlotArena::CostOfTake() const {
-  if (free_ != kNone) return 0;
+int64_t SlotArena::CostOfFresh() const {
   if (given_back_ != kNone) return slot_bytes_;
   return FrontierBytes(n_started_ + 1) - FrontierBytes(n_started_);
 }
@@ -44,11 +43,13 @@ uint32_t SlotArena::Pop(uint32_t& head, std::vector<uint32_t>& next) {
 }
 
 uint32_t SlotArena::Take() {
-  PANTRY_CHECK(CanTake());
-  if (free_ != kNone) {
-    --n_free_;
-    return Pop(free_, next_);
-  }
+  if (!has_free()) return TakeFresh();
+  --n_free_;
+  return Pop(free_, next_);
+}
+
+uint32_t SlotArena::TakeFresh() {
+  PANTRY_CHECK(CanTakeFresh());
   if (given_back_ != kNone) {
     --n_given_back_;
     return Pop(given_back_, next_);

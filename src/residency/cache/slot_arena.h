@@ -35,10 +35,15 @@ class SlotArena {
   bool has_free() const { return free_ != kNone; }
   int64_t free_bytes() const { return n_free_ * slot_bytes_; }
   // Whether there is any slot to take, and what committed_bytes() grows by.
-  bool CanTake() const { return free_ != kNone || given_back_ != kNone || n_started_ < n_slots(); }
-  int64_t CostOfTake() const;
+  bool CanTake() const { return has_free() || CanTakeFresh(); }
+  int64_t CostOfTake() const { return has_free() ? 0 : CostOfFresh(); }
+  // The same of slots that have no memory.
+  bool CanTakeFresh() const { return given_back_ != kNone || n_started_ < n_slots(); }
+  int64_t CostOfFresh() const;
+  uint32_t n_started() const { return n_started_; }  // slots that were taken at some time
 
-  uint32_t Take();              // REQUIRES: CanTake()
+  uint32_t Take();              // a free one if there is one. REQUIRES: CanTake()
+  uint32_t TakeFresh();         // REQUIRES: CanTakeFresh()
   void Release(uint32_t slot);  // REQUIRES: it is taken
   void GiveBackOne();           // REQUIRES: has_free()
 
