@@ -24,13 +24,14 @@ if(PANTRY_FUZZ)
 endif()
 
 # Instruction-set levels (sys/isa.h): foo_SUFFIX.cc is compiled with PANTRY_ISA_SUFFIX, and only on the level's own architecture.
-set(PANTRY_X86_LEVELS x86v2 avx2 avx2vnni avx512 avx512vnni avx512bf16)
+set(PANTRY_X86_LEVELS x86v2 avx2 avx2vnni avx512 avx512vnni avx512bf16 amxint8)
 set(PANTRY_ISA_x86v2)  # the base of the whole build
 set(PANTRY_ISA_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(PANTRY_ISA_avx2vnni ${PANTRY_ISA_avx2} -mavxvnni)
 set(PANTRY_ISA_avx512 ${PANTRY_ISA_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
 set(PANTRY_ISA_avx512vnni ${PANTRY_ISA_avx512} -mavx512vnni)
 set(PANTRY_ISA_avx512bf16 ${PANTRY_ISA_avx512vnni} -mavx512bf16)
+set(PANTRY_ISA_amxint8 ${PANTRY_ISA_avx512vnni} -mamx-tile -mamx-int8)
 set(PANTRY_AARCH64_LEVELS neon neondotprod neoni8mm)
 set(PANTRY_ISA_neon)  # the base of every aarch64
 set(PANTRY_ISA_neondotprod -march=armv8.2-a+dotprod)

@@ -76,7 +76,11 @@ bool WeightLoader::CanLieByNeuron(const std::string& gate, const std::string& up
 
 const MatMulKernel* WeightLoader::WantKernel(const TensorInfo& tensor, WeightOrder order) {
   const MatMulKernel* kernel = FindMatMulKernel(tensor.type, isa_, order);
-  if (tensor.in_blocks() && FindMatMulKernel(tensor.type, file_.pack()->layout(), order) != kernel) {
+  const MatMulKernel* packed =
+      tensor.in_blocks() ? FindMatMulKernel(tensor.type, file_.pack()->layout(), order) : kernel;
+  const bool lies_as_wanted =
+      packed == kernel || (packed != nullptr && kernel != nullptr && packed->pack_tile == kernel->pack_tile);
+  if (!lies_as_wanted) {
     const std::string_view packed_for = IsaName(file_.pack()->layout());
     status_ = UnsupportedError(
         "{}: it was packed for the kernels of {}, and these are {}'s. Options: --isa {} where the CPU has it, or pack "

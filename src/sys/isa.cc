@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -29,6 +33,7 @@ Level LevelOf(Isa isa) {
     case Isa::kAvx512: return {"avx512", kV4};
     case Isa::kAvx512Vnni: return {"avx512-vnni", kV4 | kFeatureAvx512Vnni};
     case Isa::kAvx512Bf16: return {"avx512-bf16", kV4 | kFeatureAvx512Vnni | kFeatureAvx512Bf16};
+    case Isa::kAmxInt8: return {"amx-int8", kV4 | kFeatureAvx512Vnni | kFeatureAvx512Bf16 | kFeatureAmxInt8};
     case Isa::kNeon: return {"neon", kFeatureNeon};
     case Isa::kNeonDotprod: return {"neon-dotprod", kFeatureNeon | kFeatureDotprod};
     case Isa::kNeonI8mm: return {"neon-i8mm", kFeatureNeon | kFeatureDotprod | kFeatureI8mm};
@@ -52,15 +57,27 @@ struct CpuidLeaf {
 
 constexpr bool HasAll(uint64_t bits, uint64_t wanted) { return (bits & wanted) == wanted; }
 
+// Linux gives a process the matrix registers, 8 KiB a thread, only if it asks (from 5.16 on); all its threads have them then.
+bool AskForMatrixRegisters() {
+#if defined(__linux__)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, of <asm/prctl.h>
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 uint32_t DetectFeatures() {
   constexpr uint32_t kSse3 = 1u << 0, kSsse3 = 1u << 9, kFma = 1u << 12, kCx16 = 1u << 13, kSse41 = 1u << 19,
                      kSse42 = 1u << 20, kPopcnt = 1u << 23, kOsxsave = 1u << 27, kAvx = 1u << 28,
                      kF16c = 1u << 29;  // leaf 1, ecx
   constexpr uint32_t kAvx2 = 1u << 5, kBmi2 = 1u << 8, kF = 1u << 16, kDq = 1u << 17, kCd = 1u << 28, kBw = 1u << 30,
-                     kVl = 1u << 31;                       // leaf 7, ebx
-  constexpr uint32_t kAvx512Vnni = 1u << 11;               // leaf 7, ecx
-  constexpr uint32_t kAvxVnni = 1u << 4, kBf16 = 1u << 5;  // leaf 7.1, eax
-  constexpr uint64_t kYmmState = 0x6, kZmmState = 0xE6;    // xcr0: xmm, ymm; then opmask and both halves of zmm
+                     kVl = 1u << 31;                            // leaf 7, ebx
+  constexpr uint32_t kAvx512Vnni = 1u << 11;                    // leaf 7, ecx
+  constexpr uint32_t kAvxVnni = 1u << 4, kBf16 = 1u << 5;       // leaf 7.1, eax
+  constexpr uint32_t kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;  // leaf 7, edx
+  constexpr uint64_t kYmmState = 0x6, kZmmState = 0xE6;         // xcr0: xmm, ymm; then opmask and both halves of zmm
+  constexpr uint64_t kTileState = 0x60000;                      // tile configuration and data
   const CpuidLeaf leaf1(1, 0), leaf7(7, 0);
   if (!HasAll(leaf1.ecx, kSse3 | kSsse3 | kSse41 | kSse42 | kPopcnt | kCx16)) return 0;
   uint32_t features = kFeatureX86V2;
@@ -74,6 +91,9 @@ uint32_t DetectFeatures() {
   features |= kFeatureX86V4;
   if (HasAll(leaf7.ecx, kAvx512Vnni)) features |= kFeatureAvx512Vnni;
   if (HasAll(leaf71.eax, kBf16)) features |= kFeatureAvx512Bf16;
+  if (HasAll(leaf7.edx, kAmxTile | kAmxInt8) && HasAll(state, kTileState) && AskForMatrixRegisters()) {
+    features |= kFeatureAmxInt8;
+  }
   return features;
 }
 #elif defined(__aarch64__) && defined(__linux__)

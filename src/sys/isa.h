@@ -24,18 +24,20 @@ enum class Isa : uint8_t {
   kAvx512,       // x86-64-v4 (Skylake-X)
   kAvx512Vnni,   // x86-64-v4 plus AVX512-VNNI (Cascade Lake, Zen 4 and later)
   kAvx512Bf16,   // AVX512-VNNI plus AVX512-BF16 (Cooper Lake, Zen 4 and later)
+  kAmxInt8,      // AVX512-BF16 plus AMX-INT8: matrix registers (Sapphire Rapids and later)
   kNeon,         // aarch64: every CPU
   kNeonDotprod,  // SDOT, UDOT (Neoverse N1, Apple M1 and later)
   kNeonI8mm,     // the 8-bit matrix product, SMMLA (Neoverse V1, Apple M2 and later)
 };
 
 // All levels, and those of the architecture that this is compiled for: `--isa` offers these.
-inline constexpr Isa kAllIsas[] = {Isa::kScalar,     Isa::kX86V2,      Isa::kAvx2, Isa::kAvx2Vnni,    Isa::kAvx512,
-                                   Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kNeon, Isa::kNeonDotprod, Isa::kNeonI8mm};
+inline constexpr Isa kAllIsas[] = {Isa::kScalar, Isa::kX86V2,       Isa::kAvx2,       Isa::kAvx2Vnni,
+                                   Isa::kAvx512, Isa::kAvx512Vnni,  Isa::kAvx512Bf16, Isa::kAmxInt8,
+                                   Isa::kNeon,   Isa::kNeonDotprod, Isa::kNeonI8mm};
 #if defined(__x86_64__)
 inline constexpr std::string_view kArchitecture = "x86-64";
-inline constexpr Isa kBuildIsas[] = {Isa::kScalar, Isa::kX86V2,      Isa::kAvx2,      Isa::kAvx2Vnni,
-                                     Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16};
+inline constexpr Isa kBuildIsas[] = {Isa::kScalar, Isa::kX86V2,      Isa::kAvx2,       Isa::kAvx2Vnni,
+                                     Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmxInt8};
 #elif defined(__aarch64__)
 inline constexpr std::string_view kArchitecture = "aarch64";
 inline constexpr Isa kBuildIsas[] = {Isa::kScalar, Isa::kNeon, Isa::kNeonDotprod, Isa::kNeonI8mm};
@@ -52,6 +54,7 @@ enum CpuFeature : uint32_t {
   kFeatureAvxVnni = 1u << 3,     // VEX-encoded
   kFeatureAvx512Vnni = 1u << 4,  // EVEX-encoded
   kFeatureAvx512Bf16 = 1u << 5,
+  kFeatureAmxInt8 = 1u << 6,  // AMX-TILE and AMX-INT8; the process has asked for the registers
   kFeatureNeon = 1u << 8,
   kFeatureDotprod = 1u << 9,
   kFeatureI8mm = 1u << 10,

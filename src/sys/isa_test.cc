@@ -58,11 +58,13 @@ TEST(Isa, VnniOfAvx2AndAvx512AreNoChain) {
   EXPECT_FALSE(IsaIncludes(Isa::kAvx2Vnni, Isa::kAvx512));      // Alder Lake
   EXPECT_TRUE(IsaIncludes(Isa::kAvx2Vnni, Isa::kAvx2));
   EXPECT_TRUE(IsaIncludes(Isa::kAvx512Bf16, Isa::kAvx512Vnni));
+  EXPECT_TRUE(IsaIncludes(Isa::kAmxInt8, Isa::kAvx512Bf16));
   EXPECT_TRUE(IsaIncludes(Isa::kNeonI8mm, Isa::kNeonDotprod));
 }
 
 TEST(Isa, LevelsOfTwoArchitecturesShareScalarOnly) {
-  for (const Isa x86 : {Isa::kX86V2, Isa::kAvx2, Isa::kAvx2Vnni, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16}) {
+  for (const Isa x86 :
+       {Isa::kX86V2, Isa::kAvx2, Isa::kAvx2Vnni, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmxInt8}) {
     for (const Isa arm : {Isa::kNeon, Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       EXPECT_FALSE(IsaIncludes(x86, arm) || IsaIncludes(arm, x86)) << IsaName(x86) << " " << IsaName(arm);
     }
@@ -90,6 +92,8 @@ TEST(Isa, BestLevelOfKnownCpus) {
   EXPECT_EQ(BestIsaOf(kV4 | kFeatureAvx512Vnni), Isa::kAvx512Vnni);                       // Cascade Lake
   EXPECT_EQ(BestIsaOf(kV4 | kFeatureAvx512Vnni | kFeatureAvx512Bf16), Isa::kAvx512Bf16);  // Zen 4
   EXPECT_EQ(BestIsaOf(kV4 | kFeatureAvx512Vnni | kFeatureAvx512Bf16 | kFeatureAvxVnni), Isa::kAvx512Bf16);  // Zen 5
+  EXPECT_EQ(BestIsaOf(kV4 | kFeatureAvx512Vnni | kFeatureAvx512Bf16 | kFeatureAvxVnni | kFeatureAmxInt8),
+            Isa::kAmxInt8);                                     // Sapphire Rapids
   EXPECT_EQ(BestIsaOf(kV2 | kFeatureAvx512Vnni), Isa::kX86V2);  // a virtual machine that hides AVX2
 }
 
