@@ -830,6 +830,15 @@ TEST(Pack, SaysTheSameAsTheModelResidentAndStreamed) {
   }
 }
 
+TEST(Pack, LevelsWhoseTilesLieAlikeShareIt) {
+  const TemporaryFolder folder;
+  const std::string packed = folder.path() + "/avx512.pantry";
+  if (Pack({Model(), packed, "--isa", "avx512"}).exit_code != 0) GTEST_SKIP() << "this machine has no AVX512";
+  const Outcome run = Greedy(packed, {});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out, Greedy(Model(), {}).out);
+}
+
 TEST(Pack, ForAnotherInstructionSetSaysWhichOne) {
   const TemporaryFolder folder;
   const std::string packed = folder.path() + "/scalar.pantry";

@@ -284,6 +284,24 @@ TEST_P(FaultTest, CacheThatShrinksGivesTheSameBits) {
   EXPECT_EQ(std::count_if(log_.lines.begin(), log_.lines.end(), is_warning), 1) << "told once";
 }
 
+TEST_P(FaultTest, MemoryIsCommittedAheadUnlessItIsShort) {
+  for (const bool is_short : {false, true}) {
+    ASSERT_TRUE(Open({.cache_share = 1}));
+    WeightStream& stream = *engine_->stream();
+    const int64_t whole = stream.cache_bytes();
+    const int64_t least = WeightStream::LeastCacheBytes(stream.placer());
+    const int64_t limit_bytes = is_short ? 1 : 4 * whole;
+    const SimulatedClock clock;
+    stream.WatchMemory(std::make_unique<MemoryWatch>(CacheBounds{.wanted_bytes = whole, .floor_bytes = least}, clock,
+                                                     log_, std::make_unique<ShrinkingGroup>(limit_bytes)));
+    EXPECT_EQ(stream.committed_bytes(), 0);
+    stream.CommitMemory(engine_->pool());
+    if (is_short) EXPECT_EQ(stream.committed_bytes(), 0) << "all of it is short";
+    else EXPECT_GT(stream.committed_bytes(), whole / 2);
+    EXPECT_LE(stream.committed_bytes(), whole);
+  }
+}
+
 // ---- the program ---------------------------------------------------------------------------------------------------------------------
 
 class ProgramFaultTest : public ::testing::Test {

@@ -226,6 +226,7 @@ TEST_F(NeuronStreamingTest, EnginesStreamThePackWithinAnyBudget) {
   const auto engine = Engine::Open(testing::OpenGguf(pack_.path()), options, log_, {});
   ASSERT_TRUE(engine.ok()) << engine.status().ToString();
   ASSERT_NE((*engine)->stream(), nullptr);
+  EXPECT_GT((*engine)->stream()->committed_bytes(), 0);  // before the first run
   std::vector<float> all;
   ASSERT_TRUE(AllLogits(**engine, 9, all).ok());
   EXPECT_TRUE(all == Dense());

@@ -12,7 +12,7 @@ namespace pantry {
 inline constexpr int64_t kMinChunkBytes = 32 << 10;
 inline constexpr int64_t kMaxChunkBytes = 256 << 10;
 inline constexpr int64_t kChunksPerThread = 8;
-inline constexpr int64_t kRowGroup = 16;  // rows that kernels take at once, at most
+inline constexpr int64_t kRowGroup = 16;  // rows that most kernels take at once, at most
 
 // Bytes of weights that a thread claims at once. More rows, more work per byte.
 inline int64_t ChunkBytes(int64_t total_bytes, int64_t n_rows, int n_threads) {

@@ -154,8 +154,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
     const CacheBounds bounds = {.wanted_bytes = plan.cache_bytes,
                                 .floor_bytes = WeightStream::LeastCacheBytes(parts.stream->placer()),
                                 .other_bytes = plan.total_bytes() - plan.cache_bytes};
-    parts.stream->CommitMemory(*parts.pool);
     parts.stream->WatchMemory(std::make_unique<MemoryWatch>(bounds, StreamClock(), log));
+    parts.stream->CommitMemory(*parts.pool);
   }
   PANTRY_RETURN_IF_ERROR(MakeRouter(options.expert_policy, *shape, log, parts));
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {

@@ -120,8 +120,13 @@ void WeightStream::SetBudget(int64_t n_bytes) {
 }
 
 void WeightStream::CommitMemory(ThreadPool& pool) {
-  pantry::CommitMemory(held(), pool, clock_);
   is_lent_more_ = false;
+  const int64_t budget_bytes = cache_bytes();
+  const auto go_on = [&] {
+    FitMemory();
+    return cache_bytes() >= budget_bytes && (keep_going_ == nullptr || (*keep_going_)());
+  };
+  commit_us_left_ -= pantry::CommitMemory(held(), pool, clock_, commit_us_left_, FunctionRef<bool()>(go_on));
 }
 
 // The budget moves by as much as is lent more or less, so that what memory pressure took from it stays taken.
@@ -129,7 +134,7 @@ void WeightStream::Lend(int64_t n_bytes) {
   const int64_t more = std::min(n_bytes, most_lent_bytes_) - lent_bytes_;
   if (more == 0) return;
   lent_bytes_ += more;
-  is_lent_more_ = more > 0;
+  is_lent_more_ |= more > 0;
   if (watch_ != nullptr) watch_->Lend(lent_bytes_);
   const int64_t budget_bytes = std::max<int64_t>(std::min(WantedBytes(), cache_bytes() + more), 0);
   SetBudget(budget_bytes);

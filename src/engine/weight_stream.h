@@ -72,7 +72,9 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
 
   // `watch` says from now on, at each layer, how much the cache may hold.
   void WatchMemory(std::unique_ptr<MemoryWatch> watch) { watch_ = std::move(watch); }
-  // Takes memory for the cache before the first run, so that it does not wait for that; later ones see to what was lent.
+  // Takes memory for the cache before the first run, so that no run waits for it: as much as kMostCommitUs allow, and the watch. What is lent later
+  // is taken in what is left of that time.
+  static constexpr int64_t kMostCommitUs = 2'000'000;
   void CommitMemory(ThreadPool& pool);
   // The cache may hold `n_bytes` more than it was made for, at most WeightStreamOptions::lendable_bytes, until this is called again: memory
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
@@ -106,6 +108,7 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   void Forget();
 
   int64_t cache_bytes() const { return held().budget_bytes(); }
+  int64_t committed_bytes() const { return held().committed_bytes(); }  // of these: what has memory
   const WeightPlacer& placer() const { return *placer_; }
   std::string_view queue_name() const { return reader_->queue_name(); }
   WeightStreamStats stats() const;                            // since the stream was opened
@@ -142,6 +145,7 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   int64_t planned_bytes_ = 0;  // of the cache
   int64_t lent_bytes_ = 0;
   bool is_lent_more_ = false;  // since memory was committed
+  int64_t commit_us_left_ = kMostCommitUs;
   int64_t most_lent_bytes_ = 0;
   ThreadPool* pool_ = nullptr;
   const std::function<bool()>* keep_going_ = nullptr;

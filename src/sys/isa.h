@@ -24,7 +24,7 @@ enum class Isa : uint8_t {
   kAvx512,       // x86-64-v4 (Skylake-X)
   kAvx512Vnni,   // x86-64-v4 plus AVX512-VNNI (Cascade Lake, Zen 4 and later)
   kAvx512Bf16,   // AVX512-VNNI plus AVX512-BF16 (Cooper Lake, Zen 4 and later)
-  kAmxInt8,      // AVX512-BF16 plus AMX-INT8: matrix registers (Sapphire Rapids and later)
+  kAmxInt8,      // AVX512-BF16 plus AMX-INT8: matrix registers (Sapphire Rapids and later); its peak is taken to be AVX512-VNNI's
   kNeon,         // aarch64: every CPU
   kNeonDotprod,  // SDOT, UDOT (Neoverse N1, Apple M1 and later)
   kNeonI8mm,     // the 8-bit matrix product, SMMLA (Neoverse V1, Apple M2 and later)

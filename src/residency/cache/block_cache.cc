@@ -97,6 +97,7 @@ Status BlockCache::Lay(std::span<const BlockInfo> blocks, const BlockCacheOption
                               FormatBytes(budget_bytes_));
     }
     arenas_.push_back(std::move(arena));
+    blocks_of_class_.push_back(n_blocks);
     smallest = std::min(smallest, slot_bytes);
     largest = std::max(largest, slot_bytes);
   }
@@ -323,15 +324,22 @@ int64_t BlockCache::SetBudget(int64_t budget_bytes) {
   return budget_bytes_;
 }
 
+// Sizes in step, so that each has the share of memory that it has of the blocks.
 std::span<uint8_t> BlockCache::CommitMore() {
-  // Sizes in step, so that each has its share if the budget ends before the blocks do.
-  const auto share = [](const SlotArena& arena) { return static_cast<double>(arena.n_started()) / arena.n_slots(); };
-  SlotArena& arena = *std::ranges::min_element(arenas_, {}, share);
-  if (!arena.CanTakeFresh() || committed_bytes_ + arena.CostOfFresh() > budget_bytes_) return {};
-  committed_bytes_ += arena.CostOfFresh();
-  const uint32_t slot = arena.TakeFresh();
-  arena.Release(slot);
-  return {arena.memory(slot), static_cast<size_t>(arena.slot_bytes())};
+  SlotArena* arena = nullptr;
+  double least = 0;
+  for (size_t i = 0; i < arenas_.size(); ++i) {
+    if (!arenas_[i].CanTakeFresh()) continue;
+    const double share = static_cast<double>(arenas_[i].n_with_memory()) / static_cast<double>(blocks_of_class_[i]);
+    if (arena != nullptr && share >= least) continue;
+    arena = &arenas_[i];
+    least = share;
+  }
+  if (arena == nullptr || committed_bytes_ + arena->CostOfFresh() > budget_bytes_) return {};
+  committed_bytes_ += arena->CostOfFresh();
+  const uint32_t slot = arena->TakeFresh();
+  arena->Release(slot);
+  return {arena->memory(slot), static_cast<size_t>(arena->slot_bytes())};
 }
 
 void BlockCache::Warm(BlockId block, double n_uses) {
@@ -354,7 +362,8 @@ int64_t BlockCache::bookkeeping_bytes() const {
   int64_t bytes =
       static_cast<int64_t>(sizeof(*this) + records_.capacity() * sizeof(Record) +
                            arenas_.capacity() * sizeof(SlotArena) + stats_.capacity() * sizeof(CacheStats) +
-                           evictable_of_class_.capacity() * sizeof(int64_t) + evicted_.capacity() * sizeof(BlockId)) +
+                           (blocks_of_class_.capacity() + evictable_of_class_.capacity()) * sizeof(int64_t) +
+                           evicted_.capacity() * sizeof(BlockId)) +
       policy_->bookkeeping_bytes();
   for (const SlotArena& arena : arenas_) bytes += arena.bookkeeping_bytes();
   return bytes;

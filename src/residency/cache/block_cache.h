@@ -140,6 +140,7 @@ class BlockCache final : public BudgetedCache {
 
   std::vector<Record> records_;    // by block
   std::vector<SlotArena> arenas_;  // by size class
+  std::vector<int64_t> blocks_of_class_;
   std::vector<int64_t> evictable_of_class_;
   std::unique_ptr<EvictionPolicy> policy_;
   std::vector<CacheStats> stats_;  // by layer

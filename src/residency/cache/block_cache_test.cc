@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -438,28 +439,44 @@ TEST(BlockCache, ShrinkingGivesMemoryBackToTheSystem) {
   }
 }
 
+// All of what CommitMore() gives, by size of part; writes to it.
+std::map<int64_t, std::vector<uint8_t*>> CommitAll(BlockCache& cache) {
+  std::map<int64_t, std::vector<uint8_t*>> parts;
+  int64_t committed = cache.committed_bytes();
+  for (std::span<uint8_t> part = cache.CommitMore(); !part.empty(); part = cache.CommitMore()) {
+    std::memset(part.data(), 0xa5, part.size());
+    parts[std::ssize(part)].push_back(part.data());
+    committed += std::ssize(part);
+    EXPECT_EQ(cache.committed_bytes(), committed);
+    EXPECT_LE(committed, cache.budget_bytes());
+  }
+  return parts;
+}
+
 TEST(BlockCache, WhatIsCommittedAheadIsOfTheBudgetAndIsUsedFirst) {
   std::vector<BlockInfo> blocks = Table(1, 10);
   for (const BlockInfo& block : Table(1, 10, 3 * kSlot)) blocks.push_back({1, block.n_bytes});
   const auto cache = Make(blocks, Options(20 * kSlot));
   Visit(*cache, 0, {0, 1});
-  std::vector<uint8_t*> ahead;
-  int64_t n_small = 0, n_large = 0, committed = cache->committed_bytes();
-  for (std::span<uint8_t> part = cache->CommitMore(); !part.empty(); part = cache->CommitMore()) {
-    std::memset(part.data(), 0xa5, part.size());
-    ahead.push_back(part.data());
-    (std::ssize(part) == kSlot ? n_small : n_large) += 1;
-    committed += std::ssize(part);
-    ASSERT_EQ(cache->committed_bytes(), committed);
-    ASSERT_LE(committed, 20 * kSlot);
-  }
-  EXPECT_GE(committed, 18 * kSlot);  // less than the larger of the sizes is left
-  EXPECT_GE(n_small, 2);             // each has its share
-  EXPECT_GE(n_large, 3);
+  auto parts = CommitAll(*cache);
+  EXPECT_EQ(parts[kSlot].size(), 3u);  // five of each size, with the two that are there
+  EXPECT_EQ(parts[3 * kSlot].size(), 5u);
+  EXPECT_EQ(cache->committed_bytes(), 20 * kSlot);
   EXPECT_EQ(cache->state(BlockId(0)), BlockState::kResident);
   const BlockCache::Admission admission = cache->AdmitIfRoom(BlockId(12));
-  EXPECT_NE(std::ranges::find(ahead, admission.memory), ahead.end());
-  EXPECT_EQ(cache->committed_bytes(), committed);
+  EXPECT_NE(std::ranges::find(parts[3 * kSlot], admission.memory), parts[3 * kSlot].end());
+  EXPECT_EQ(cache->committed_bytes(), 20 * kSlot);
+}
+
+TEST(BlockCache, WhatWasGivenBackIsCommittedAgain) {
+  std::vector<BlockInfo> blocks = Table(1, 4);
+  for (const BlockInfo& block : Table(1, 4, 3 * kSlot)) blocks.push_back({1, block.n_bytes});
+  const auto cache = Make(blocks, Options(16 * kSlot));
+  CommitAll(*cache);
+  EXPECT_EQ(cache->SetBudget(3 * kSlot), 3 * kSlot);
+  EXPECT_EQ(cache->SetBudget(16 * kSlot), 16 * kSlot);
+  CommitAll(*cache);
+  EXPECT_EQ(cache->committed_bytes(), 16 * kSlot);
 }
 
 TEST(BlockCache, WhatIsCommittedAheadGoesFirstWhenTheBudgetShrinks) {

@@ -18,8 +18,8 @@ class BudgetedCache {
   virtual int64_t SetBudget(int64_t budget_bytes) = 0;
   virtual int64_t budget_bytes() const = 0;
   virtual int64_t committed_bytes() const = 0;  // of the budget: what has memory
-  // The next few MiB of memory that the cache has no use for yet, for the caller to commit (AlignedBuffer::Touch()) before anything else
-  // happens: from now on they count as committed. Empty: the budget is committed.
+  // Memory that the cache has no use for yet, a slot or a few MiB, for the caller to commit (AlignedBuffer::Touch()) before anything else
+  // happens: from now on it counts as committed. Empty: the budget is committed.
   virtual std::span<uint8_t> CommitMore() = 0;
   virtual std::span<const CacheStats> layer_stats() const = 0;  // by layer, live
 

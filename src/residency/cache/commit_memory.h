@@ -11,14 +11,15 @@
 #include <cstdint>
 
 #include "base/clock.h"
+#include "base/function_ref.h"
 #include "residency/cache/budgeted_cache.h"
 #include "sys/thread_pool.h"
 
 namespace pantry {
 
-inline constexpr int64_t kMostCommitUs = 2'000'000;  // the first answer waits for it
-
-// As much of the budget as kMostCommitUs allow. Returns bytes.
-int64_t CommitMemory(BudgetedCache& cache, ThreadPool& pool, const Clock& clock);
+// Commits what is left of the budget, for `most_us`, of which it stops short by no more than a batch of some 64 MiB. `go_on` is asked before each
+// batch and may change the budget. Returns the microseconds that it took.
+int64_t CommitMemory(BudgetedCache& cache, ThreadPool& pool, const Clock& clock, int64_t most_us,
+                     FunctionRef<bool()> go_on);
 
 }  // namespace pantry

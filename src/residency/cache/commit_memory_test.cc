@@ -12,22 +12,26 @@
 namespace pantry {
 namespace {
 
-// Holds nothing; gives its budget away a MiB at a time.
+// Holds nothing; gives its budget away in parts.
 class EmptyCache final : public BudgetedCache {
  public:
-  explicit EmptyCache(int64_t n_bytes) : memory(static_cast<size_t>(n_bytes), 0xa5) {}
+  EmptyCache(int64_t n_bytes, int64_t part_bytes)
+      : memory(static_cast<size_t>(n_bytes), 0xa5), part_bytes_(part_bytes) {}
   int64_t SetBudget(int64_t) override { return budget_bytes(); }
   int64_t budget_bytes() const override { return std::ssize(memory); }
   int64_t committed_bytes() const override { return n_given; }
   std::span<const CacheStats> layer_stats() const override { return {}; }
   std::span<uint8_t> CommitMore() override {
-    const int64_t n = std::min<int64_t>(kMiB, budget_bytes() - n_given);
+    const int64_t n = std::min(part_bytes_, budget_bytes() - n_given);
     n_given += n;
     return {memory.data() + n_given - n, static_cast<size_t>(n)};
   }
 
   std::vector<uint8_t> memory;
   int64_t n_given = 0;
+
+ private:
+  int64_t part_bytes_;
 };
 
 class SteppingClock final : public Clock {
@@ -40,25 +44,37 @@ class SteppingClock final : public Clock {
   mutable int64_t now_us_ = 0;
 };
 
+constexpr auto kAlways = [] { return true; };
+
 TEST(CommitMemory, TouchesEveryPageOfTheBudget) {
-  EmptyCache cache(40 * kMiB + 123);
-  ThreadPool pool(3);
-  EXPECT_EQ(CommitMemory(cache, pool, SteppingClock(1)), cache.budget_bytes());
-  EXPECT_EQ(cache.n_given, cache.budget_bytes());
-  for (int64_t i = 0; i < cache.budget_bytes(); ++i) {
-    const int64_t of_part = i % kMiB;
-    const bool is_first_of_page = of_part % static_cast<int64_t>(AlignedBuffer::PageBytes()) == 0;
-    ASSERT_EQ(cache.memory[static_cast<size_t>(i)], is_first_of_page ? 0 : 0xa5) << i;
+  for (const int64_t part_bytes : {kMiB, 5 * kMiB + 4096}) {
+    EmptyCache cache(40 * kMiB + 123, part_bytes);
+    ThreadPool pool(3);
+    EXPECT_GT(CommitMemory(cache, pool, SteppingClock(1), 1000, FunctionRef<bool()>(kAlways)), 0);
+    EXPECT_EQ(cache.n_given, cache.budget_bytes());
+    for (int64_t i = 0; i < cache.budget_bytes(); ++i) {
+      const bool is_first_of_page = i % part_bytes % static_cast<int64_t>(AlignedBuffer::PageBytes()) == 0;
+      ASSERT_EQ(cache.memory[static_cast<size_t>(i)], is_first_of_page ? 0 : 0xa5) << i;
+    }
   }
 }
 
 TEST(CommitMemory, EndsWhenItTakesTooLong) {
-  EmptyCache cache(40 * kMiB);
+  EmptyCache cache(200 * kMiB, kMiB);
   ThreadPool pool(2);
-  const int64_t n_bytes = CommitMemory(cache, pool, SteppingClock(kMostCommitUs));
-  EXPECT_GT(n_bytes, 0);
-  EXPECT_LT(n_bytes, cache.budget_bytes());
-  EXPECT_EQ(cache.n_given, n_bytes);
+  EXPECT_EQ(CommitMemory(cache, pool, SteppingClock(10), 20, FunctionRef<bool()>(kAlways)), 20);  // two batches
+  EXPECT_EQ(cache.n_given, 64 * kMiB);                                                            // of 32 parts
+  EXPECT_EQ(CommitMemory(cache, pool, SteppingClock(10), 0, FunctionRef<bool()>(kAlways)), 0);
+  EXPECT_EQ(cache.n_given, 64 * kMiB);
+}
+
+TEST(CommitMemory, EndsWhenItIsTold) {
+  EmptyCache cache(200 * kMiB, kMiB);
+  ThreadPool pool(2);
+  int n_batches = 0;
+  const auto once = [&] { return ++n_batches <= 1; };
+  CommitMemory(cache, pool, SteppingClock(1), 1000, FunctionRef<bool()>(once));
+  EXPECT_EQ(cache.n_given, 32 * kMiB);
 }
 
 }  // namespace

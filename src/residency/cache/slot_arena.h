@@ -40,7 +40,7 @@ class SlotArena {
   // The same of slots that have no memory.
   bool CanTakeFresh() const { return given_back_ != kNone || n_started_ < n_slots(); }
   int64_t CostOfFresh() const;
-  uint32_t n_started() const { return n_started_; }  // slots that were taken at some time
+  int64_t n_with_memory() const { return n_started_ - n_given_back_; }  // slots
 
   uint32_t Take();              // a free one if there is one. REQUIRES: CanTake()
   uint32_t TakeFresh();         // REQUIRES: CanTakeFresh()

@@ -29,12 +29,16 @@ constexpr int kMaxGroups = 8;   // for which a block is decoded once
 constexpr int kAmxBlocks = 16;  // of a range: its codes and a group's activations, 8 KiB each, stay in L1
 constexpr int kVectorBytes = 64;
 
+// Blocks of which there are minima to keep: this much less of a thread's stack where there are none.
+template <QuantFormat F>
+constexpr int kMinimaBlocks = F.has_min ? kAmxBlocks : 1;
+
 // A range of one tile of weights.
 template <QuantFormat F>
 struct DecodedTile {
   alignas(64) uint8_t codes[kAmxBlocks][8][kVectorBytes];  // signed
   alignas(64) float scales[kAmxBlocks][kSubsOf<F>][kR];
-  alignas(64) float minima[kAmxBlocks][kSubsOf<F>][kR];  // m or -w_min, as LoadScales() gives it
+  alignas(64) float minima[kMinimaBlocks<F>][kSubsOf<F>][kR];  // m or -w_min, as LoadScales() gives it
 };
 
 // A range of 16 activation rows.
@@ -42,7 +46,7 @@ template <QuantFormat F>
 struct ActivationGroup {
   alignas(64) int8_t q[kAmxBlocks][kGroupRows][kBlockCols];
   float scales[kGroupRows][kAmxBlocks];
-  float corrections[kGroupRows][kSubsOf<F>][kAmxBlocks];  // the factor of the minimum
+  float corrections[kGroupRows][kSubsOf<F>][kMinimaBlocks<F>];  // the factor of the minimum
 };
 
 // Shapes of the matrix registers: 0 and 3 sums, 1 and 4 activations, 2 and 5 weights.
@@ -59,6 +63,7 @@ void ConfigureTiles() {
     config.rows[i] = config.rows[i + 1] = kGroupRows;
     config.rows[i + 2] = F.sub_cols / 4;
   }
+  __asm__ volatile("" : : "r"(&config) : "memory");  // GCC 12 believes that 8 bytes of it are read
   _tile_loadconfig(&config);
 }
 
@@ -168,6 +173,7 @@ void MultiplyTile(const DecodedTile<F>& w, const ActivationGroup<F>& x, int64_t 
 
 template <QuantFormat F>
 void GroupsOfRows(PANTRY_MATMUL_ARGS, int64_t first, int64_t n_groups) {
+  static_assert(kAmxBlocks % F.span_blocks == 0);
   ActivationGroup<F> groups[kMaxGroups];
   DecodedTile<F> decoded;
   const int64_t tile_bytes = (cols / (kBlockCols * F.span_blocks) * kR * F.SpanBytes() + 63) / 64 * 64;

@@ -88,7 +88,7 @@ class MatMulKernels : public ::testing::TestWithParam<MatMulKernel> {
 };
 
 TEST_P(MatMulKernels, EveryShapeEqualsTheScalarKernel) {
-  constexpr int64_t kBatches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33};
+  constexpr int64_t kBatches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33, 145};
   size_t shape = 0;
   for (const int64_t cols : ColumnCounts(kernel().type)) {
     for (const int64_t rows : kRowCounts) {
@@ -107,7 +107,7 @@ TEST_P(MatMulKernels, EveryShapeEqualsTheScalarKernel) {
 
 // Kernels may walk rows beyond some thousand columns in ranges; the accumulators must survive the border.
 TEST_P(MatMulKernels, LongRowsEqualTheScalarKernel) {
-  const int64_t rows = 17, m = 7, cols = 2 * 16384 + 256;
+  const int64_t rows = 17, m = 23, cols = 2 * 16384 + 256;
   const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
   PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
   PackedMatrix matrix(kernel(), gguf, rows, cols);
@@ -128,7 +128,7 @@ TEST_P(MatMulKernels, ResultsDoNotDependOnTheBatch) {
 }
 
 TEST_P(MatMulKernels, TileRangeWritesItsOwnOutputsOnly) {
-  const int64_t rows = 65, m = 11, stride = 80, cols = ColumnCounts(kernel().type).back();
+  const int64_t rows = 65, m = 27, stride = 80, cols = ColumnCounts(kernel().type).back();
   PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
   const OwnedActivations x(Activations(m, cols), m, cols);
   const std::vector<float> whole = Product(matrix, x.rows, stride);
@@ -223,7 +223,7 @@ TEST_P(MatMulKernels, TileIsAtMostThreePercentLarger) {
 // All codes alike, all activations +-127: the largest sums there are, where 16-bit intermediates would saturate.
 class IntegerKernels : public MatMulKernels {};
 TEST_P(IntegerKernels, LargestCodesAndActivationsDoNotSaturate) {
-  const int64_t rows = 17, m = 5, cols = ColumnCounts(kernel().type).back();
+  const int64_t rows = 17, m = 21, cols = ColumnCounts(kernel().type).back();
   for (const uint8_t code : {0x00, 0xFF, 0x77, 0x7F, 0x80, 0x81}) {
     std::vector<uint8_t> gguf(static_cast<size_t>(rows * RowBytes(kernel().type, cols)), code);
     for (size_t at = 0; at < gguf.size(); at += static_cast<size_t>(TraitsOf(kernel().type).block_bytes)) {
