@@ -14,6 +14,7 @@
 #include "engine/find_profile.h"
 #include "engine/memory_budget.h"
 #include "engine/warm_up.h"
+#include "support/made_up_profile.h"
 #include "support/temporary_files.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
@@ -52,19 +53,8 @@ class NeuronStreamingTest : public ::testing::Test {
 
   // Of the model's own weights; what fires is made up, and what never does is said to (not `is_right`) or not.
   NeuronProfile Profile(bool is_right) {
-    const ModelShape shape = ParseModelShape(file_->metadata()).value();
-    NeuronProfile profile;
-    profile.weights = NormsHash(*file_).value();
-    profile.activation = shape.activation;
-    profile.n_tokens = 1000;
-    profile.n_neurons = static_cast<int32_t>(shape.n_ff);
-    profile.layers.resize(static_cast<size_t>(shape.n_layers));
-    for (NeuronProfile::Layer& layer : profile.layers) {
-      for (int64_t i = 0; i < shape.n_ff; ++i) {
-        layer.frequency.push_back(static_cast<uint16_t>(is_right ? 1 + 40000 * (i % 5 == 0) : 65535 - i));
-      }
-    }
-    return profile;
+    return testing::MadeUpProfile(
+        *file_, 1000, [&](int64_t neuron) { return is_right ? 1 + 40000 * (neuron % 5 == 0) : 65535 - neuron; });
   }
 
   NullLogger log_;

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/units.h"
+#include "support/made_up_profile.h"
 #include "support/tiny_pack.h"
 #include "weights/profile/neuron_profile.h"
 
@@ -48,15 +49,8 @@ class PlanByNeuronTest : public ::testing::Test {
   }
   // Beside the pack: a neuron in ten fires mostly.
   void WriteProfile() const {
-    NeuronProfile profile;
-    profile.weights = NormsHash(*file_).value();
-    profile.activation = shape_.activation;
-    profile.n_tokens = 777;
-    profile.n_neurons = static_cast<int32_t>(shape_.n_ff);
-    profile.layers.resize(static_cast<size_t>(shape_.n_layers));
-    for (NeuronProfile::Layer& layer : profile.layers) {
-      for (int64_t i = 0; i < shape_.n_ff; ++i) layer.frequency.push_back(i % 10 == 0 ? 60000 : 600);
-    }
+    const NeuronProfile profile =
+        testing::MadeUpProfile(*file_, 777, [](int64_t neuron) { return neuron % 10 == 0 ? 60000 : 600; });
     std::ofstream(NeuronProfile::PathBeside(pack_.path())) << profile.Serialize();
   }
 

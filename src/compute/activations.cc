@@ -3,14 +3,19 @@
 
 #include <bit>
 
+#include "base/units.h"
+
 namespace pantry {
 namespace {
 
-int64_t Align64(int64_t n_bytes) { return (n_bytes + 63) / 64 * 64; }
-int64_t CodeBytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * n_cols); }
-int64_t ScaleBytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * (n_cols / kActivationBlock) * 4); }
-int64_t SumBytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * (n_cols / kActivationSum) * 2); }
-int64_t Bf16Bytes(int64_t n_rows, int64_t n_cols) { return Align64(n_rows * n_cols * 2); }
+constexpr int64_t kAlignment = 64;  // bytes
+
+int64_t CodeBytes(int64_t n_rows, int64_t n_cols) { return AlignUp(n_rows * n_cols, kAlignment); }
+int64_t ScaleBytes(int64_t n_rows, int64_t n_cols) {
+  return AlignUp(n_rows * (n_cols / kActivationBlock) * 4, kAlignment);
+}
+int64_t SumBytes(int64_t n_rows, int64_t n_cols) { return AlignUp(n_rows * (n_cols / kActivationSum) * 2, kAlignment); }
+int64_t Bf16Bytes(int64_t n_rows, int64_t n_cols) { return AlignUp(n_rows * n_cols * 2, kAlignment); }
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/units.h"
 #include "weights/quant/tensor_type.h"
 
 namespace pantry {
@@ -13,8 +14,6 @@ namespace {
 
 constexpr int64_t kScalesAlignment = 4096;
 constexpr int64_t kScale = 2;  // bytes
-
-int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 int64_t BlocksOf(const WeightMatrix& down) { return down.cols / kActivationBlock; }
 
@@ -30,10 +29,10 @@ NeuronLayout NeuronLayout::Of(const WeightMatrix& up, const WeightMatrix& down) 
   PANTRY_CHECK(up.kernel->order == WeightOrder::kRows && down.kernel->order == WeightOrder::kColumns);
   PANTRY_CHECK(up.rows == down.cols && up.cols == down.rows);
   NeuronLayout layout = {.up = up, .down = down};
-  layout.scales_bytes = RoundUp(BlocksOf(down) * down.n_tiles() * down.kernel->row_tile * kScale, kScalesAlignment);
+  layout.scales_bytes = AlignUp(BlocksOf(down) * down.n_tiles() * down.kernel->row_tile * kScale, kScalesAlignment);
   layout.column_offset = RowBytes(up.kernel->type, up.cols);
   const int64_t column_bytes = down.n_tiles() * CodeBytes(down);
-  layout.bundle_bytes = RoundUp(layout.column_offset + column_bytes + kCheckBytes, kBundleAlignment);
+  layout.bundle_bytes = AlignUp(layout.column_offset + column_bytes + kCheckBytes, kBundleAlignment);
   return layout;
 }
 

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/units.h"
+
 namespace pantry {
 namespace {
 
@@ -31,10 +33,7 @@ bool IsSound(const KlRow& row) {
          row.top <= 0 && row.step >= 0;
 }
 
-int64_t RoundUp(int64_t n) {
-  constexpr auto kUnit = static_cast<int64_t>(OutputFile::kAlignment);
-  return (n + kUnit - 1) / kUnit * kUnit;
-}
+int64_t RoundUp(int64_t n) { return AlignUp(n, static_cast<int64_t>(OutputFile::kAlignment)); }
 
 template <typename T>
 T Load(const uint8_t* bytes) {

@@ -17,7 +17,7 @@ class Carver {
   explicit Carver(uint8_t* base) : base_(base) {}
   uint8_t* Take(int64_t n_bytes) {
     uint8_t* part = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (n_bytes + 63) / 64 * 64;
+    used_ += AlignUp(n_bytes, 64);
     return part;
   }
   template <typename T>
@@ -47,8 +47,7 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.rope = carver.Floats(m * shape.head_dim);
   parts.rope_local = carver.Floats(m * shape.head_dim);
   parts.attention_scratch = carver.Floats(AttentionScratchFloats(shape.n_heads, shape.head_dim));
-  parts.quantized = carver.Take(
-      ActivationRows::ScratchBytes(m, (widest + kActivationBlock - 1) / kActivationBlock * kActivationBlock));
+  parts.quantized = carver.Take(ActivationRows::ScratchBytes(m, AlignUp(widest, kActivationBlock)));
   parts.shared = carver.Floats(shape.has_experts() && n_ff > 0 ? m * shape.n_embd : 0);
   parts.router_logits = carver.Floats(m * shape.n_experts);
   parts.routing = carver.Floats(m * shape.n_experts);
@@ -96,7 +95,7 @@ ForwardParts ForwardBuffers::PartsFor(int64_t n_tokens) const {
 
 void ForwardBuffers::Trim(int64_t n_tokens) {
   const size_t page = AlignedBuffer::PageBytes();
-  const size_t begin = (static_cast<size_t>(BytesFor(owner_->shape(), n_tokens)) + page - 1) / page * page;
+  const auto begin = static_cast<size_t>(AlignUp(BytesFor(owner_->shape(), n_tokens), static_cast<int64_t>(page)));
   const size_t end = memory_.size() / page * page;
   if (begin < end) memory_.GiveBack(begin, end - begin);
 }

@@ -12,6 +12,7 @@
 
 #include "base/rng.h"
 #include "base/units.h"
+#include "residency/cache/block_cache.h"
 #include "sys/aligned_buffer.h"
 
 namespace pantry {
@@ -151,8 +152,7 @@ struct PieceOf {
 
 Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfile& device) {
   const size_t slot_bytes = Reader::SlotBytes(input.placer.max_piece_bytes());
-  const auto page = static_cast<size_t>(AlignedBuffer::PageBytes());
-  const auto rounded = [page](int64_t n) { return (static_cast<size_t>(n) + page - 1) / page * page; };
+  const auto rounded = [](int64_t n) { return static_cast<size_t>(BlockCache::SlotBytes(n)); };
   std::vector<PieceOf> pieces;
   size_t memory_bytes = 0;
   for (uint32_t b = 0; b < input.block_bytes.size() && pieces.size() < kPiecesAtOnce; ++b) {

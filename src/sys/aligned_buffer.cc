@@ -13,7 +13,7 @@
 namespace pantry {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
+constexpr auto kHugePage = static_cast<size_t>(AlignedBuffer::kHugePageBytes);
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 

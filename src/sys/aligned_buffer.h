@@ -21,6 +21,8 @@ class AlignedBuffer {
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
   ~AlignedBuffer();
 
+  static constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+
   // Whether large buffers ask for huge pages. kNever for what is filled here and there, a bit at a time: each first touch of a huge
   // page commits (and clears) 2 MiB.
   enum class HugePages : uint8_t { kWanted, kNever };

@@ -39,8 +39,7 @@ Result<std::unique_ptr<BlockCache>> BlockCache::Create(std::span<const BlockInfo
 }
 
 int64_t BlockCache::SlotBytes(int64_t n_bytes) {
-  const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
-  return (n_bytes + page - 1) / page * page;
+  return AlignUp(n_bytes, static_cast<int64_t>(AlignedBuffer::PageBytes()));
 }
 
 Status BlockCache::Lay(std::span<const BlockInfo> blocks, const BlockCacheOptions& options) {
@@ -89,7 +88,8 @@ Status BlockCache::Lay(std::span<const BlockInfo> blocks, const BlockCacheOption
     const int64_t n_slots = std::min(n_blocks, max_budget_bytes_ / slot_bytes);
     // A slot counts with the huge page that it begins, which must not cost a small budget one of its few slots.
     const bool is_large = budget_bytes_ >= kLeastForHugePages || max_budget_bytes_ == budget_bytes_;
-    const bool huge = options.huge_pages && is_large && (classes.size() == 1 || slot_bytes % (2 * kMiB) == 0);
+    const bool huge =
+        options.huge_pages && is_large && (classes.size() == 1 || slot_bytes % AlignedBuffer::kHugePageBytes == 0);
     PANTRY_ASSIGN_OR_RETURN(SlotArena arena, SlotArena::Create(slot_bytes, static_cast<uint32_t>(n_slots), huge));
     if (!arena.CanTake() || arena.CostOfTake() > budget_bytes_) {
       return OutOfBudgetError("block cache: a block needs {} in memory, the budget is {}",

@@ -12,7 +12,7 @@ namespace pantry {
 namespace {
 
 constexpr int64_t kBatchBytes = 64 * kMiB;
-constexpr int64_t kPieceBytes = 2 * kMiB;  // a huge page, or what a thread does at once
+constexpr int64_t kPieceBytes = AlignedBuffer::kHugePageBytes;  // that a thread commits at once
 
 }  // namespace
 

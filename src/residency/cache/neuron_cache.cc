@@ -14,7 +14,7 @@ namespace {
 constexpr uint32_t kFullHeat = UINT16_MAX;  // of a neuron that always fires
 constexpr int kMemoryShift = 5;             // a token counts a 32nd
 constexpr uint32_t kProfileTokens = 8;  // a profile counts as so many of the 32: another text than this one's made it
-constexpr int64_t kHugePage = 2 * kMiB;
+constexpr int64_t kHugePage = AlignedBuffer::kHugePageBytes;
 // A free slot is taken for a neuron that fires for so many of a run of tokens; those of single tokens take any.
 constexpr int64_t kFewTokens = 4;
 constexpr int64_t kWarmShare = 8;  // one in
@@ -58,7 +58,7 @@ Result<std::unique_ptr<NeuronCache>> NeuronCache::Create(const NeuronCacheOption
 
 int64_t NeuronCache::committed_bytes() const {
   const int64_t end = n_committed_ * bundle_bytes_;
-  return std::min((end + kHugePage - 1) / kHugePage * kHugePage, static_cast<int64_t>(memory_.size()));
+  return std::min(AlignUp(end, kHugePage), static_cast<int64_t>(memory_.size()));
 }
 
 std::span<uint8_t> NeuronCache::CommitMore() {
@@ -207,7 +207,7 @@ int64_t NeuronCache::SetBudget(int64_t budget_bytes) {
     n_started_ = std::min(n_started_, n_slots_);
     n_committed_ = n_slots_;
     const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
-    const int64_t begin = (n_slots_ * bundle_bytes_ + page - 1) / page * page;
+    const int64_t begin = AlignUp(n_slots_ * bundle_bytes_, page);
     const int64_t end = static_cast<int64_t>(memory_.size()) / page * page;
     if (begin < end) memory_.GiveBack(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
     hand_ = 0;

@@ -8,7 +8,7 @@
 namespace pantry {
 namespace {
 
-constexpr int64_t kHugePage = 2 * kMiB;
+constexpr int64_t kHugePage = AlignedBuffer::kHugePageBytes;
 
 }  // namespace
 
@@ -28,7 +28,7 @@ Result<SlotArena> SlotArena::Create(int64_t slot_bytes, uint32_t n_slots, bool h
 int64_t SlotArena::FrontierBytes(uint32_t n_started) const {
   const int64_t end = n_started * slot_bytes_;
   if (!huge_pages_) return end;
-  return std::min((end + kHugePage - 1) / kHugePage * kHugePage, n_slots() * slot_bytes_);
+  return std::min(AlignUp(end, kHugePage), n_slots() * slot_bytes_);
 }
 
 int64_t SlotArena::CostOfFresh() const {

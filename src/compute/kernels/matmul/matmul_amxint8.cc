@@ -74,14 +74,10 @@ void PrepareGroup(const ActivationRows& x, int64_t first, int64_t begin, int64_t
     const int8_t* const q = x.q + at * kBlockCols;
     for (int64_t b = 0; b < n_blocks; ++b) __builtin_memcpy(out->q[b][r], q + b * kBlockCols, kBlockCols);
     __builtin_memcpy(out->scales[r], x.scales + at, static_cast<size_t>(n_blocks) * sizeof(float));
-    if constexpr (F.has_min && F.sub == SubScales::kNone) {
-      __builtin_memcpy(out->corrections[r][0], x.scaled_sums + at, static_cast<size_t>(n_blocks) * sizeof(float));
-    } else if constexpr (F.has_min) {
-      const int16_t* const sums = x.sums + 2 * at;
+    if constexpr (F.has_min) {
       for (int i = 0; i < kSubsOf<F>; ++i) {
         for (int64_t b = 0; b < n_blocks; ++b) {
-          const int32_t xsum = kSubsOf<F> == 2 ? sums[2 * b + i] : sums[2 * b] + sums[2 * b + 1];
-          out->corrections[r][i][b] = out->scales[r][b] * static_cast<float>(xsum);
+          out->corrections[r][i][b] = __builtin_bit_cast(float, Correction<F>(x, at + b, i));
         }
       }
     }
@@ -176,7 +172,7 @@ void GroupsOfRows(PANTRY_MATMUL_ARGS, int64_t first, int64_t n_groups) {
   static_assert(kAmxBlocks % F.span_blocks == 0);
   ActivationGroup<F> groups[kMaxGroups];
   DecodedTile<F> decoded;
-  const int64_t tile_bytes = (cols / (kBlockCols * F.span_blocks) * kR * F.SpanBytes() + 63) / 64 * 64;
+  const int64_t tile_bytes = TileBytes<F>(cols);
   const int64_t n_blocks = cols / kBlockCols;
   for (int64_t begin = 0; begin < n_blocks; begin += kAmxBlocks) {
     const int64_t end = begin + kAmxBlocks < n_blocks ? begin + kAmxBlocks : n_blocks;
@@ -203,13 +199,7 @@ void ComputeGroups(PANTRY_MATMUL_ARGS) {
     first += n_groups * kGroupRows;
   }
   if (first > 0) _tile_release();  // or each switch of threads saves 8 KiB
-  if (first + 8 <= x.n_rows)
-    GroupOfRows<F, 8>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride, first), first += 8;
-  if (first + 4 <= x.n_rows)
-    GroupOfRows<F, 4>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride, first), first += 4;
-  if (first + 2 <= x.n_rows)
-    GroupOfRows<F, 2>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride, first), first += 2;
-  if (first < x.n_rows) GroupOfRows<F, 1>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride, first);
+  RowsFrom<F>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride, first);
 }
 
 }  // namespace

@@ -32,15 +32,6 @@ struct PairBlock {
   int32_t correction[kSubsOf<F>][2];  // as in RowGroup
 };
 
-template <QuantFormat F>
-int32_t Correction(const ActivationRows& x, int64_t block, int sub) {  // `block` counts from row 0 of x
-  const int16_t* sums = x.sums + 2 * block;
-  const int32_t xsum = kSubsOf<F> == 2 ? sums[sub] : sums[0] + sums[1];
-  if constexpr (F.has_min && F.sub == SubScales::kNone) return __builtin_bit_cast(int32_t, x.scaled_sums[block]);
-  if constexpr (F.has_min) return __builtin_bit_cast(int32_t, x.scales[block] * static_cast<float>(xsum));
-  return kIsSigned<F> ? 0 : -F.offset * xsum;
-}
-
 // Blocks [begin, end) of P pairs of rows from row `first` on, to out[block][pair].
 template <QuantFormat F, int P>
 void PreparePairs(const ActivationRows& x, int64_t first, int64_t begin, int64_t end, PairBlock<F>* out) {
@@ -128,7 +119,7 @@ PANTRY_INLINE void TilePairs(const uint8_t* tile, const PairBlock<F>* x, int64_t
 template <QuantFormat F, int P>
 void GroupOfPairs(PANTRY_MATMUL_ARGS, int64_t first) {
   alignas(64) PairBlock<F> blocks[P * kPairRangeBlocks];
-  const int64_t tile_bytes = (cols / (kBlockCols * F.span_blocks) * kR * F.SpanBytes() + 63) / 64 * 64;
+  const int64_t tile_bytes = TileBytes<F>(cols);
   const int64_t n_blocks = cols / kBlockCols;
   for (int64_t begin = 0; begin < n_blocks; begin += kPairRangeBlocks) {
     const int64_t end = begin + kPairRangeBlocks < n_blocks ? begin + kPairRangeBlocks : n_blocks;
