@@ -19,7 +19,7 @@ struct Opened {
   ModelNeeds needs;
 };
 
-Opened OpenTable(const std::string& name) {
+Opened OpenTable(const std::string& name, Isa isa = Isa::kScalar) {
   Opened opened;
   auto file = GgufFile::Open(TestData("models/" + name + ".gguf"));
   EXPECT_TRUE(file.ok()) << file.status().ToString();
@@ -27,7 +27,7 @@ Opened OpenTable(const std::string& name) {
   auto shape = ParseModelShape(opened.file->metadata());
   EXPECT_TRUE(shape.ok());
   opened.shape = *std::move(shape);
-  auto needs = NeedsOf(*opened.file, Isa::kScalar);
+  auto needs = NeedsOf(*opened.file, isa);
   EXPECT_TRUE(needs.ok()) << needs.status().ToString();
   opened.needs = *std::move(needs);
   return opened;
@@ -56,6 +56,20 @@ TEST(RunForecast, ATokensBytesAreTheDensePartAndItsExperts) {
   EXPECT_EQ(work.expert_pieces, 3);  // gate, up and down of so small an expert
   EXPECT_GT(work.dense_bytes, 0);
   EXPECT_LE(work.dense_bytes, model.needs.dense_bytes);
+}
+
+TEST(RunForecast, ExpertsByNeuronAreComputedInPart) {
+  if (BestIsa() == Isa::kScalar) GTEST_SKIP() << "no kernel computes single neurons";
+  const Opened all = OpenTable("tiny-qwen3moe"), some = OpenTable("tiny-turbosparse-quantized", BestIsa());
+  EXPECT_EQ(WorkOf(all.shape, all.needs.cost, all.needs.blocks, {}).expert_computed_share, 1);
+  ModelWork work = WorkOf(some.shape, some.needs.cost, some.needs.blocks, {});
+  EXPECT_LT(work.expert_computed_share, 0.7);
+  EXPECT_GT(work.expert_computed_share, 1.0 / 3);
+  const MachineRates rates = RatesFor(Machine(), 1, 4096);
+  const SpeedEstimate token = EstimateToken(rates, work, 0, {}), two = EstimateBatch(rates, work, 2, 0, 2, {});
+  work.expert_computed_share = 1;
+  EXPECT_LT(token.memory_s, EstimateToken(rates, work, 0, {}).memory_s);
+  EXPECT_EQ(two.memory_s, EstimateBatch(rates, work, 2, 0, 2, {}).memory_s);
 }
 
 TEST(RunForecast, ADenseModelThatFitsHasNothingOnDisk) {

@@ -74,7 +74,6 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   void WatchMemory(std::unique_ptr<MemoryWatch> watch) { watch_ = std::move(watch); }
   // Takes memory for the cache before the first run, so that no run waits for it: as much as kMostCommitUs allow, and the watch. What is lent later
   // is taken in what is left of that time.
-  static constexpr int64_t kMostCommitUs = 2'000'000;
   void CommitMemory(ThreadPool& pool);
   // The cache may hold `n_bytes` more than it was made for, at most WeightStreamOptions::lendable_bytes, until this is called again: memory
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.

@@ -49,6 +49,7 @@ struct SimModel {
   std::vector<BlockPiece> pieces;        // of all blocks, where they lie
   int32_t n_experts = 0;                 // of a layer; 0: matrices in rotation
   int32_t n_used = 0;
+  double computed_share = 1;   // of a block, by one token: less where only the neurons that fire are computed
   double steps_of_blocks = 3;  // parallel loops that compute some blocks together
   bool places_blocks = true;   // what is read has to be rearranged; of a pack it is copied
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "residency/cache/commit_memory.h"
 #include "sim/replay.h"
 
 namespace pantry {
@@ -70,6 +71,9 @@ Result<std::unique_ptr<SimStream>> SimStream::Open(const SimModel& model, const 
   if (observer != nullptr) sim->stream_->Observe(observer);
   sim->n_uses_.resize(model.blocks.size());
   if (model.is_rotation()) sim->ahead_.emplace(*sim->cache_, *sim->stream_);
+  const int32_t n_cores = options.n_cores > 0 ? options.n_cores : device.n_cores;
+  sim->bytes_to_commit_ = static_cast<int64_t>(1e-6 * kMostCommitUs * n_cores * device.fresh_bytes_per_s);
+  sim->CommitMemory();
   return sim;
 }
 
@@ -87,6 +91,7 @@ void SimStream::BeginRun(int64_t n_positions, int64_t n_tokens) {
       stream_->CancelReads();  // what is read ahead holds its room
       SetBudget(budget_bytes);
     }
+    CommitMemory();
   }
   cache_->BeginStep(n_tokens);
 }
@@ -115,6 +120,12 @@ void SimStream::Guess(std::span<const BlockId> blocks) {
                       return of_a != of_b ? of_a > of_b : a < b;
                     });
   guesses_.insert(guesses_.end(), liked_.begin(), liked_.begin() + static_cast<std::ptrdiff_t>(n_wrong));
+}
+
+void SimStream::CommitMemory() {
+  const int64_t n_bytes = std::clamp<int64_t>(cache_->budget_bytes() - touched_bytes_, 0, bytes_to_commit_);
+  touched_bytes_ += n_bytes;
+  bytes_to_commit_ -= n_bytes;
 }
 
 void SimStream::NoteFreshMemory() {

@@ -55,6 +55,8 @@ class SimStream {
   void SetBudget(int64_t n_bytes);
   Status HandOut(size_t n_wanted, FunctionRef<void(double share)> meanwhile, const Compute& compute);
   Status HandOutTogether(const Compute& compute);
+  // As engine/weight_stream.h's CommitMemory(): for so long, once over the stream's life.
+  void CommitMemory();
   void NoteFreshMemory();
 
   const SimModel& model_;
@@ -73,6 +75,7 @@ class SimStream {
   std::vector<BlockId> liked_;    // scratch
   std::vector<BlockId> ready_;    // scratch
   int64_t touched_bytes_ = 0;     // of the cache
+  int64_t bytes_to_commit_ = 0;   // before runs begin, at most
 };
 
 }  // namespace pantry

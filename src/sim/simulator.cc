@@ -109,7 +109,8 @@ class Simulation {
       if (beside.bytes > 0) machine_.Compute(share * (1 - second_share) * beside, TimeUse::kBetween);
     };
     const double picks = model_.n_used > 0 ? n_tokens * model_.n_used / static_cast<double>(wanted.size()) : n_tokens;
-    const auto compute = [&](std::span<const BlockId> blocks) { ComputeBlocks(blocks, std::max(picks, 1.0)); };
+    const double share = n_tokens == 1 ? model_.computed_share : 1;
+    const auto compute = [&](std::span<const BlockId> blocks) { ComputeBlocks(blocks, std::max(picks, 1.0), share); };
     if (wanted.empty() || stream_ == nullptr) {
       meanwhile(1);
       if (!wanted.empty()) compute(wanted);
@@ -128,11 +129,11 @@ class Simulation {
     machine_.Compute((1 - second_share) * work, TimeUse::kBetween);
   }
 
-  void ComputeBlocks(std::span<const BlockId> blocks, double n_picks) {
+  void ComputeBlocks(std::span<const BlockId> blocks, double n_picks, double share) {
     Work work = {.n_steps = model_.steps_of_blocks};
     for (const BlockId block : blocks) {
-      work.bytes += static_cast<double>(model_.blocks[block.value()].n_bytes);
-      work.int8_macs += n_picks * model_.block_macs[block.value()];
+      work.bytes += share * static_cast<double>(model_.blocks[block.value()].n_bytes);
+      work.int8_macs += share * n_picks * model_.block_macs[block.value()];
     }
     machine_.Compute(work, TimeUse::kBlocks);
   }

@@ -7,7 +7,7 @@
 // What it does in a step is what engine/weight_stream.cc and the forward pass do, in their order. No weights are read or touched: slots and
 // staging are address space that nobody writes to. The same inputs give the same report, to the bit.
 // What the engine does and this does not: expert policies, which change what is wanted: a trace has them only as they were recorded.
-// Nor does it commit memory before the first run (residency/cache/commit_memory.h): it charges fresh memory as it is filled.
+// The cache's memory is committed before the first run, for as long as the engine takes (residency/cache/commit_memory.h), which no run pays.
 // What is not in it either: drawing a token, another process on the machine, page faults but those of DeviceProfile::fresh_bytes_per_s.
 // Threads: any; each call is on its own.
 #pragma once

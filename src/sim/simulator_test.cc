@@ -9,6 +9,7 @@
 
 #include "base/units.h"
 #include "policy/planner/speed_estimate.h"
+#include "residency/cache/commit_memory.h"
 #include "sim/replay.h"
 #include "sim/sim_test_models.h"
 #include "sys/memory_info.h"
@@ -209,16 +210,33 @@ TEST(Simulator, WithoutOverlapATokenTakesLonger) {
   EXPECT_LT(overlapped, together);
 }
 
-TEST(Simulator, FreshMemoryIsPaidForOnce) {
+TEST(Simulator, FreshMemoryThatWasNotCommittedBeforeIsPaidForOnce) {
   const SimModel model = SmallModel();
   DeviceProfile device = SmallDevice();
   const SimOptions options = HalfCache(model, 0.5);
   const RoutingTrace trace = SmallTrace(model);
   const double free_us = Simulated(model, trace, device, options).wall_us;
   device.fresh_bytes_per_s = 1e9;
-  const double paid_us = Simulated(model, trace, device, options).wall_us;
-  EXPECT_GT(paid_us, free_us);
-  EXPECT_LT(paid_us - free_us, 1.05e6 * static_cast<double>(options.cache_bytes) / 1e9);
+  EXPECT_EQ(Simulated(model, trace, device, options).wall_us, free_us);
+  // So slow that half of the cache is committed.
+  const auto half_bytes = static_cast<double>(options.cache_bytes) / 2;
+  device.fresh_bytes_per_s = half_bytes / (1e-6 * kMostCommitUs * device.n_cores);
+  const double paid_us = Simulated(model, trace, device, options).wall_us - free_us;
+  const double half_us = 1e6 * half_bytes / device.fresh_bytes_per_s;
+  EXPECT_GT(paid_us, 0.5 * half_us);
+  EXPECT_LT(paid_us, 1.05 * half_us);
+}
+
+// A token computes less where only what fires is computed; several together compute everything.
+TEST(Simulator, WhatRestsIsNotComputed) {
+  SimModel model = SmallModel();
+  const RoutingTrace trace = SmallTrace(model);
+  const SimReport all = Simulated(model, trace, SmallDevice(), {});
+  model.computed_share = 0.5;
+  const SimReport some = Simulated(model, trace, SmallDevice(), {});
+  constexpr auto kBlocks = static_cast<size_t>(TimeUse::kBlocks), kBetween = static_cast<size_t>(TimeUse::kBetween);
+  EXPECT_LT(some.time_us[kBlocks], all.time_us[kBlocks]);
+  EXPECT_NEAR(some.time_us[kBetween], all.time_us[kBetween], 1e-6 * all.time_us[kBetween]);
 }
 
 TEST(Simulator, ATraceOfAnotherModelIsRefused) {

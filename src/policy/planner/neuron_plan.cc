@@ -8,9 +8,6 @@
 namespace pantry {
 namespace {
 
-// A byte of a bundle, one run of 72 lines here and there, takes so many times one that is streamed (docs/performance.md: 5.0 ns a line
-// instead of 2.4 to 3.0).
-constexpr double kScattered = 1.8;
 // Gates are computed in four parts, and what fires in one is read while the next is computed (models/neuron_step.cc).
 constexpr double kGatesOverlapped = 0.75;
 // Speeds that are closer than this are the same: fewer threads, or the simpler way, are as good.

@@ -49,8 +49,9 @@ Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, 
   const double kv_bytes = (static_cast<double>(position) + n) * static_cast<double>(work.kv_bytes_per_position);
   cost.dense_s = Per(static_cast<double>(work.dense_bytes) + kv_bytes, rates.memory_bytes_per_s);
   cost.overlapped_s = Per(static_cast<double>(work.overlapped_bytes), rates.memory_bytes_per_s);
+  const double computed = (n_tokens == 1 ? work.expert_computed_share : 1) * n_distinct;
   // What is missing is written to its place, and read from where it arrived.
-  cost.experts_s = Per(layers * work.expert_bytes * (n_distinct + 2 * n_missing), rates.memory_bytes_per_s);
+  cost.experts_s = Per(layers * work.expert_bytes * (computed + 2 * n_missing), rates.memory_bytes_per_s);
   const auto float_macs =
       n * (static_cast<double>(work.float_macs) + n_positions * static_cast<double>(work.attention_macs_per_position)) +
       static_cast<double>(work.output_float_macs);

@@ -55,8 +55,10 @@ struct ModelWork {
   int32_t n_expert_layers = 0;              // 0: no experts
   int32_t n_experts = 0;                    // of a layer
   int32_t n_experts_used = 0;
-  bool reads_ahead = false;      // the "experts" are whole layers, in an order known beforehand
-  double expert_bytes = 0;       // one, in memory
+  bool reads_ahead = false;  // the "experts" are whole layers, in an order known beforehand
+  double expert_bytes = 0;   // one, in memory
+  // Of these, as if they were streamed, what one token computes: less than 1 where only the neurons that fire are computed. FiredShare()
+  double expert_computed_share = 1;
   double expert_file_bytes = 0;  // one, in the file
   double expert_pieces = 0;      // reads that bring one in
 };

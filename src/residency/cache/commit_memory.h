@@ -17,6 +17,9 @@
 
 namespace pantry {
 
+// So much of a stream's life may be spent on it.
+inline constexpr int64_t kMostCommitUs = 2'000'000;
+
 // Commits what is left of the budget, for `most_us`, of which it stops short by no more than a batch of some 64 MiB. `go_on` is asked before each
 // batch and may change the budget. Returns the microseconds that it took.
 int64_t CommitMemory(BudgetedCache& cache, ThreadPool& pool, const Clock& clock, int64_t most_us,
