@@ -3,15 +3,6 @@
 
 namespace pantry {
 
-Status ExpertPolicyOptions::Validate() const {
-  if (n_spared_layers < 0) {
-    return InvalidArgumentError("--expert-policy-skip {}: expected a number of layers, 0 or more", n_spared_layers);
-  }
-  if (policy.top_j < 0)
-    return InvalidArgumentError("--expert-policy-top {}: expected 0 (by the model) or more", policy.top_j);
-  return OkStatus();
-}
-
 Result<std::unique_ptr<ExpertRouter>> ExpertRouter::Create(const ExpertPolicyOptions& options, const ModelShape& shape,
                                                            const WeightStream& stream) {
   auto router = std::unique_ptr<ExpertRouter>(new ExpertRouter(stream));
@@ -23,20 +14,14 @@ Result<std::unique_ptr<ExpertRouter>> ExpertRouter::Create(const ExpertPolicyOpt
                                            .n_spared_layers = options.n_spared_layers,
                                            .in_prompts = options.in_prompts};
   PANTRY_ASSIGN_OR_RETURN(router->chooser_, CacheAwareRouter::Create(chooser, *router));
-  if (options.policy.kind == ExpertPolicyKind::kAuto) {
-    PriorControllerOptions controller;
-    controller.max_cost = options.policy.value;
-    router->controller_.emplace(controller);
-  }
   return router;
 }
 
 void ExpertRouter::Look(int32_t layer, std::span<uint8_t> is_near) const { stream_.Look(layer, is_near); }
 
 void ExpertRouter::EndRun(int64_t n_tokens, int64_t us) {
-  if (!controller_ || n_tokens > 1 || us <= 0) return;
-  const double wait_share = static_cast<double>(stream_.wait_us() - wait_us_) / static_cast<double>(us);
-  chooser_->SetStrength(controller_->Next(wait_share, chooser_->counts()));
+  if (us <= 0) return;
+  chooser_->EndRun(n_tokens, static_cast<double>(stream_.wait_us() - wait_us_) / static_cast<double>(us));
 }
 
 }  // namespace pantry

@@ -6,25 +6,14 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 
 #include "base/status.h"
 #include "engine/weight_stream.h"
 #include "policy/routing/cache_aware_router.h"
-#include "policy/routing/expert_policy.h"
-#include "policy/routing/prior_controller.h"
 #include "weights/model_shape.h"
 
 namespace pantry {
-
-struct ExpertPolicyOptions {
-  ExpertPolicySpec policy;
-  int32_t n_spared_layers = 0;  // the first ones choose exactly
-  bool in_prompts = false;      // also where several tokens are computed at once
-
-  Status Validate() const;
-};
 
 class ExpertRouter final : public NearExperts {
  public:
@@ -36,17 +25,15 @@ class ExpertRouter final : public NearExperts {
   CacheAwareRouter& chooser() { return *chooser_; }
   const CacheAwareRouter& chooser() const { return *chooser_; }
 
-  // A run begins. One of a single token counts as part of an answer, though a prompt may end in one.
   void BeginRun() { wait_us_ = stream_.wait_us(); }
-  // It was of `n_tokens`, took `us` and succeeded; steers a policy that is to be steered.
+  // The run was of `n_tokens`, took `us` and succeeded; steers a policy that is to be steered.
   void EndRun(int64_t n_tokens, int64_t us);
 
  private:
   explicit ExpertRouter(const WeightStream& stream) : stream_(stream) {}
   const WeightStream& stream_;
   std::unique_ptr<CacheAwareRouter> chooser_;
-  std::optional<PriorController> controller_;  // of "auto"
-  int64_t wait_us_ = 0;                        // of the stream, until the run at hand
+  int64_t wait_us_ = 0;  // of the stream, until the run at hand
 };
 
 }  // namespace pantry

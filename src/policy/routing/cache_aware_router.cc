@@ -6,8 +6,20 @@
 
 #include "policy/routing/exact.h"
 #include "policy/routing/policies.h"
+#include "policy/routing/prior_controller.h"
 
 namespace pantry {
+
+Status ExpertPolicyOptions::Validate() const {
+  if (n_spared_layers < 0) {
+    return InvalidArgumentError("--expert-policy-skip {}: expected a number of layers, 0 or more", n_spared_layers);
+  }
+  if (policy.top_j < 0)
+    return InvalidArgumentError("--expert-policy-top {}: expected 0 (by the model) or more", policy.top_j);
+  return OkStatus();
+}
+
+CacheAwareRouter::~CacheAwareRouter() = default;
 
 Result<std::unique_ptr<CacheAwareRouter>> CacheAwareRouter::Create(const CacheAwareRouterOptions& options,
                                                                    const NearExperts& near) {
@@ -23,6 +35,11 @@ Result<std::unique_ptr<CacheAwareRouter>> CacheAwareRouter::Create(const CacheAw
   if (kind == ExpertPolicyKind::kCachePrior || kind == ExpertPolicyKind::kAuto) {
     router->prior_ = static_cast<CachePrior*>(router->policy_.get());
     router->strength_ = kind == ExpertPolicyKind::kCachePrior ? options.policy.value : 0;
+  }
+  if (kind == ExpertPolicyKind::kAuto) {
+    PriorControllerOptions controller;
+    controller.max_cost = options.policy.value;
+    router->controller_ = std::make_unique<PriorController>(controller);
   }
   return router;
 }
@@ -76,6 +93,10 @@ void CacheAwareRouter::Guess(int32_t layer, std::span<const float> logits, std::
   if (IsSpared(index)) return ChooseExperts(logits, chosen);
   near_.Look(layer, is_near_);
   policy_->Choose({.logits = logits, .is_near = is_near_, .mean_range = ranges_[index].mean()}, chosen);
+}
+
+void CacheAwareRouter::EndRun(int64_t n_tokens, double wait_share) {
+  if (controller_ != nullptr && n_tokens == 1) SetStrength(controller_->Next(wait_share, counts_));
 }
 
 void RoutingCounts::Add(std::span<const float> logits, std::span<const int32_t> chosen,

@@ -2,7 +2,8 @@
 // A CacheAwareRouter chooses experts for a model's layers by a policy, knows what is near, and counts what that changed.
 //
 // It keeps each layer's running mean of the range of logits, over all tokens seen, and leaves alone what it is told to: prompts (several
-// tokens at once), the first layers. The engine gives it the real cache to look at, evaluation and simulation theirs.
+// tokens at once), the first layers. The engine gives it the real cache to look at, evaluation and simulation theirs. Told what runs of
+// tokens waited, it steers "auto" by a PriorController.
 // Threads: thread-compatible. No allocation after construction.
 #pragma once
 
@@ -18,12 +19,23 @@
 namespace pantry {
 
 class CachePrior;
+class PriorController;
 
 // Says which experts of a layer are in memory or on their way.
 class NearExperts {
  public:
   virtual ~NearExperts() = default;
   virtual void Look(int32_t layer, std::span<uint8_t> is_near) const = 0;  // [n_experts], all set
+};
+
+// What a user asks for, whatever the model.
+struct ExpertPolicyOptions {
+  ExpertPolicySpec policy;
+  int32_t n_spared_layers = 0;  // the first ones choose exactly
+  bool in_prompts = false;      // also where several tokens are computed at once
+
+  bool is_exact() const { return policy.kind == ExpertPolicyKind::kExact; }
+  Status Validate() const;
 };
 
 struct CacheAwareRouterOptions {
@@ -62,12 +74,17 @@ struct RoutingCounts {
 
 class CacheAwareRouter final : public ExpertChooser {
  public:
+  ~CacheAwareRouter() override;
   // `near` must outlive it. Errors as MakeExpertPolicy().
   static Result<std::unique_ptr<CacheAwareRouter>> Create(const CacheAwareRouterOptions& options,
                                                           const NearExperts& near);
 
   void Choose(int32_t layer, int64_t n_tokens, std::span<const float> logits, std::span<int32_t> chosen) override;
   void Guess(int32_t layer, std::span<const float> logits, std::span<int32_t> chosen) const override;
+
+  // A run of n_tokens has succeeded, of whose time it waited this share for the disk: sets the next one's strength of auto. Only runs of a
+  // single token say how an answer goes, though a prompt may end in one.
+  void EndRun(int64_t n_tokens, double wait_share);
 
   const ExpertPolicySpec& policy() const { return options_.policy; }
   const RoutingCounts& counts() const { return counts_; }
@@ -90,7 +107,8 @@ class CacheAwareRouter final : public ExpertChooser {
   CacheAwareRouterOptions options_;
   const NearExperts& near_;
   std::unique_ptr<ExpertPolicy> policy_;
-  CachePrior* prior_ = nullptr;  // policy_, where it has a strength
+  CachePrior* prior_ = nullptr;                  // policy_, where it has a strength
+  std::unique_ptr<PriorController> controller_;  // of auto
   RoutingCounts counts_;
   double strength_ = 0;
   std::vector<LogitRange> ranges_;        // by layer

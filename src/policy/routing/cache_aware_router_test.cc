@@ -252,5 +252,30 @@ TEST(CacheAwareRouter, RefusesWhatDoesNotSuitTheModel) {
   EXPECT_EQ(CacheAwareRouter::Create(options, near).status().code(), StatusCode::kInvalidArgument);
 }
 
+// Only runs of a single token say how long an answer waits.
+TEST(CacheAwareRouter, AutoIsSteeredByWhatTokensWaited) {
+  Rng rng(9);
+  ScriptedNear near(kFirst + kLayers, kExperts);
+  const auto router = CacheAwareRouter::Create(Options("auto:20%"), near).value();
+  const auto run = [&](int64_t n_tokens, double wait_share) {
+    near.Draw(rng, 0.5);
+    for (int32_t layer = kFirst; layer < kFirst + kLayers; ++layer) {
+      Choose(*router, layer, RandomLogits(rng, static_cast<size_t>(n_tokens)));
+    }
+    router->EndRun(n_tokens, wait_share);
+  };
+  for (int i = 0; i < 20; ++i) run(8, 0.9);
+  EXPECT_EQ(router->strength(), 0);
+  for (int i = 0; i < 60; ++i) run(1, 0.5);
+  EXPECT_GT(router->strength(), 0);
+  EXPECT_LT(router->counts().n_agreed, router->counts().n_picks);
+  for (int i = 0; i < 200; ++i) run(1, 0);
+  EXPECT_EQ(router->strength(), 0);
+
+  const auto fixed = CacheAwareRouter::Create(Options("cache-prior:0.3"), near).value();
+  for (int i = 0; i < 20; ++i) fixed->EndRun(1, 0.9);
+  EXPECT_EQ(fixed->strength(), 0.3);
+}
+
 }  // namespace
 }  // namespace pantry
