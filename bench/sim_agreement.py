@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well `pantry sim` foretells `pantry run` on this machine: measured, simulated, difference.
 
-    bench/sim_agreement.py --pantry build/release/bin/pantry [--limiter with_memory.sh] [-n 192] [-r 3] MODEL=LIMIT[:POLICY] ...
+    bench/sim_agreement.py --pantry build/release/bin/pantry [--limiter with_memory.sh] [-n 192] [-r 3] CONFIG ...
 
-MODEL is a file, LIMIT a size for --memory ("1G", "2253M") or "none". With --limiter PROGRAM a run with a limit is started as
+CONFIG is MODEL=LIMIT[:CACHEPOLICY][@EXPERTPOLICY]: MODEL a file, LIMIT a size for --memory ("1G", "2253M") or "none", the rest what
+--cache-policy and --expert-policy take ("lru", "cache-prior:0.1"). With --limiter PROGRAM a run with a limit is started as
 `PROGRAM LIMIT pantry ...`, which should enforce it (the page cache counts, as on a small machine).
 
 Each round runs every configuration once, from an empty cache, and what the router chose is recorded in the first; then the simulator replays
-that record with the cache that the same --memory gives. Counted are tokens computed one at a time, from --skip on.
+that record with the cache that the same --memory gives. With an expert policy each run is recorded, since what it chooses, and so what it
+writes, depends on what came in time; the simulator chooses anew from the logits that this very run's routers gave. Counted are tokens computed one at a time, from --skip on.
 
 Since a machine's memory and disk may be faster in one minute than in another, right before each run its rates are measured (`pantry doctor
 --no-disk` and `pantry sim --measure-host`), with --state the memory's during the run, too, and each run is compared with a simulation of its
@@ -39,16 +41,26 @@ class Config:
     def __init__(self, text):
         model, equals, rest = text.rpartition("=")
         if not equals:
-            sys.exit(f"'{text}': expected MODEL=LIMIT or MODEL=LIMIT:POLICY")
+            sys.exit(f"'{text}': expected MODEL=LIMIT[:CACHEPOLICY][@EXPERTPOLICY]")
+        rest, _, self.expert_policy = rest.partition("@")
         self.model, (self.limit, _, self.policy) = model, rest.partition(":")
         self.runs = []  # of each round: what was measured
-        self.trace = None  # of what the first one's router chose
 
     def folder(self, root, i):
         return pathlib.Path(root) / f"{self.name().replace(' ', '-').replace(':', '_')}-{i}"
 
     def name(self):
-        return f"{pathlib.Path(self.model).name.removesuffix('.gguf')} {self.limit}{' ' + self.policy if self.policy else ''}"
+        words = [pathlib.Path(self.model).name.removesuffix(".gguf"), self.limit, self.policy, self.expert_policy]
+        return " ".join(word for word in words if word)
+
+    def policy_flags(self):
+        flags = ["--cache-policy", self.policy] if self.policy else []
+        return flags + (["--expert-policy", self.expert_policy] if self.expert_policy else [])
+
+    def trace(self, root, folder):
+        """What a round's routers said, else what those of the first did."""
+        own = folder / "routing"
+        return own if own.exists() else self.folder(root, 0) / "routing"
 
 
 def drop_caches():
@@ -104,9 +116,8 @@ def measure(args, config, folder):
         command += ["--memory", config.limit]
         if args.limiter:
             command = [args.limiter, config.limit] + command
-    if config.policy:
-        command += ["--cache-policy", config.policy]
-    if folder.name.endswith("-0"):
+    command += config.policy_flags()
+    if config.expert_policy or folder.name.endswith("-0"):
         command += ["--routing-trace", str(folder / "routing")]
     began, busy, own = time.monotonic(), busy_s(), own_s()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -123,7 +134,7 @@ def stats_of(path, skip):
     lines = [json.loads(line) for line in path.read_text().splitlines()][skip:]
     tokens = [line for line in lines if line["n_tokens"] == 1]
     total = {"tokens": len(tokens), "us": sum(line["us"] for line in tokens)}
-    for key in ("hits", "late", "misses", "bytes_read", "wait_us", "place_us"):
+    for key in ("hits", "late", "misses", "bytes_read", "wait_us", "place_us", "picks", "agreed"):
         total[key] = sum(line.get(key, 0) for line in tokens)
     return total
 
@@ -161,16 +172,15 @@ def device_for(args, folder, run, states):
     return str(path)
 
 
-def simulate(args, config, device):
+def simulate(args, config, device, trace):
     n, skip = tokens_of(args, config)
     command = [args.pantry, "sim", "-m", config.model, "-c", str(args.ctx), "--skip", str(skip), "--json",
                "--device", device]
     if config.limit != "none":
         command += ["--memory", config.limit]
-    if config.policy:
-        command += ["--cache-policy", config.policy]
-    is_moe = config.trace.exists() and config.trace.stat().st_size > 0
-    command += ["--trace", str(config.trace) if is_moe else f"tokens={n + skip}"]
+    command += config.policy_flags()
+    is_moe = trace.exists() and trace.stat().st_size > 0
+    command += ["--trace", str(trace) if is_moe else f"tokens={n + skip}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: {done.stderr}")
@@ -179,8 +189,8 @@ def simulate(args, config, device):
 
 def table(configs):
     print("| | rounds | tok/s measured (least - most) | simulated | difference (of each round) | hits + late, misses a token: "
-          "measured, simulated | MB a token | ms waiting | ms placing | ms of the rest |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+          "measured, simulated | % of the router's picks | MB a token | ms waiting | ms placing | ms of the rest |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     differences = []
     for config in configs:
         measured = [1e6 * run["tokens"] / run["us"] for run in config.runs]
@@ -197,13 +207,14 @@ def table(configs):
             m, cache = sim["n_tokens"], sim["cache"]
             row += f"| {(run['hits'] + run['late']) / n:.1f}, {run['misses'] / n:.2f}; "
             row += f"{(cache['hits'] + cache['late']) / m:.1f}, {cache['misses'] / m:.2f} "
+            row += f"| {100 * run['agreed'] / run['picks']:.1f}, {100 * sim['expert_policy']['agreement']:.1f} " if run["picks"] else "| "
             row += f"| {run['bytes_read'] / n / 1e6:.1f}, {sim['disk']['bytes_read'] / m / 1e6:.1f} "
             row += f"| {run['wait_us'] / n / 1e3:.1f}, {sim['wait_us'] / m / 1e3:.1f} "
             row += f"| {run['place_us'] / n / 1e3:.1f}, {sim['place_us'] / m / 1e3:.1f} "
             rest = [(run["us"] - run["wait_us"] - run["place_us"]) / n, (sim["wall_us"] - sim["wait_us"] - sim["place_us"]) / m]
             row += f"| {rest[0] / 1e3:.1f}, {rest[1] / 1e3:.1f} |"
         else:
-            row += "| | | | | |"
+            row += "| | | | | | |"
         print(row)
     print(f"\nThe largest difference is {max(differences):.0f} %.")
 
@@ -230,7 +241,7 @@ def main():
     parser.add_argument("--keep", metavar="FOLDER", help="keep what is measured there, or use what was")
     parser.add_argument("--ctx", type=int, default=512)
     parser.add_argument("--prompt", default="The old man went to the sea and")
-    parser.add_argument("configs", nargs="+", metavar="MODEL=LIMIT[:POLICY]")
+    parser.add_argument("configs", nargs="+", metavar="CONFIG")
     args = parser.parse_args()
     configs = [Config(text) for text in args.configs]
     with tempfile.TemporaryDirectory() as scratch:
@@ -262,8 +273,7 @@ def main():
         for config in configs:
             folders = [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "device.json").exists()]
             config.runs = [stats_of(folder / "stats", tokens_of(args, config)[1]) for folder in folders]
-            config.trace = config.folder(root, 0) / "routing"
-            config.simulated = [simulate(args, config, device_for(args, folder, run, states))
+            config.simulated = [simulate(args, config, device_for(args, folder, run, states), config.trace(root, folder))
                                 for folder, run in zip(folders, config.runs)]
         table([config for config in configs if config.runs])
 

@@ -28,7 +28,8 @@ constexpr size_t kTokens = 200;
 class Recorder final : public RoutingObserver {
  public:
   explicit Recorder(const WeightPlacer& placer) : placer_(placer) {}
-  void Routed(int32_t layer, int64_t n_tokens, std::span<const float>, std::span<const int32_t> chosen) override {
+  void Routed(int32_t layer, int64_t n_tokens, std::span<const float> logits,
+              std::span<const int32_t> chosen) override {
     const int32_t at = placer_.LayerAt(layer);
     std::vector<BlockId> blocks;
     for (const int32_t expert : chosen) {
@@ -36,7 +37,7 @@ class Recorder final : public RoutingObserver {
     }
     std::sort(blocks.begin(), blocks.end());
     blocks.erase(std::unique(blocks.begin(), blocks.end()), blocks.end());
-    trace_.Add(at, at <= last_, blocks, static_cast<int32_t>(n_tokens));
+    trace_.Add(at, at <= last_, blocks, static_cast<int32_t>(n_tokens), n_tokens == 1 ? logits : logits.first(0));
     last_ = at;
   }
   const RoutingTrace& trace() const { return trace_; }
@@ -63,8 +64,10 @@ class WithoutExpectations final : public ExpertSource {
 class SimAgreementTest : public ::testing::TestWithParam<std::string> {
  protected:
   // Computes kTokens in runs of n_batch, from an empty cache.
-  void RunEngine(int64_t n_batch, double cache_share, PolicyKind policy) {
-    StreamSetup setup = {.cache_share = cache_share, .policy = policy, .access = DiskAccess::kPread};
+  void RunEngine(int64_t n_batch, double cache_share, PolicyKind policy,
+                 const ExpertPolicyOptions& expert_policy = {}) {
+    StreamSetup setup = {
+        .cache_share = cache_share, .policy = policy, .access = DiskAccess::kPread, .expert_policy = expert_policy};
     engine_ = testing::OpenTinyEngine(testing::TinyModel(GetParam()), &setup, log_);
     ASSERT_NE(engine_, nullptr);
     const Model& model = engine_->model();
@@ -87,6 +90,7 @@ class SimAgreementTest : public ::testing::TestWithParam<std::string> {
       run.logits = logits;
       run.experts = &experts;
       run.embedding = stream.embedding();
+      run.chooser = engine_->expert_chooser();
       run.routing = recorder_.get();
       stream.BeginRun(engine_->pool(), static_cast<int64_t>(part.size()));
       const Status status = model.Forward(run, engine_->pool(), **workspace);
@@ -95,7 +99,7 @@ class SimAgreementTest : public ::testing::TestWithParam<std::string> {
   }
 
   // As `pantry sim` would, from the model's file.
-  SimReport Simulated(PolicyKind policy) const {
+  SimReport Simulated(PolicyKind policy, const ExpertPolicyOptions& expert_policy = {}) const {
     EngineOptions engine;
     engine.memory_bytes = int64_t{1} << 30;
     engine.stream = StreamMode::kOn;
@@ -114,6 +118,7 @@ class SimAgreementTest : public ::testing::TestWithParam<std::string> {
     options.cache_bytes = engine_->stream()->cache_bytes();
     options.policy.kind = policy;
     options.guess_recall = 0;
+    options.expert_policy = expert_policy;
     auto report = Simulate(input->model, recorder_->trace(), device, options);
     EXPECT_TRUE(report.ok()) << report.status().ToString();
     return report.ok() ? *report : SimReport();
@@ -166,6 +171,32 @@ TEST_P(SimAgreementTest, EngineReplayerAndSimulatorCountAlike) {
       EXPECT_EQ(stats.stream.n_events, simulated.stream.n_events);
       EXPECT_EQ(stats.reader.n_reads, simulated.reader.n_reads);
       EXPECT_EQ(stats.reader.bytes_wanted, simulated.reader.bytes_wanted);
+    }
+  }
+}
+
+// From what routers said alone, the simulated cache leads to the experts that the real one led to.
+TEST_P(SimAgreementTest, PoliciesChooseAsInTheEngine) {
+  for (const std::string text : {"cache-prior:0", "cache-prior:0.4", "cumulative:0.9", "factor:2", "drop:0.4"}) {
+    for (const int32_t n_spared_layers : {0, 1}) {
+      SCOPED_TRACE(fmt::format("{}, {} spared", text, n_spared_layers));
+      const ExpertPolicyOptions expert_policy = {ParseExpertPolicy(text).value(), n_spared_layers};
+      RunEngine(1, 0.5, PolicyKind::kCycle, expert_policy);
+      if (HasFatalFailure()) return;
+      ASSERT_NE(engine_->router(), nullptr);
+      const RoutingCounts counts = engine_->router()->chooser().counts();
+      EXPECT_EQ(counts.n_agreed < counts.n_picks, text != "cache-prior:0");
+      const SimReport simulated = Simulated(PolicyKind::kCycle, expert_policy);
+      EXPECT_EQ(counts.n_choices, simulated.routing.n_choices);
+      EXPECT_EQ(counts.n_picks, simulated.routing.n_picks);
+      EXPECT_EQ(counts.n_agreed, simulated.routing.n_agreed);
+      EXPECT_EQ(counts.share_kept, simulated.routing.share_kept);
+      const WeightStreamStats stats = engine_->stream()->stats();
+      EXPECT_GT(stats.cache.n_misses, 0);
+      ExpectSameCounts(stats.cache, simulated.cache);
+      EXPECT_EQ(stats.reader.bytes_wanted, simulated.reader.bytes_wanted);
+      // And these are the recorded ones.
+      ExpectSameCounts(stats.cache, Simulated(PolicyKind::kCycle).cache);
     }
   }
 }

@@ -50,9 +50,46 @@ TEST(SimProgram, MoreThreadsThanCoresAreCutWithAWarning) {
   EXPECT_THAT(outcome.err, HasSubstr("has 5 cores, not 64"));
 }
 
+TEST(SimProgram, AnExpertPolicyReadsLessAndSaysWhatItGaveUp) {
+  const Args args = {"smallthinker-4b", "--memory", "1G", "--trace", "zipf:tokens=20", "--json"};
+  const auto with = [&](const std::string& policy) {
+    Args more = args;
+    more.insert(more.end(), {"--expert-policy", policy});
+    const Outcome outcome = Sim(more);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return outcome.out;
+  };
+  const std::string exact = Sim(args).out;
+  EXPECT_EQ(with("exact"), exact);
+  nlohmann::json none = nlohmann::json::parse(with("cache-prior:0"));
+  EXPECT_EQ(none.at("expert_policy").at("agreement"), 1);
+  none.erase("expert_policy");
+  EXPECT_EQ(none, nlohmann::json::parse(exact));
+  const nlohmann::json some = nlohmann::json::parse(with("cache-prior:0.5"));
+  const nlohmann::json& policy = some.at("expert_policy");
+  EXPECT_EQ(policy.at("policy"), "cache-prior:0.5");
+  EXPECT_EQ(policy.at("strength"), 0.5);
+  EXPECT_EQ(policy.at("choices"), 20 * 32);
+  EXPECT_LT(policy.at("agreed"), policy.at("picks"));
+  EXPECT_LT(policy.at("gate_mass"), 1);
+  EXPECT_LT(some.at("disk").at("bytes_read"), none.at("disk").at("bytes_read"));
+  const Outcome text = Sim({"smallthinker-4b", "--memory", "1G", "--expert-policy", "auto:1%", "--expert-policy-skip",
+                            "2", "--trace", "zipf:tokens=3"});
+  EXPECT_THAT(text.out, HasSubstr("auto:1%: "));
+  EXPECT_THAT(text.out, HasSubstr(" % of the router's picks, "));
+  const Outcome resident = Sim({"smallthinker-4b", "--expert-policy", "factor:2", "--trace", "zipf:tokens=2"});
+  EXPECT_EQ(resident.exit_code, 0);
+  EXPECT_THAT(resident.err, HasSubstr("--expert-policy factor:2: no effect here because all experts are in memory"));
+}
+
 TEST(SimProgram, WhatHasNoEffectOrIsWrongIsRefused) {
   const TemporaryFile other(
       R"({"pantry_routing":1,"first_layer":0,"n_layers":32,"n_experts":32,"n_used":8,"block_bytes":[]})"
+      "\n");
+  const TemporaryFile bare(
+      R"({"pantry_routing":1,"first_layer":0,"n_layers":32,"n_experts":32,"n_used":4,"block_bytes":[]})"
+      "\n"
+      R"({"t":0,"n":1,"layer":0,"experts":[1,2,3,4]})"
       "\n");
   const std::pair<Args, const char*> cases[] = {
       {{"--ablation", "powerinfer2", "--memory", "4G"}, "--memory has no effect on --ablation"},
@@ -64,6 +101,13 @@ TEST(SimProgram, WhatHasNoEffectOrIsWrongIsRefused) {
       {{"qwen3-30b-a3b", "--trace", "zipf:topics=8192"}, "would take"},
       {{"smallthinker-4b", "--trace", "zipf:own=nan"}, "must be numbers"},
       {{"smallthinker-4b", "--threads", "5000"}, "1 to 1024"},
+      {{"llama-7b", "--expert-policy", "factor:2"}, "dense model"},
+      {{"--ablation", "powerinfer2", "--expert-policy", "drop:0.1"}, "--expert-policy has no effect on --ablation"},
+      {{"smallthinker-4b", "--expert-policy", "nonsense"}, "--expert-policy: "},
+      {{"smallthinker-4b", "--memory", "1G", "--expert-policy", "factor:2", "--cache-policy", "belady"},
+       "the future is not known"},
+      {{"smallthinker-4b", "--memory", "1G", "--expert-policy", "factor:2", "--trace", bare.path()},
+       "has no logits of its router to choose by; record them: pantry run"},
       {{"smallthinker-4b", "--trace", other.path()}, "8 of 32 experts, the model has 32 with 4 of 32"},
   };
   for (const auto& [args, message] : cases) {

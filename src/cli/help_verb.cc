@@ -165,6 +165,11 @@ constexpr VerbText kVerbTexts[] = {
     {kSim, "--model", "a GGUF or .pantry file, or a shape: bamboo-7b, llama-7b, mixtral-47b, qwen3-30b-a3b, ...", ""},
     {kSim, "--threads", "cores that compute; -1: the device's", ""},
     {kSim, "--memory", "of the simulated process: 6G, 512M; of a shape, auto is all that it wants", ""},
+    {kSim, "--expert-policy",
+     "choose anew by what the simulated cache holds, from the logits in --trace: cache-prior:0.2, max-rank:M, "
+     "cumulative:P, factor:F, drop:F, auto:1%; exact: what the trace says",
+     ""},
+    {kSim, "--expert-policy-prompts", "for the tokens of prompts, too; only where these were recorded one by one", ""},
     {kPlan, "--ctx-size", "context in tokens; 0: the model's, cut to what memory allows", ""},
     {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0", ""},
     {kEval, "--cache-type-v", "must be the same as --cache-type-k", ""},

@@ -38,11 +38,8 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
   if (!options.cache_policy.empty()) {
     PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }
-  Result<ExpertPolicySpec> policy = ParseExpertPolicy(options.expert_policy);
-  if (!policy.ok()) return policy.status().WithContext("--expert-policy");
-  policy->top_j = options.expert_policy_top;
-  engine.expert_policy = {*policy, options.expert_policy_skip, options.expert_policy_prompts};
-  return engine.expert_policy.Validate();
+  PANTRY_ASSIGN_OR_RETURN(engine.expert_policy, ExpertPolicyOf(options));
+  return OkStatus();
 }
 
 std::string StreamedLine(Engine& engine, const WeightStream& stream) {
@@ -96,6 +93,15 @@ Status WarmUpNeurons(VerbContext& context, Engine& engine) {
 }
 
 }  // namespace
+
+Result<ExpertPolicyOptions> ExpertPolicyOf(const CliOptions& options) {
+  Result<ExpertPolicySpec> policy = ParseExpertPolicy(options.expert_policy);
+  if (!policy.ok()) return policy.status().WithContext("--expert-policy");
+  policy->top_j = options.expert_policy_top;
+  const ExpertPolicyOptions checked = {*policy, options.expert_policy_skip, options.expert_policy_prompts};
+  PANTRY_RETURN_IF_ERROR(checked.Validate());
+  return checked;
+}
 
 Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
                                       int64_t available_bytes) {

@@ -16,6 +16,9 @@ namespace pantry {
 Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOptions& session,
                                       int64_t available_bytes);
 
+// Checked --expert-policy and what goes with it.
+Result<ExpertPolicyOptions> ExpertPolicyOf(const CliOptions& options);
+
 // `session`: what memory is planned for. With --stats, --trace or --routing-trace, every run is written to that file. A
 // cache of single neurons is filled by a profile, where there is one, unless --no-warm-start.
 Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,

@@ -174,16 +174,16 @@ void ForEachField(Options& o, Visit&& visit) {
              "which experts stay in memory: lru, lfu, lrfu, cycle; lfu:32 and the like: a use counts half after 32 "
              "tokens; belady, which knows the future: sim only"},
         o.cache_policy);
-  visit(Flag{"--expert-policy", "POLICY", kComputing | kBench, "Memory",
+  visit(Flag{"--expert-policy", "POLICY", kComputing | kBench | kSim, "Memory",
              "which experts of a streamed model run: exact, or with a little less quality rather those in memory: "
              "cache-prior:0.2, max-rank:M, cumulative:P, factor:F, drop:F, or auto:1% while it waits for the disk"},
         o.expert_policy);
-  visit(Flag{"--expert-policy-top", "J", kComputing | kBench, "Memory",
+  visit(Flag{"--expert-policy-top", "J", kComputing | kBench | kSim, "Memory",
              "a token's J best experts always run; 0: 1 of two, else 2"},
         o.expert_policy_top);
-  visit(Flag{"--expert-policy-skip", "N", kComputing | kBench, "Memory", "leave the first N layers exact"},
+  visit(Flag{"--expert-policy-skip", "N", kComputing | kBench | kSim, "Memory", "leave the first N layers exact"},
         o.expert_policy_skip);
-  visit(Flag{"--expert-policy-prompts", "", kComputing | kBench, "Memory", "for the tokens of prompts, too"},
+  visit(Flag{"--expert-policy-prompts", "", kComputing | kBench | kSim, "Memory", "for the tokens of prompts, too"},
         o.expert_policy_prompts);
   visit(Flag{"--cache", "SIZE", kSim, "Memory", "of blocks, instead of what --memory leaves for them"}, o.sim_cache);
   visit(Flag{"--device", "host|FILE", kSim, "Simulation", "this machine as doctor measured it, or a device profile"},

@@ -156,10 +156,12 @@ Result<TraceOptions> ParseTraceOptions(std::string_view text) {
   return options;
 }
 
-// What MakeTrace() would hold: each topic's liking for each expert, and what each token wants.
+// What MakeTrace() would hold: each topic's liking for each expert, and what each token wants and why.
 Status CheckTraceMemory(const TraceOptions& options, const SimModel& model) {
   const double n_layers = Of(model.n_layers());
-  const double token_bytes = n_layers * (sizeof(RoutingTrace::Event) + Of(model.n_used) * sizeof(BlockId));
+  const double logits_bytes = options.keeps_logits ? Of(model.n_experts) * sizeof(float) : 0;
+  const double token_bytes =
+      n_layers * (sizeof(RoutingTrace::Event) + Of(model.n_used) * sizeof(BlockId) + logits_bytes);
   const double n_bytes =
       Of(options.n_tokens) * token_bytes + Of(options.n_topics) * n_layers * Of(model.n_experts) * sizeof(double);
   if (n_bytes <= kMostTraceBytes) return OkStatus();
@@ -265,7 +267,7 @@ Result<SimInput> SimInputOf(const SimShape& shape, int64_t budget_bytes, int64_t
   return input;
 }
 
-Result<SimTrace> SimTraceOf(const std::string& text, const SimInput& input) {
+Result<SimTrace> SimTraceOf(const std::string& text, const SimInput& input, bool keeps_logits) {
   const SimModel& model = input.model;
   SimTrace out;
   if (model.is_rotation()) {
@@ -273,8 +275,10 @@ Result<SimTrace> SimTraceOf(const std::string& text, const SimInput& input) {
     return out;
   }
   if (text.empty() || text == "zipf" || text.starts_with("zipf:")) {
-    PANTRY_ASSIGN_OR_RETURN(const TraceOptions options,
+    PANTRY_ASSIGN_OR_RETURN(TraceOptions options,
                             ParseTraceOptions(text.size() > 5 ? std::string_view(text).substr(5) : ""));
+    options.ascends = true;
+    options.keeps_logits = keeps_logits;
     PANTRY_RETURN_IF_ERROR(CheckTraceMemory(options, model));
     out.trace = MakeTrace({model.name, model.n_layers(), model.n_experts, model.n_used}, options);
     return out;

@@ -42,6 +42,7 @@ struct SimTrace {
   RoutingTrace trace;
   int64_t n_tokens = 0;  // of a model in rotation
 };
-Result<SimTrace> SimTraceOf(const std::string& text, const SimInput& input);
+// `keeps_logits`: of a trace that is made up, too; a file's are kept where it has them.
+Result<SimTrace> SimTraceOf(const std::string& text, const SimInput& input, bool keeps_logits = false);
 
 }  // namespace pantry

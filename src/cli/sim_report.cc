@@ -51,6 +51,31 @@ std::string HitsText(const SimRunReport& run) {
   return text;
 }
 
+bool HasExpertPolicy(const SimRunReport& run) { return IsStreamed(run) && !run.options.expert_policy.is_exact(); }
+
+std::string ExpertsText(const SimRunReport& run) {
+  const ExpertPolicySpec& policy = run.options.expert_policy.policy;
+  const RoutingCounts& counts = run.report.routing;
+  if (counts.n_choices == 0) return fmt::format("{}: nothing to choose", ExpertPolicyText(policy));
+  std::string text = fmt::format("{}: {:.1f} % of the router's picks, {:.1f} % of their weight",
+                                 ExpertPolicyText(policy), 100 * counts.agreement(), 100 * counts.gate_mass());
+  if (policy.kind == ExpertPolicyKind::kAuto) text += fmt::format("; strength {:.2f} at the end", run.report.strength);
+  return text;
+}
+
+// The sums as in a line of --stats (run_stats.h), the shares as eval has them.
+Json ExpertsJson(const SimRunReport& run) {
+  const RoutingCounts& counts = run.report.routing;
+  return {{"policy", ExpertPolicyText(run.options.expert_policy.policy)},
+          {"strength", run.report.strength},
+          {"picks", counts.n_picks},
+          {"agreed", counts.n_agreed},
+          {"choices", counts.n_choices},
+          {"weight_kept", counts.share_kept},
+          {"agreement", counts.agreement()},
+          {"gate_mass", counts.gate_mass()}};
+}
+
 std::string DiskText(const SimRunReport& run) {
   const SimReport& report = run.report;
   return fmt::format("{} a token in {:.0f} transfers; busy {:.0f} % of the time, {:.2f} GB/s then",
@@ -94,6 +119,7 @@ std::string SimText(const SimRunReport& run) {
   text += Row("speed", SpeedText(run.report));
   if (IsStreamed(run)) {
     text += Row("blocks", HitsText(run));
+    if (HasExpertPolicy(run)) text += Row("experts", ExpertsText(run));
     text += Row("disk", DiskText(run));
   }
   text += Row("computing", fmt::format("reads {} of memory a token, {:.1f} GB/s",
@@ -134,6 +160,7 @@ std::string SimJson(const SimRunReport& run) {
                     {"transfers", report.reader.n_transfers},
                     {"busy_us", report.flash_busy_us},
                     {"bytes_per_s_when_busy", FlashBytesPerS(run)}};
+    if (HasExpertPolicy(run)) json["expert_policy"] = ExpertsJson(run);
     json["wait_us"] = report.stream.wait_us;
     json["place_us"] = report.stream.place_us;
   }

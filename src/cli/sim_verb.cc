@@ -120,6 +120,13 @@ Result<SimOptions> SimOptionsFor(const CliOptions& options, const SimInput& inpu
   if (!options.cache_policy.empty() && !sim.knows_future) {
     PANTRY_ASSIGN_OR_RETURN(sim.policy, ParsePolicy(options.cache_policy));
   }
+  PANTRY_ASSIGN_OR_RETURN(sim.expert_policy, ExpertPolicyOf(options));
+  const bool has_experts = !input.model.is_rotation();
+  if (!sim.expert_policy.is_exact() && (sim.cache_bytes == 0 || !has_experts)) {
+    console.Warning("--expert-policy {}: no effect here because {}", ExpertPolicyText(sim.expert_policy.policy),
+                    has_experts ? "all experts are in memory" : "the model has no experts");
+    sim.expert_policy.policy = {};
+  }
   if (options.threads < -1 || options.threads > 1024) {
     return InvalidArgumentError("--threads: expected -1 (the device's cores) or 1 to 1024, found {}", options.threads);
   }
@@ -141,10 +148,12 @@ Status Ablation(VerbContext& context, const DeviceProfile& device) {
   if (options.sim_ablation != "powerinfer2") {
     return InvalidArgumentError("--ablation: expected powerinfer2, found '{}'", options.sim_ablation);
   }
-  PANTRY_RETURN_IF_ERROR(RejectFlags(context.invocation,
-                                     {"--model", "--ctx-size", "--threads", "--memory", "--stream", "--cache",
-                                      "--cache-policy", "--trace", "--trace-out", "--skip", "--guess-recall"},
-                                     "--ablation"));
+  PANTRY_RETURN_IF_ERROR(
+      RejectFlags(context.invocation,
+                  {"--model", "--ctx-size", "--threads", "--memory", "--stream", "--cache", "--cache-policy",
+                   "--expert-policy", "--expert-policy-top", "--expert-policy-skip", "--expert-policy-prompts",
+                   "--trace", "--trace-out", "--skip", "--guess-recall"},
+                  "--ablation"));
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
   PANTRY_ASSIGN_OR_RETURN(const std::vector<AblationStep> steps, NeuronAblation(device, {}));
   return context.output.Write(options.json ? AblationJson(steps) : AblationText(steps));
@@ -159,9 +168,12 @@ Status SimVerb(VerbContext& context) {
   if (!options.sim_measure_host.empty()) return WriteHostProfile(context, device);
   PANTRY_ASSIGN_OR_RETURN(const SimInput input, InputFor(context));
   if (input.model.is_rotation()) {
-    PANTRY_RETURN_IF_ERROR(RejectFlags(context.invocation, {"--cache-policy", "--guess-recall"}, "a dense model"));
+    PANTRY_RETURN_IF_ERROR(RejectFlags(context.invocation,
+                                       {"--cache-policy", "--guess-recall", "--expert-policy", "--expert-policy-top",
+                                        "--expert-policy-skip", "--expert-policy-prompts"},
+                                       "a dense model"));
   }
-  PANTRY_ASSIGN_OR_RETURN(const SimTrace trace, SimTraceOf(options.sim_trace, input));
+  PANTRY_ASSIGN_OR_RETURN(const SimTrace trace, SimTraceOf(options.sim_trace, input, options.expert_policy != "exact"));
   PANTRY_ASSIGN_OR_RETURN(const SimOptions sim, SimOptionsFor(options, input, device, trace.n_tokens, context.console));
 
   std::unique_ptr<RunTrace> chart;

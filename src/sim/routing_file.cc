@@ -37,11 +37,10 @@ void AppendBase64(fmt::memory_buffer& text, std::span<const float> values) {
   if (n_bits > 0) text.push_back(kBase64[(bits << (6 - n_bits)) & 63]);
 }
 
-// Appends the n values that `text` holds; false where it does not hold exactly those.
-bool ParseBase64(std::string_view text, size_t n, std::vector<float>& values) {
-  if (text.size() != (n * sizeof(float) * 8 + 5) / 6) return false;
-  values.resize(values.size() + n);
-  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(values).last(n));
+// Sets the values to those that `text` holds; false where it does not hold exactly so many.
+bool ParseBase64(std::string_view text, std::span<float> values) {
+  const std::span<std::byte> bytes = std::as_writable_bytes(values);
+  if (text.size() != (bytes.size() * 8 + 5) / 6) return false;
   uint32_t bits = 0;
   int n_bits = 0;
   size_t n_done = 0;
@@ -238,6 +237,9 @@ class EventReader {
     const RoutingHeader& header = out_.header;
     PANTRY_ASSIGN_OR_RETURN(const int64_t token, Number(json, "t", std::max<int64_t>(token_, 0), INT64_MAX));
     PANTRY_ASSIGN_OR_RETURN(const int64_t n_tokens, Number(json, "n", 1, INT32_MAX));
+    if (token == token_ && n_tokens != n_tokens_) {
+      return CorruptionError("'n' is {}, in the line before of the same run {}", n_tokens, n_tokens_);
+    }
     PANTRY_ASSIGN_OR_RETURN(const int64_t layer,
                             Number(json, "layer", header.first_layer, header.first_layer + header.n_layers - 1));
     const auto experts = json.find("experts");
@@ -258,25 +260,27 @@ class EventReader {
       return CorruptionError("an expert occurs twice");
     }
     PANTRY_RETURN_IF_ERROR(ReadLogits(json));
-    out_.trace.Add(static_cast<int>(index), token != token_, blocks_, static_cast<int32_t>(n_tokens));
+    out_.trace.Add(static_cast<int>(index), token != token_, blocks_, static_cast<int32_t>(n_tokens), logits_);
     token_ = token;
+    n_tokens_ = n_tokens;
     return OkStatus();
   }
 
  private:
   Status ReadLogits(const Json& json) {
+    logits_.clear();
     const auto found = json.find("logits");
-    out_.logits_at.push_back(found == json.end() ? -1 : static_cast<int64_t>(out_.logits.size()));
     if (found == json.end()) return OkStatus();
-    const auto n_experts = static_cast<size_t>(out_.header.n_experts);
-    if (found->is_string() && ParseBase64(found->get_ref<const std::string&>(), n_experts, out_.logits))
-      return OkStatus();
-    return CorruptionError("'logits': expected {} numbers of 32 bits in base64", n_experts);
+    logits_.resize(static_cast<size_t>(out_.header.n_experts));
+    if (found->is_string() && ParseBase64(found->get_ref<const std::string&>(), logits_)) return OkStatus();
+    return CorruptionError("'logits': expected {} numbers of 32 bits in base64", logits_.size());
   }
 
   RecordedRouting& out_;
-  int64_t token_ = -1;  // of the line before
+  int64_t token_ = -1;    // of the line before
+  int64_t n_tokens_ = 0;  // likewise
   std::vector<BlockId> blocks_;
+  std::vector<float> logits_;
 };
 
 }  // namespace

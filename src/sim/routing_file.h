@@ -86,14 +86,7 @@ struct RecordedRouting {
   RoutingHeader header;
   std::vector<BlockInfo>
       blocks;  // of a cache that is to replay it: block of (layer, expert) = (layer - first_layer) * n_experts + expert
-  RoutingTrace trace;                   // an event's blocks ascend, as the engine demands them
-  std::vector<float> logits = {};       // [those events that have them, n_experts]
-  std::vector<int64_t> logits_at = {};  // by event: where in `logits`; -1: not recorded
-
-  std::span<const float> logits_of(size_t event) const {
-    if (logits_at[event] < 0) return {};
-    return std::span(logits).subspan(static_cast<size_t>(logits_at[event]), static_cast<size_t>(header.n_experts));
-  }
+  RoutingTrace trace;  // an event's blocks ascend, as the engine demands them
 };
 
 // kNotFound, kIoError; kCorruption names the line. Blocks whose size is not known count as a page.

@@ -97,11 +97,11 @@ TEST_F(RoutingFile, KeepsASingleTokensLogitsToTheLastBit) {
   const auto recorded = ReadRoutingTrace(path_.string());
   ASSERT_TRUE(recorded.ok()) << recorded.status().ToString();
   ASSERT_EQ(recorded->trace.events.size(), 4u);
-  EXPECT_TRUE(recorded->logits_of(0).empty());
-  EXPECT_TRUE(std::ranges::equal(recorded->logits_of(1), all.first(8)));
-  EXPECT_TRUE(std::ranges::equal(recorded->logits_of(2), all.last(8)));
+  EXPECT_TRUE(recorded->trace.logits_of(0).empty());
+  EXPECT_TRUE(std::ranges::equal(recorded->trace.logits_of(1), all.first(8)));
+  EXPECT_TRUE(std::ranges::equal(recorded->trace.logits_of(2), all.last(8)));
   EXPECT_THAT(BlocksOf(recorded->trace, 2), ElementsAre(12));
-  EXPECT_TRUE(recorded->logits_of(3).empty());
+  EXPECT_TRUE(recorded->trace.logits_of(3).empty());
 }
 
 TEST_F(RoutingFile, LogitsOfAnotherLengthAreRefused) {
@@ -236,6 +236,8 @@ TEST(ParseRoutingTrace, SaysInWhichLineWhatIsWrong) {
       {header + "{\"t\":0,\"n\":1,\"layer\":1}\n", "x:2: 'experts' is not a list"},
       {header + "{\"t\":5,\"n\":1,\"layer\":0,\"experts\":[]}\n{\"t\":4,\"n\":1,\"layer\":0,\"experts\":[]}\n",
        "x:3: 't': expected a number from 5"},
+      {header + "{\"t\":0,\"n\":1,\"layer\":0,\"experts\":[]}\n{\"t\":0,\"n\":2,\"layer\":1,\"experts\":[]}\n",
+       "x:3: 'n' is 2, in the line before of the same run 1"},
   };
   for (const auto& [text, message] : cases) {
     const auto read = ParseRoutingTrace(text, "x");

@@ -67,9 +67,20 @@ class TokenSource {
 
 }  // namespace
 
-void RoutingTrace::Add(int layer, bool begins_step, std::span<const BlockId> blocks, int32_t n_tokens) {
+void RoutingTrace::Add(int layer, bool begins_step, std::span<const BlockId> blocks, int32_t n_tokens,
+                       std::span<const float> its_logits) {
   events.push_back({static_cast<uint32_t>(wanted.size()), static_cast<uint16_t>(layer), begins_step, n_tokens});
   wanted.insert(wanted.end(), blocks.begin(), blocks.end());
+  if (its_logits.empty()) return;
+  PANTRY_CHECK(n_logits == 0 || n_logits == its_logits.size());
+  n_logits = its_logits.size();
+  events.back().logits_at = static_cast<int64_t>(logits.size());
+  logits.insert(logits.end(), its_logits.begin(), its_logits.end());
+}
+
+std::span<const float> RoutingTrace::logits_of(size_t event) const {
+  if (events[event].logits_at < 0) return {};
+  return std::span(logits).subspan(static_cast<size_t>(events[event].logits_at), n_logits);
 }
 
 std::span<const BlockId> RoutingTrace::blocks_of(size_t event) const {
@@ -100,6 +111,8 @@ RoutingTrace MakeTrace(const TraceShape& shape, const TraceOptions& options) {
   trace.events.reserve(n_events);
   trace.wanted.reserve(n_events * static_cast<size_t>(shape.n_chosen));
   std::vector<double> logits(n_experts);
+  std::vector<float> kept;
+  if (options.keeps_logits) trace.logits.reserve(n_events * n_experts);
   std::vector<uint32_t> order(n_experts);
   std::vector<BlockId> chosen(static_cast<size_t>(shape.n_chosen));
   int topic = 0;
@@ -117,7 +130,9 @@ RoutingTrace MakeTrace(const TraceShape& shape, const TraceOptions& options) {
       std::partial_sort(order.begin(), order.begin() + shape.n_chosen, order.end(),
                         [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
       for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = BlockId(static_cast<uint32_t>(l * n_experts) + order[i]);
-      trace.Add(layer, layer == 0, chosen);
+      if (options.ascends) std::sort(chosen.begin(), chosen.end());
+      if (options.keeps_logits) kept.assign(logits.begin(), logits.end());
+      trace.Add(layer, layer == 0, chosen, 1, kept);
     }
   }
   return trace;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A RoutingTrace is what a model wanted, in the order in which it wanted it: one event per layer and token, each a set of blocks.
+// A RoutingTrace is what a model wanted, in the order in which it wanted it: one event per layer and token, each a set of blocks. Where it is
+// known what the router said of all experts, another choice can be made in its place (sim_router.h).
 #pragma once
 
 #include <cstdint>
@@ -19,13 +20,19 @@ struct RoutingTrace {
     uint16_t layer = 0;
     bool begins_step = false;  // the first event of a token, or of n_tokens that are computed together
     int32_t n_tokens = 1;      // of the step
+    int64_t logits_at = -1;    // in `logits`; -1: not known
   };
   std::vector<Event> events;
   std::vector<BlockId> wanted;
+  std::vector<float> logits;  // [events of a single token whose router's are known, n_logits]
+  size_t n_logits = 0;        // of an event that has them: the experts of a layer
 
-  // Adds an event. `blocks` belong to `layer` and are distinct; the last one counts as the most recent.
-  void Add(int layer, bool begins_step, std::span<const BlockId> blocks, int32_t n_tokens = 1);
+  // Adds an event. `blocks` belong to `layer` and are distinct; the last one counts as the most recent. `its_logits`: none, or as many as other
+  // events have.
+  void Add(int layer, bool begins_step, std::span<const BlockId> blocks, int32_t n_tokens = 1,
+           std::span<const float> its_logits = {});
   std::span<const BlockId> blocks_of(size_t event) const;
+  std::span<const float> logits_of(size_t event) const;  // none: not known
   size_t n_steps() const;
 };
 
@@ -48,6 +55,8 @@ struct TraceOptions {
   double popularity = 1.2;
   double affinity = 1.2;
   double own = 0.7;
+  bool ascends = false;       // an event's blocks, as the engine demands them; else the most liked first
+  bool keeps_logits = false;  // with the choices; as made up as these
 };
 RoutingTrace MakeTrace(const TraceShape& shape, const TraceOptions& options);
 // The block table that goes with it.

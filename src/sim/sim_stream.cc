@@ -41,6 +41,7 @@ void SubtractCounts(const SimReport& before, SimReport& after) {
            &BlockReaderStats::n_transfers, &BlockReaderStats::bytes_read, &BlockReaderStats::n_coalesced,
            &BlockReaderStats::n_cancelled, &BlockReaderStats::busy_us);
   after.flash_busy_us -= before.flash_busy_us;
+  after.routing = after.routing - before.routing;
 }
 
 Result<std::unique_ptr<SimStream>> SimStream::Open(const SimModel& model, const RoutingTrace& trace,
@@ -181,6 +182,12 @@ Status SimStream::HandOutTogether(const Compute& compute) {
   compute(ready_);
   stream_->Release(ready_);
   return OkStatus();
+}
+
+void SimStream::Look(BlockId first, std::span<uint8_t> is_near) const {
+  for (uint32_t i = 0; i < is_near.size(); ++i) {
+    is_near[i] = cache_->state(BlockId(first.value() + i)) != BlockState::kAbsent ? 1 : 0;
+  }
 }
 
 void SimStream::Count(SimReport& report) const {

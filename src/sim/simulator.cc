@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "sim/sim_router.h"
 #include "sim/sim_stream.h"
 
 namespace pantry {
@@ -28,6 +29,8 @@ class Simulation {
         SimStream::Open(model_, trace_, device, options_, observers_.stream, machine_);
     if (!stream.ok()) return stream.status();
     stream_ = *std::move(stream);
+    if (options_.expert_policy.is_exact()) return OkStatus();
+    PANTRY_ASSIGN_OR_RETURN(router_, SimRouter::Create(options_.expert_policy, model_, trace_, *stream_));
     return OkStatus();
   }
 
@@ -58,19 +61,16 @@ class Simulation {
     if (n_steps_++ == options_.skip_steps) BeginCounting();
     const double begin_us = machine_.now_us();
     if (stream_ != nullptr) stream_->BeginRun(position_ + n_tokens, n_tokens);
+    if (router_ != nullptr) router_->BeginRun();
     const double n = static_cast<double>(n_tokens), n_steps = static_cast<double>(model_.steps.size());
     const double seen = static_cast<double>(position_) + (n + 1) / 2;  // positions that a token sees
     const Work attention = {.bytes = (static_cast<double>(position_) + n) * model_.kv_bytes_per_position / n_steps,
                             .float_macs = seen * model_.attention_macs_per_position / n_steps};
     for (const SimStep& step : model_.steps) {
-      std::span<const BlockId> wanted;
-      if (step.layer >= 0 && step.wants_all) {
-        AllOf(step);
-        wanted = wanted_;
-      } else if (step.layer >= 0 && events.begin < events.end && trace_.events[events.begin].layer == step.layer) {
-        wanted = trace_.blocks_of(events.begin++);
-      }
-      PANTRY_RETURN_IF_ERROR(RunStep(step, OfTokens(n, step.before, attention), n, wanted, events));
+      Events event = {events.begin, events.begin};
+      const bool has_event = step.layer >= 0 && !step.wants_all && events.begin < events.end;
+      if (has_event && trace_.events[events.begin].layer == step.layer) event.end = ++events.begin;
+      PANTRY_RETURN_IF_ERROR(RunStep(step, OfTokens(n, step.before, attention), n, event, events));
     }
     if (events.begin < events.end) {
       return InvalidArgumentError("the trace's token {}: layer {} comes twice, or not in the order of model '{}'",
@@ -79,6 +79,7 @@ class Simulation {
     machine_.Compute(model_.after, TimeUse::kBetween);
     position_ += n_tokens;
     const SimRun run = {position_ - n_tokens, n_tokens, machine_.now_us() - begin_us};
+    if (router_ != nullptr) router_->EndRun(n_tokens, run.us);
     if (observers_.run) observers_.run(run, machine_.NowUs());
     if (n_steps_ > options_.skip_steps) report_.runs.push_back(run);
     return OkStatus();
@@ -90,17 +91,24 @@ class Simulation {
             work.n_steps};
   }
 
-  void AllOf(const SimStep& step) {
-    wanted_.clear();
-    for (uint32_t i = 0; i < step.n_blocks; ++i) wanted_.emplace_back(step.first_block + i);
+  // What a step of n_tokens wants, by what is near now. `event` is the trace's of it, or none.
+  std::span<const BlockId> Wanted(const SimStep& step, double n_tokens, Events event) {
+    if (step.layer >= 0 && step.wants_all) {
+      wanted_.clear();
+      for (uint32_t i = 0; i < step.n_blocks; ++i) wanted_.emplace_back(step.first_block + i);
+      return wanted_;
+    }
+    if (event.begin == event.end) return {};
+    return router_ != nullptr && n_tokens == 1 ? router_->Choose(event.begin) : trace_.blocks_of(event.begin);
   }
 
-  Status RunStep(const SimStep& step, const Work& before, double n_tokens, std::span<const BlockId> wanted,
-                 Events later) {
+  // `event`: the step's; `later`: those that come after it.
+  Status RunStep(const SimStep& step, const Work& before, double n_tokens, Events event, Events later) {
     const Work beside = OfTokens(n_tokens, step.beside);
     const double second_share = beside.bytes > 0 ? machine_.SecondShare() : 0;
     ComputeShared(before, second_share);
     machine_.JoinSecond();
+    const std::span<const BlockId> wanted = Wanted(step, n_tokens, event);
     const bool is_known_early = step.between.bytes > 0;
     if (is_known_early && stream_ != nullptr) stream_->Expect(wanted, 1);
     if (is_known_early) machine_.Compute(OfTokens(n_tokens, step.between), TimeUse::kBetween);
@@ -108,14 +116,19 @@ class Simulation {
     const auto meanwhile = [&](double share) {
       if (beside.bytes > 0) machine_.Compute(share * (1 - second_share) * beside, TimeUse::kBetween);
     };
-    const double picks = model_.n_used > 0 ? n_tokens * model_.n_used / static_cast<double>(wanted.size()) : n_tokens;
+    double picks = n_tokens;  // of a block
+    if (model_.n_used > 0 && !wanted.empty()) {
+      picks = std::clamp(n_tokens * model_.n_used / static_cast<double>(wanted.size()), 1.0, n_tokens);
+    }
     const double share = n_tokens == 1 ? model_.computed_share : 1;
-    const auto compute = [&](std::span<const BlockId> blocks) { ComputeBlocks(blocks, std::max(picks, 1.0), share); };
+    const auto compute = [&](std::span<const BlockId> blocks) { ComputeBlocks(blocks, picks, share); };
     if (wanted.empty() || stream_ == nullptr) {
       meanwhile(1);
       if (!wanted.empty()) compute(wanted);
     } else {
-      if (n_tokens == 1 && later.begin < later.end) stream_->Guess(trace_.blocks_of(later.begin));
+      if (n_tokens == 1 && later.begin < later.end) {
+        stream_->Guess(router_ != nullptr ? router_->Guess(later.begin) : trace_.blocks_of(later.begin));
+      }
       PANTRY_RETURN_IF_ERROR(
           stream_->Provide(step, wanted, FunctionRef<void(double)>(meanwhile), SimStream::Compute(compute)));
     }
@@ -143,6 +156,7 @@ class Simulation {
     before_.time_us = machine_.time_us();
     before_.memory_bytes = machine_.memory_bytes();
     if (stream_ != nullptr) stream_->Count(before_);
+    if (router_ != nullptr) before_.routing = router_->chooser().counts();
   }
 
   void Count() {
@@ -158,6 +172,10 @@ class Simulation {
     }
     if (stream_ == nullptr) return;
     stream_->Count(report_);
+    if (router_ != nullptr) {
+      report_.routing = router_->chooser().counts();
+      report_.strength = router_->chooser().strength();
+    }
     SubtractCounts(before_, report_);
   }
 
@@ -167,6 +185,7 @@ class Simulation {
   const SimObservers& observers_;
   Machine machine_;
   std::unique_ptr<SimStream> stream_;  // null: all is in memory
+  std::unique_ptr<SimRouter> router_;  // null: what the trace says
   int64_t position_;
   int64_t n_steps_ = 0;
   double begin_us_ = 0;
@@ -188,6 +207,13 @@ Status SimOptions::Validate() const {
   if (first_position < 0 || skip_steps < 0) return InvalidArgumentError("negative positions");
   if (most_idle_bytes < 0) return InvalidArgumentError("{} bytes are idle at most", most_idle_bytes);
   PANTRY_RETURN_IF_ERROR(reads.Validate());
+  PANTRY_RETURN_IF_ERROR(expert_policy.Validate());
+  if (knows_future && !expert_policy.is_exact()) {
+    return InvalidArgumentError(
+        "--cache-policy belady with --expert-policy {}: the future is not known where choices depend on what the cache "
+        "holds; take another cache policy, or exact",
+        ExpertPolicyText(expert_policy.policy));
+  }
   return policy.Validate();
 }
 
@@ -211,6 +237,10 @@ Result<SimReport> Simulate(const SimModel& model, const RoutingTrace& trace, con
       return InvalidArgumentError("the trace is of another model than '{}': block {} of {}", model.name, block.value(),
                                   model.blocks.size());
     }
+  }
+  if (model.is_rotation() && !options.expert_policy.is_exact()) {
+    return InvalidArgumentError("--expert-policy {}: model '{}' has no experts",
+                                ExpertPolicyText(options.expert_policy.policy), model.name);
   }
   if (!model.is_rotation() && trace.events.empty()) return InvalidArgumentError("the trace is empty");
   Simulation simulation(model, trace, device, options, observers);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Simulate() runs a model's tokens on a simulated device: the REAL cache, stream, reader and planner, with a virtual clock.
+// Simulate() runs a model's tokens on a simulated device: the REAL cache, stream, reader, planner and expert policies, with a virtual clock.
 //
 //   trace -> Begin, Expect, Next, compute, Release of residency/stream -> BlockReader -> FlashQueue (flash_queue.h)
 //                                        \-> ThreadPool of one -> SimulatedPlacer -> Machine (machine.h), which every microsecond passes
 //
 // What it does in a step is what engine/weight_stream.cc and the forward pass do, in their order. No weights are read or touched: slots and
 // staging are address space that nobody writes to. The same inputs give the same report, to the bit.
-// What the engine does and this does not: expert policies, which change what is wanted: a trace has them only as they were recorded.
 // The cache's memory is committed before the first run, for as long as the engine takes (residency/cache/commit_memory.h), which no run pays.
+// An expert policy chooses anew what a recorded token runs, by what the simulated cache holds (sim_router.h); exact is what was recorded.
 // What is not in it either: drawing a token, another process on the machine, page faults but those of DeviceProfile::fresh_bytes_per_s.
 // Threads: any; each call is on its own.
 #pragma once
@@ -19,6 +19,7 @@
 
 #include "base/status.h"
 #include "io/block_read.h"
+#include "policy/routing/cache_aware_router.h"
 #include "residency/cache/block_cache.h"
 #include "residency/stream/block_stream.h"
 #include "residency/stream/stream_observer.h"
@@ -39,6 +40,7 @@ struct SimOptions {
   int64_t cache_bytes = 0;    // for blocks; 0: all of them are in memory, and nothing is streamed
   PolicyOptions policy;       // of experts; matrices have rotation
   bool knows_future = false;  // Belady's MIN in its place: the bound for exact routing. Guesses are made as ever
+  ExpertPolicyOptions expert_policy;  // of what is streamed; exact: what the trace says
   // What the cache may hold more in a run of n_tokens, after which there are n_positions: what others do not need then, as
   // engine/weight_stream.h's Lend(). Unset: nothing.
   std::function<int64_t(int64_t n_positions, int64_t n_tokens)> idle_bytes;
@@ -76,6 +78,8 @@ struct SimReport {
   CacheStats cache;
   BlockStreamStats stream;
   BlockReaderStats reader;
+  RoutingCounts routing;  // of an expert policy
+  double strength = 0;    // its, where it has one, at the end
   double flash_busy_us = 0;
   double memory_bytes = 0;  // that were read to compute
   std::vector<SimRun> runs;
@@ -91,7 +95,7 @@ struct SimObservers {
 };
 
 // `trace` is of the blocks of `model` (a model in rotation needs none). kOutOfBudget: the cache is too small; kInvalidArgument: model, device
-// and options do not belong together.
+// and options do not belong together, or the expert policy needs logits that the trace does not have.
 Result<SimReport> Simulate(const SimModel& model, const RoutingTrace& trace, const DeviceProfile& device,
                            const SimOptions& options, const SimObservers& observers = {});
 

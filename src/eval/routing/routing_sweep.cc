@@ -116,7 +116,7 @@ Result<RoutingSweep> ReplayRouting(const RecordedRouting& recording, const Routi
     RoutingRun& run = runs.run(i);
     run.BeginWindow();
     for (size_t event = 0; event < recording.trace.events.size(); ++event) {
-      const auto logits = recording.logits_of(event);
+      const auto logits = recording.trace.logits_of(event);
       if (logits.empty()) continue;
       run.Choose(header.first_layer + recording.trace.events[event].layer, 1, logits, chosen);
       ++n_events;

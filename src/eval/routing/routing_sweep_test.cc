@@ -179,12 +179,12 @@ RecordedRouting MadeRecording(int n_tokens) {
       for (float& x : topic) x = normal();
     }
     for (int layer = 0; layer < 2; ++layer) {
-      recording.logits_at.push_back(static_cast<int64_t>(recording.logits.size()));
+      std::vector<float> logits;
       for (int i = 0; i < 32; ++i) {
         const auto at = static_cast<size_t>(layer) * 32 + static_cast<size_t>(i);
-        recording.logits.push_back(1.2f * popularity[at] + 1.2f * topic[at] + 0.7f * normal());
+        logits.push_back(1.2f * popularity[at] + 1.2f * topic[at] + 0.7f * normal());
       }
-      recording.trace.Add(layer, layer == 0, {});
+      recording.trace.Add(layer, layer == 0, {}, 1, logits);
     }
   }
   return recording;
@@ -217,7 +217,7 @@ TEST(ReplayRouting, MissesFallWithStrengthAndGateMassWithThem) {
 
 TEST(ReplayRouting, ARecordingWithoutLogitsIsRefused) {
   RecordedRouting recording = MadeRecording(3);
-  std::ranges::fill(recording.logits_at, -1);
+  for (RoutingTrace::Event& event : recording.trace.events) event.logits_at = -1;
   EXPECT_EQ(ReplayRouting(recording, {}).status().code(), StatusCode::kInvalidArgument);
 }
 
