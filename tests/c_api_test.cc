@@ -177,10 +177,12 @@ TEST(CApi, AStreamedRunStaysInItsBudgetAndTellsItsFigures) {
     if (policy == nullptr) {
       EXPECT_EQ(figures.n_picks, 0);
       EXPECT_EQ(figures.weight_kept, 1);
+      EXPECT_EQ(figures.excess_kl, 0);
     } else {
       EXPECT_EQ(figures.n_picks, 39 * 6 * 4);
       EXPECT_LT(figures.n_agreed, figures.n_picks);
       EXPECT_LT(figures.weight_kept, 1);
+      EXPECT_GT(figures.excess_kl, 0);
     }
     pantry_session_free(session);
     pantry_engine_close(engine);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -74,15 +75,18 @@ TEST_F(ExpertPolicy, FooterAndStatsSayWhatItChanged) {
   ASSERT_EQ(lines.size(), 40u);
   EXPECT_EQ(lines.front().at("choices"), 0);  // prompts are left alone
   int64_t n_picks = 0, n_agreed = 0;
+  double excess_kl = 0;
   for (const nlohmann::json& line : lines) {
     EXPECT_EQ(line.at("policy"), "cache-prior:0.9");
     n_picks += line.at("picks").get<int64_t>();
     n_agreed += line.at("agreed").get<int64_t>();
+    excess_kl += line.at("excess_kl").get<double>();
     EXPECT_LE(line.at("weight_kept").get<double>(), line.at("choices").get<double>() + 1e-6);
   }
   EXPECT_EQ(n_picks, 39 * 6 * 4);
   EXPECT_LT(n_agreed, n_picks);
   EXPECT_GT(n_agreed, n_picks / 4);
+  EXPECT_GT(excess_kl, 0);
 }
 
 TEST_F(ExpertPolicy, PerplexityTellsThePriceAndTheGain) {
@@ -99,8 +103,10 @@ TEST_F(ExpertPolicy, PerplexityTellsThePriceAndTheGain) {
   const nlohmann::json none = measure("cache-prior:0"), strong = measure("cache-prior:0.6");
   EXPECT_EQ(none.at("ppl"), plain.at("ppl"));
   EXPECT_EQ(none.at("agreement"), 1);
+  EXPECT_EQ(none.at("excess_kl"), 0);
   EXPECT_LT(strong.at("miss_rate"), none.at("miss_rate"));
   EXPECT_LT(strong.at("agreement"), 1);
+  EXPECT_GE(strong.at("excess_kl").get<double>(), -std::log(strong.at("gate_mass").get<double>()));
   EXPECT_NE(strong.at("ppl"), plain.at("ppl"));
 }
 

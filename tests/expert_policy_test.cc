@@ -75,6 +75,7 @@ TEST_P(ExpertPolicyInModel, WithoutStrengthChangesNoBit) {
     EXPECT_TRUE(SameBits(with.logits, exact.logits)) << policy;
     EXPECT_EQ(with.counts.agreement(), 1) << policy;
     EXPECT_DOUBLE_EQ(with.counts.gate_mass(), 1) << policy;
+    EXPECT_EQ(with.counts.mean_excess_kl(), 0) << policy;
     EXPECT_GT(with.counts.n_choices, 0) << policy;
   }
 }
@@ -120,6 +121,7 @@ TEST_P(ExpertPolicyInModel, DropRunsFewerExpertsAndKeepsItsPromise) {
     EXPECT_LT(drop.counts.agreement(), 1);
   }
   EXPECT_GE(drop.counts.gate_mass(), 0.1);
+  EXPECT_LE(drop.counts.mean_excess_kl(), -std::log(0.1) + 1e-9);
   for (const float logit : drop.logits) ASSERT_TRUE(std::isfinite(logit));
 }
 

@@ -214,6 +214,8 @@ typedef struct pantry_stream_figures {
   int64_t n_picks;    /* experts that routers chose where an expert policy might have changed that, */
   int64_t n_agreed;   /* of them run */
   double weight_kept; /* mean share of the routers' weight that went to what ran; 1 without a policy */
+  double
+      excess_kl; /* nats that the gates are farther from the routers' softmax than exact routing's, mean; 0 without a policy */
 } pantry_stream_figures;
 
 PANTRY_API pantry_code pantry_get_stream_figures(pantry_engine* engine, pantry_stream_figures* figures,

@@ -25,6 +25,7 @@ std::string AsJson(const PerplexityResult& result, int64_t n_ctx, Engine& engine
     json["miss_rate"] = 1 - engine.stream()->stats().cache.HitRate();
     json["agreement"] = chooser.counts().agreement();
     json["gate_mass"] = chooser.counts().gate_mass();
+    json["excess_kl"] = chooser.counts().mean_excess_kl();
   }
   if (const RestingNeurons* const resting = engine.resting()) {
     json["sparsity"] = resting->sparsity();

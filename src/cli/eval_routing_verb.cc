@@ -153,7 +153,8 @@ std::string AsJson(const RoutingSweep& sweep) {
                             {"ppl_cost", number(row.cost)},
                             {"ppl_cost_stderr", number(row.cost_stderr)},
                             {"agreement", row.agreement},
-                            {"gate_mass", row.gate_mass}});
+                            {"gate_mass", row.gate_mass},
+                            {"excess_kl", number(row.excess_kl)}});
   }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -140,7 +140,8 @@ Status EvalTasksVerb(VerbContext& context) {
     context.console.Note(PolicyLine(*engine));
     json["expert_policy"] = {{"policy", ExpertPolicyText(chooser.policy())},
                              {"agreement", chooser.counts().agreement()},
-                             {"gate_mass", chooser.counts().gate_mass()}};
+                             {"gate_mass", chooser.counts().gate_mass()},
+                             {"excess_kl", chooser.counts().mean_excess_kl()}};
   }
   json["partial"] = is_stopped;
   if (options.json) {  // paths and ids may not be UTF-8

@@ -39,9 +39,10 @@ Result<WindowOptions> WindowOptionsOf(VerbContext& context) {
 std::string PolicyLine(Engine& engine) {
   const CacheAwareRouter& chooser = engine.router()->chooser();
   const CacheStats cache = engine.stream()->stats().cache;
-  return fmt::format("{}: misses {:.2f} % · {:.2f} % of the router's picks · {:.2f} % of their weight",
-                     ExpertPolicyText(chooser.policy()), 100 * (1 - cache.HitRate()),
-                     100 * chooser.counts().agreement(), 100 * chooser.counts().gate_mass());
+  return fmt::format(
+      "{}: misses {:.2f} % · {:.2f} % of the router's picks · {:.2f} % of their weight · excess KL {:.5f}",
+      ExpertPolicyText(chooser.policy()), 100 * (1 - cache.HitRate()), 100 * chooser.counts().agreement(),
+      100 * chooser.counts().gate_mass(), chooser.counts().mean_excess_kl());
 }
 
 Status RejectOtherFlags(const Invocation& invocation, std::string_view what,

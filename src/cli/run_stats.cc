@@ -45,9 +45,9 @@ void RunStats::AppendPolicy(const CacheAwareRouter& chooser) {
   const RoutingCounts since = chooser.counts() - counts_before_;
   counts_before_ = chooser.counts();
   fmt::format_to(std::back_inserter(line_),
-                 R"(,"policy":"{}","strength":{},"picks":{},"agreed":{},"choices":{},"weight_kept":{})",
+                 R"(,"policy":"{}","strength":{},"picks":{},"agreed":{},"choices":{},"weight_kept":{},"excess_kl":{})",
                  ExpertPolicyText(chooser.policy()), chooser.strength(), since.n_picks, since.n_agreed, since.n_choices,
-                 since.share_kept);
+                 since.share_kept, since.excess_kl);
 }
 
 void RunStats::AppendStream(const WeightStream& stream, const ExpertRouter* router) {

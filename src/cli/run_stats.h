@@ -4,8 +4,10 @@
 //   {"position":512,"n_tokens":1,"us":98211,"hits":341,"late":0,"misses":43,"bytes_read":...,"wait_us":...,"place_us":...,"evictions":43,
 //    "first_layer":0,"layer_hits":[8,7,...],"layer_late":[0,0,...],"layer_misses":[0,1,...]}
 //
-// With an --expert-policy, `"policy":"cache-prior:0.2","strength":0.2,"picks":384,"agreed":362,"choices":48,"weight_kept":47.1` of the run comes
-// before "first_layer", else `"policy":"exact"` where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way, "misses" neither.
+// With an --expert-policy, `"policy":"cache-prior:0.2","strength":0.2,"picks":384,"agreed":362,"choices":48,"weight_kept":47.1,
+// "excess_kl":0.93` of the run comes before "first_layer" (RoutingCounts; the last two are sums over the choices), else `"policy":"exact"`
+// where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way,
+// "misses" neither.
 // With --sparsity `"sparsity":0.5,"neurons":46080,"resting":22811` of the run follow "us".
 // Threads: one at a time. A line is written when its run is over, in some microseconds, and in the file at once.
 #pragma once

@@ -178,6 +178,7 @@ void WriteFigures(pantry::Engine& engine, pantry_stream_figures* to) {
     figures.n_picks = counts.n_picks;
     figures.n_agreed = counts.n_agreed;
     figures.weight_kept = counts.gate_mass();
+    figures.excess_kl = counts.mean_excess_kl();
   }
   std::memcpy(static_cast<void*>(to), &figures, std::min(to->size, sizeof(figures)));
 }

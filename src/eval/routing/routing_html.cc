@@ -126,7 +126,8 @@ std::string MassChart(const RoutingSweep& sweep) {
 std::string TableOf(const RoutingSweep& sweep) {
   std::string html =
       "<div class=\"wide\"><table><tr><th>policy</th><th>value</th><th>cache</th><th>misses</th><th>lifetime</th>"
-      "<th>perplexity</th><th>rise</th><th>±</th><th>agreement</th><th>gate mass</th></tr>\n";
+      "<th>perplexity</th><th>rise</th><th>±</th><th>agreement</th><th>gate mass</th>"
+      "<th>excess KL</th></tr>\n";
   const auto number = [](double x, int n_digits, std::string_view unit) {
     return std::isfinite(x) ? fmt::format("{:.{}f}{}", x, n_digits, unit) : std::string("–");
   };
@@ -135,10 +136,10 @@ std::string TableOf(const RoutingSweep& sweep) {
     fmt::format_to(
         std::back_inserter(html),
         "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
-        "<td>{}</td></tr>\n",
+        "<td>{}</td><td>{}</td></tr>\n",
         HtmlText(row.policy), row.value, row.capacity, percent(row.miss_rate), number(row.lifetime, 1, ""),
         number(row.ppl, 4, ""), percent(row.cost), percent(row.cost_stderr), percent(row.agreement),
-        percent(row.gate_mass));
+        percent(row.gate_mass), number(row.excess_kl, 5, ""));
   }
   return html + "</table></div>\n";
 }
@@ -163,7 +164,13 @@ std::string RoutingHtml(const RoutingSweep& sweep, const RoutingReportHead& head
   fmt::format_to(std::back_inserter(html),
                  "</div>\n<p>Points that cost more than {:.0f} % are in the table only.</p>\n", 100 * kMostCostShown);
   fmt::format_to(std::back_inserter(html), "<pre>{}</pre>\n", HtmlText(CostFitText(sweep)));
-  return html + TableOf(sweep) + "</body></html>\n";
+  html += TableOf(sweep);
+  html +=
+      "<p>Agreement: the share of the router's own picks that ran. Gate mass: the softmax weight of what ran over that "
+      "of "
+      "the router's own picks. Excess KL: how much farther from the router's softmax the gates are than with exact "
+      "routing, in nats.</p>\n";
+  return html + "</body></html>\n";
 }
 
 }  // namespace pantry

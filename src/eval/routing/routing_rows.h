@@ -25,6 +25,7 @@ struct RoutingRow {
   double cost_stderr = 0;
   double agreement = 1;
   double gate_mass = 1;
+  double excess_kl = 0;  // of the gates, nats (RoutingCounts::mean_excess_kl())
 };
 
 // cost = slope * (1 - gate mass), fitted through the origin over rows of policies that look at the cache.

@@ -20,6 +20,7 @@
 namespace pantry {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -69,6 +70,7 @@ TEST(RoutingSweep, NeutralValuesHaveThePerplexityOfThePlainRunToTheLastDigit) {
     EXPECT_EQ(row.cost, 0) << row.policy;
     EXPECT_EQ(row.agreement, 1) << row.policy;
     EXPECT_EQ(row.gate_mass, 1) << row.policy;
+    EXPECT_EQ(row.excess_kl, 0) << row.policy;
     if (row.policy != "belady") {
       EXPECT_EQ(row.miss_rate, sweep->rows.front().miss_rate) << row.policy;
     }
@@ -96,6 +98,7 @@ TEST(RoutingSweep, ABatchGivesWhatSingleTokensGive) {
     EXPECT_EQ(a.cost_stderr, b.cost_stderr) << a.policy;
     EXPECT_EQ(a.agreement, b.agreement) << a.policy;
     EXPECT_NEAR(a.gate_mass, b.gate_mass, 1e-12) << a.policy;  // summed in another order
+    EXPECT_NEAR(a.excess_kl, b.excess_kl, 1e-12) << a.policy;
   }
   EXPECT_GT(RowsOf(*batched, "cache-prior")[0].gate_mass, 0);
   EXPECT_LT(RowsOf(*batched, "cache-prior")[0].agreement, 1);
@@ -118,6 +121,7 @@ TEST(RoutingSweep, EachVariantDoesWhatItSays) {
     const RoutingRow& strongest = rows[rows.size() - 2];  // with the smaller cache
     EXPECT_LT(strongest.miss_rate, exact[0].miss_rate) << policy;
     EXPECT_LT(strongest.gate_mass, 1) << policy;
+    EXPECT_GE(strongest.excess_kl, -std::log(strongest.gate_mass)) << policy;
     EXPECT_NE(strongest.ppl, exact[0].ppl) << policy;
   }
   for (const RoutingRow& row : RowsOf(*sweep, "prune"))
@@ -206,6 +210,7 @@ TEST(ReplayRouting, MissesFallWithStrengthAndGateMassWithThem) {
         if (row.capacity != exact.capacity) continue;
         EXPECT_LE(row.miss_rate, before.miss_rate) << policy << row.value;
         EXPECT_LE(row.gate_mass, before.gate_mass) << policy << row.value;
+        EXPECT_GE(row.excess_kl, before.excess_kl) << policy << row.value;
         before = row;
       }
       EXPECT_LT(before.miss_rate, 0.8 * exact.miss_rate) << policy;
@@ -292,6 +297,13 @@ TEST(RoutingReport, WhatIsNotKnownIsNotWrittenAsANumber) {
   for (const std::string& text : {RoutingTable(replay), RoutingCsv(replay, head), RoutingHtml(replay, head)}) {
     EXPECT_THAT(text, Not(HasSubstr("nan")));
     EXPECT_THAT(text, HasSubstr("belady"));
+  }
+  RecordedRouting of_one = MadeRecording(60);
+  of_one.header.n_used = 1;
+  const RoutingSweep nothing_left = ReplayRouting(of_one, {.cache_shares = {0.5}, .variants = "leave-out:1"}).value();
+  EXPECT_FALSE(std::isfinite(RowsOf(nothing_left, "leave-out").at(0).excess_kl));
+  for (const std::string& text : {RoutingTable(nothing_left), RoutingCsv(nothing_left, head)}) {
+    EXPECT_THAT(text, Not(AnyOf(HasSubstr("inf"), HasSubstr("nan"))));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
@@ -80,6 +81,8 @@ TEST(VariantChooser, PrunesLeavesOutAndReplaces) {
   ChooseOnce("prune:3", &counts);
   EXPECT_EQ(counts.agreement(), 0.75);
   EXPECT_LT(counts.gate_mass(), 1);
+  const double third = 1 + std::exp(-1) + std::exp(-2);  // of logits 0, -1, -2, -3
+  EXPECT_NEAR(counts.mean_excess_kl(), std::log(1 + std::exp(-3) / third), 1e-12);
 }
 
 TEST(VariantChooser, AnyOtherExpertMayTakeThePlace) {

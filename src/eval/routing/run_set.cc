@@ -66,6 +66,7 @@ RoutingRow RunSet::RowOf(const RoutingRun& run, size_t cache) const {
   row.cost_stderr = is_scored ? losses.cost_stderr() : kUnknown;
   row.agreement = run.counts().agreement();
   row.gate_mass = run.counts().gate_mass();
+  row.excess_kl = run.counts().mean_excess_kl();
   return row;
 }
 

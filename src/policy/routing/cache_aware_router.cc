@@ -120,8 +120,10 @@ void RoutingCounts::Add(std::span<const float> logits, std::span<const int32_t> 
     n_same += std::ranges::find(routers_own, expert) != routers_own.end() ? 1 : 0;
   }
   n_agreed += n_same;
-  const double share = kept / own;  // of nonsense NaN: then picks count alike
-  share_kept += share >= 0 ? std::min(share, 1.0) : static_cast<double>(n_same) / static_cast<double>(n_used);
+  double share = kept / own;  // of nonsense NaN: then picks count alike
+  share = share >= 0 ? std::min(share, 1.0) : static_cast<double>(n_same) / static_cast<double>(n_used);
+  share_kept += share;
+  excess_kl -= std::log(share);
 }
 
 void CacheAwareRouter::SetStrength(double lambda) {

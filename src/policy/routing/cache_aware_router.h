@@ -54,22 +54,32 @@ struct RoutingCounts {
   int64_t n_picks = 0;    // of the router: n_used each
   int64_t n_agreed = 0;   // picks that the router would have made, too
   double share_kept = 0;  // of the chosen experts' softmax shares over those of the router's choice; n_choices at most
+  double excess_kl = 0;   // nats, see mean_excess_kl()
 
   RoutingCounts operator-(const RoutingCounts& before) const {
     return {n_choices - before.n_choices, n_picks - before.n_picks, n_agreed - before.n_agreed,
-            share_kept - before.share_kept};
+            share_kept - before.share_kept, excess_kl - before.excess_kl};
   }
   RoutingCounts& operator+=(const RoutingCounts& more) {
     n_choices += more.n_choices;
     n_picks += more.n_picks;
     n_agreed += more.n_agreed;
     share_kept += more.share_kept;
+    excess_kl += more.excess_kl;
     return *this;
   }
   // A choice and what the router's own would have been, each in descending order of logits.
   void Add(std::span<const float> logits, std::span<const int32_t> chosen, std::span<const int32_t> routers_own);
   double agreement() const { return n_picks > 0 ? static_cast<double>(n_agreed) / static_cast<double>(n_picks) : 1; }
   double gate_mass() const { return n_choices > 0 ? share_kept / static_cast<double>(n_choices) : 1; }
+  // How much farther from the router's wish the gates are than exact routing's, in nats, mean over choices. The wish is p, the softmax over
+  // all experts; the gates q that run are p restricted to the chosen experts S and scaled to sum to 1, so
+  //   KL(q || p) = sum over S of q log(q / p) = -log p(S).
+  // (KL(p || q) is infinite for any S but all experts.) Exact routing has -log p(T) with T the router's own choice, its price for running
+  // few, so the excess of a choice is log(p(T) / p(S)) = -log(share kept) >= 0: 0 for exact routing, and where S is a part of T the
+  // divergence of q from the gates of T. By Jensen's inequality the mean is at least -log(gate_mass()), and is above it where few
+  // choices lose much and most lose little. Infinite only where nothing that the router likes runs: never of a policy, since the best always do.
+  double mean_excess_kl() const { return n_choices > 0 ? excess_kl / static_cast<double>(n_choices) : 0; }
 };
 
 class CacheAwareRouter final : public ExpertChooser {

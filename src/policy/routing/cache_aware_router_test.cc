@@ -116,6 +116,8 @@ TEST(CacheAwareRouter, NonsenseDoesNotEnterTheMean) {
             ByPolicy("cache-prior:0.2", logits, near.of(kFirst), static_cast<float>(RangeOf(logits))));
   EXPECT_GE(router->counts().gate_mass(), 0);
   EXPECT_LE(router->counts().gate_mass(), 1);
+  EXPECT_GE(router->counts().mean_excess_kl(), 0);
+  EXPECT_TRUE(std::isfinite(router->counts().mean_excess_kl()));
 }
 
 TEST(CacheAwareRouter, LeavesPromptsAndSparedLayersAloneUnlessTold) {
@@ -171,13 +173,13 @@ TEST(CacheAwareRouter, AGuessIsTheNextChoiceAndCountsNothing) {
   }
 }
 
-TEST(CacheAwareRouter, CountsAgreementAndGateMassAsASlowCountDoes) {
+TEST(CacheAwareRouter, CountsAgreementGateMassAndDivergenceAsASlowCountDoes) {
   Rng rng(5);
   ScriptedNear near(kFirst + kLayers, kExperts);
   for (const std::string policy : {"cache-prior:0.4", "drop:0.4", "exact", "factor:4"}) {
     const auto router = CacheAwareRouter::Create(Options(policy), near).value();
     int64_t n_agreed = 0;
-    double mass = 0;
+    double mass = 0, divergence = 0, divergence_of_exact = 0;
     for (int round = 0; round < 200; ++round) {
       near.Draw(rng, 0.4);
       const auto logits = RandomLogits(rng, 1);
@@ -192,12 +194,27 @@ TEST(CacheAwareRouter, CountsAgreementAndGateMassAsASlowCountDoes) {
       };
       n_agreed += std::ranges::count_if(chosen, [&](int32_t e) { return std::ranges::count(exact, e) > 0; });
       mass += share(chosen) / share(exact);
+      double all = 0;
+      for (const float logit : logits) all += std::exp(static_cast<double>(logit));
+      const auto kl = [&](const std::vector<int32_t>& experts) {  // of their gates from the softmax over all
+        double sum = 0;
+        for (const int32_t expert : experts) {
+          const double p = expert < 0 ? 0 : std::exp(static_cast<double>(logits[static_cast<size_t>(expert)])) / all;
+          const double gate = p * all / share(experts);
+          if (gate > 0) sum += gate * std::log(gate / p);
+        }
+        return sum;
+      };
+      divergence += kl(chosen);
+      divergence_of_exact += kl(exact);
     }
     const RoutingCounts& counts = router->counts();
     EXPECT_EQ(counts.n_choices, 200);
     EXPECT_EQ(counts.n_picks, 200 * kUsed);
     EXPECT_EQ(counts.n_agreed, n_agreed) << policy;
     EXPECT_NEAR(counts.gate_mass(), mass / 200, 1e-9) << policy;
+    EXPECT_NEAR(counts.mean_excess_kl(), (divergence - divergence_of_exact) / 200, 1e-9) << policy;
+    EXPECT_GE(counts.mean_excess_kl(), -std::log(counts.gate_mass())) << policy;
     EXPECT_EQ(counts.agreement() < 1, policy != "exact");
   }
 }
