@@ -69,8 +69,9 @@ class ExpertPolicyInModel : public ::testing::TestWithParam<std::string> {
 
 TEST_P(ExpertPolicyInModel, WithoutStrengthChangesNoBit) {
   const Outcome exact = RunModel(GetParam(), {.cache_share = 0.3}, 1);
-  for (const std::string& policy : {std::string("cache-prior:0"), fmt::format("max-rank:{}", n_used()),
-                                    std::string("cumulative:0"), std::string("factor:1"), std::string("drop:0")}) {
+  for (const std::string& policy :
+       {std::string("cache-prior:0"), fmt::format("max-rank:{}", n_used()), std::string("cumulative:0"),
+        std::string("margin:0"), std::string("factor:1"), std::string("drop:0")}) {
     const Outcome with = RunModel(GetParam(), {.cache_share = 0.3, .expert_policy = Policy(policy)}, 1);
     EXPECT_TRUE(SameBits(with.logits, exact.logits)) << policy;
     EXPECT_EQ(with.counts.agreement(), 1) << policy;

@@ -176,7 +176,8 @@ void ForEachField(Options& o, Visit&& visit) {
         o.cache_policy);
   visit(Flag{"--expert-policy", "POLICY", kComputing | kBench | kSim, "Memory",
              "which experts of a streamed model run: exact, or with a little less quality rather those in memory: "
-             "cache-prior:0.2, max-rank:M, cumulative:P, factor:F, drop:F, or auto:1% while it waits for the disk"},
+             "cache-prior:0.2, max-rank:M, cumulative:P, margin:D, factor:F, drop:F, or auto:1% while it waits for the "
+             "disk"},
         o.expert_policy);
   visit(Flag{"--expert-policy-top", "J", kComputing | kBench | kSim, "Memory",
              "a token's J best experts always run; 0: 1 of two, else 2"},
@@ -273,7 +274,7 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--reference", "FILE", kEval, "Evaluation", "kl: compare with the probabilities in FILE"}, o.reference);
   visit(Flag{"--policies", "LIST", kEval, "Evaluation",
              "routing: what to try, with values (cache-prior:0.2) or without (several values): max-rank, cumulative, "
-             "cache-prior, factor, drop, prune, replace, leave-out; or all"},
+             "margin, cache-prior, factor, drop, prune, replace, leave-out; or all"},
         o.routing_policies);
   visit(Flag{"--cache-shares", "LIST", kEval, "Evaluation",
              "routing: shares of each layer's experts that caches hold, such as 0.25,0.5"},

@@ -14,10 +14,11 @@
 namespace pantry {
 namespace {
 
-// Colours that stay apart for eyes that mix up red and green (Okabe and Ito).
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kColors = {{{"cache-prior", "#0072B2"},
+// Colours that stay apart for eyes that mix up red and green (Okabe and Ito; the olive is Tol's, since their yellow is too faint for lines).
+constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kColors = {{{"cache-prior", "#0072B2"},
                                                                                    {"max-rank", "#E69F00"},
                                                                                    {"cumulative", "#009E73"},
+                                                                                   {"margin", "#999933"},
                                                                                    {"factor", "#56B4E9"},
                                                                                    {"drop", "#CC79A7"},
                                                                                    {"prune", "#D55E00"},

@@ -10,7 +10,8 @@ namespace pantry {
 namespace {
 
 // That look at the cache; the others are yardsticks.
-constexpr std::array<std::string_view, 5> kPolicies = {"max-rank", "cumulative", "cache-prior", "factor", "drop"};
+constexpr std::array<std::string_view, 6> kPolicies = {"max-rank",    "cumulative", "margin",
+                                                       "cache-prior", "factor",     "drop"};
 
 }  // namespace
 

@@ -58,12 +58,12 @@ TEST(RoutingSweep, NeutralValuesHaveThePerplexityOfThePlainRunToTheLastDigit) {
   const PerplexityResult plain = MeasurePerplexity(*engine, text, {.n_ctx = 32}).value();
   const int32_t n_used = engine->shape().n_experts_used;
   RoutingSweepOptions options = {.windows = {.n_ctx = 32}, .cache_shares = {0.5}};
-  options.variants = fmt::format("cache-prior:0,max-rank:{},cumulative:0,factor:1,drop:0", n_used);
+  options.variants = fmt::format("cache-prior:0,max-rank:{},cumulative:0,margin:0,factor:1,drop:0", n_used);
   const auto sweep = MeasureRouting(*engine, text, options);
   ASSERT_TRUE(sweep.ok()) << sweep.status().ToString();
   EXPECT_EQ(sweep->n_windows, plain.n_chunks);
   EXPECT_EQ(sweep->n_tokens, plain.n_tokens);
-  EXPECT_EQ(sweep->rows.size(), 7u);  // with exact and Belady
+  EXPECT_EQ(sweep->rows.size(), 8u);  // with exact and Belady
   for (const RoutingRow& row : sweep->rows) {
     EXPECT_EQ(row.ppl, plain.ppl) << row.policy;
     EXPECT_EQ(row.ppl_stderr, plain.ppl_stderr) << row.policy;
@@ -84,7 +84,7 @@ TEST(RoutingSweep, ABatchGivesWhatSingleTokensGive) {
   NullLogger log;
   const auto engine = OpenTiny(log, 2);
   RoutingSweepOptions options = {.windows = {.n_ctx = 24}, .cache_shares = {0.5}};
-  options.variants = "cache-prior:0.3,drop:0.3,replace:1";
+  options.variants = "cache-prior:0.3,margin:0.1,drop:0.3,replace:1";
   const std::string text = RandomText(120);
   const auto batched = MeasureRouting(*engine, text, options);
   options.windows.n_batch = 1;
@@ -115,7 +115,7 @@ TEST(RoutingSweep, EachVariantDoesWhatItSays) {
   EXPECT_LT(exact[0].capacity, exact[1].capacity);  // by size, however they were given
   EXPECT_GT(exact[0].miss_rate, exact[1].miss_rate);
   for (size_t i = 0; i < 2; ++i) EXPECT_LE(belady[i].miss_rate, exact[i].miss_rate);
-  for (const std::string policy : {"cache-prior", "max-rank", "cumulative", "factor", "drop"}) {
+  for (const std::string policy : {"cache-prior", "max-rank", "cumulative", "margin", "factor", "drop"}) {
     const auto rows = RowsOf(*sweep, policy);
     ASSERT_GE(rows.size(), 4u) << policy;
     const RoutingRow& strongest = rows[rows.size() - 2];  // with the smaller cache
@@ -194,17 +194,19 @@ RecordedRouting MadeRecording(int n_tokens) {
   return recording;
 }
 
+// Of one choice that is so for sure (expert_policy_test.cc). Over a text, other choices leave other caches, so steps must not be too small.
 TEST(ReplayRouting, MissesFallWithStrengthAndGateMassWithThem) {
   const RecordedRouting recording = MadeRecording(600);
   RoutingSweepOptions options = {.cache_shares = {0.25, 0.5}};
   for (int i = 0; i <= 20; ++i) options.variants += fmt::format(",cache-prior:{}", i * 0.05);
   for (const int rank : {4, 6, 8, 12, 20, 32}) options.variants += fmt::format(",max-rank:{}", rank);
   for (const double share : {0.0, 0.5, 0.8, 0.95, 1.0}) options.variants += fmt::format(",cumulative:{}", share);
+  for (const double margin : {0.0, 0.02, 0.05, 0.1, 0.2, 0.4}) options.variants += fmt::format(",margin:{}", margin);
   options.variants.erase(0, std::string("all,").size());
   const RoutingSweep sweep = ReplayRouting(recording, options).value();
   EXPECT_TRUE(std::isnan(sweep.rows.front().ppl));
   for (const RoutingRow& exact : RowsOf(sweep, "exact")) {
-    for (const std::string policy : {"cache-prior", "max-rank", "cumulative"}) {
+    for (const std::string policy : {"cache-prior", "max-rank", "cumulative", "margin"}) {
       RoutingRow before = exact;
       for (const RoutingRow& row : RowsOf(sweep, policy)) {
         if (row.capacity != exact.capacity) continue;
@@ -217,7 +219,9 @@ TEST(ReplayRouting, MissesFallWithStrengthAndGateMassWithThem) {
       EXPECT_GT(before.lifetime, exact.lifetime) << policy;
     }
   }
-  EXPECT_EQ(RowsOf(sweep, "cache-prior")[0].miss_rate, RowsOf(sweep, "exact")[0].miss_rate);
+  for (const std::string policy : {"cache-prior", "margin"}) {
+    EXPECT_EQ(RowsOf(sweep, policy)[0].miss_rate, RowsOf(sweep, "exact")[0].miss_rate);
+  }
 }
 
 TEST(ReplayRouting, ARecordingWithoutLogitsIsRefused) {

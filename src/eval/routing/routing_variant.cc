@@ -32,6 +32,7 @@ std::vector<double> ValuesFor(std::string_view name, const ExpertLayers& layers)
   }
   if (name == "cumulative") return {0.4, 0.6, 0.75, 0.85, 0.92, 0.97, 0.99};
   if (name == "cache-prior") return {0.03, 0.06, 0.1, 0.15, 0.22, 0.32, 0.5};
+  if (name == "margin") return {0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.35};
   if (name == "factor") return {1.25, 1.5, 2, 3, 5};
   if (name == "drop") return {0.05, 0.1, 0.2, 0.3};
   std::vector<double> values;
@@ -42,7 +43,7 @@ std::vector<double> ValuesFor(std::string_view name, const ExpertLayers& layers)
   }
   return values;
 }
-constexpr std::string_view kAll = "max-rank,cumulative,cache-prior,factor,drop,prune,replace,leave-out";
+constexpr std::string_view kAll = "max-rank,cumulative,margin,cache-prior,factor,drop,prune,replace,leave-out";
 
 Result<RoutingVariant> ParseVariant(std::string_view text, const ExpertLayers& layers) {
   RoutingVariant variant;

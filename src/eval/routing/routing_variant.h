@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A RoutingVariant is one way to choose experts that an evaluation tries: a policy, or what policies are judged by.
 //
-//   exact, max-rank:M, cumulative:P, cache-prior:L, factor:F, drop:F    policy/routing/expert_policy.h
+//   exact, max-rank:M, cumulative:P, margin:D, cache-prior:L, factor:F, drop:F    policy/routing/expert_policy.h
 //   prune:N      the N best only, for every token: the price of simply running fewer
 //   replace:R    the expert of rank R (from 1) gives way to a random one: how much the ranks matter
 //   leave-out:R  the expert of rank R is left out

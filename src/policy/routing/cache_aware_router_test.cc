@@ -156,7 +156,7 @@ TEST(CacheAwareRouter, LeavesPromptsAndSparedLayersAloneUnlessTold) {
 TEST(CacheAwareRouter, AGuessIsTheNextChoiceAndCountsNothing) {
   Rng rng(4);
   ScriptedNear near(kFirst + kLayers, kExperts);
-  for (const std::string policy : {"cache-prior:0.3", "max-rank:10", "drop:0.3", "exact"}) {
+  for (const std::string policy : {"cache-prior:0.3", "max-rank:10", "margin:0.2", "drop:0.3", "exact"}) {
     auto options = Options(policy);
     options.n_spared_layers = 1;
     const auto router = CacheAwareRouter::Create(options, near).value();
@@ -176,7 +176,7 @@ TEST(CacheAwareRouter, AGuessIsTheNextChoiceAndCountsNothing) {
 TEST(CacheAwareRouter, CountsAgreementGateMassAndDivergenceAsASlowCountDoes) {
   Rng rng(5);
   ScriptedNear near(kFirst + kLayers, kExperts);
-  for (const std::string policy : {"cache-prior:0.4", "drop:0.4", "exact", "factor:4"}) {
+  for (const std::string policy : {"cache-prior:0.4", "drop:0.4", "exact", "factor:4", "margin:0.4"}) {
     const auto router = CacheAwareRouter::Create(Options(policy), near).value();
     int64_t n_agreed = 0;
     double mass = 0, divergence = 0, divergence_of_exact = 0;
@@ -247,7 +247,7 @@ TEST(CacheAwareRouter, AllocatesNothingAfterItIsMade) {
   ScriptedNear near(kFirst + kLayers, kExperts);
   near.Draw(rng, 0.5);
   for (const std::string policy :
-       {"exact", "max-rank:9", "cumulative:0.8", "cache-prior:0.3", "factor:2", "drop:0.2"}) {
+       {"exact", "max-rank:9", "cumulative:0.8", "margin:0.2", "cache-prior:0.3", "factor:2", "drop:0.2"}) {
     const auto router = CacheAwareRouter::Create(Options(policy), near).value();
     const auto logits = RandomLogits(rng, 8);
     std::vector<int32_t> chosen(8 * kUsed);

@@ -5,17 +5,16 @@ namespace pantry {
 namespace {
 
 // A router that is sure gets a narrow window, one that is not a wide one.
-class Cumulative final : public ExpertPolicy {
+class Cumulative final : public WindowPolicy {
  public:
-  Cumulative(size_t n_experts, size_t top_j, double share) : share_(share), choice_(n_experts, top_j) {}
-  void Choose(const RouterView& view, std::span<int32_t> chosen) override {
-    choice_.ranking().Read(view.logits);
-    choice_.Choose(view, choice_.ranking().CountForShare(share_), chosen);
-  }
+  Cumulative(size_t n_experts, size_t top_j, double share) : WindowPolicy(n_experts, top_j), share_(share) {}
 
  private:
+  size_t WindowOf(const RouterView&, size_t, ExpertRanking& ranking) const override {
+    return ranking.CountForShare(share_);
+  }
+
   double share_;
-  WindowChoice choice_;
 };
 
 }  // namespace

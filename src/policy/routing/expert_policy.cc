@@ -24,10 +24,11 @@ struct PolicyRow {
   double least = 0;
   double most = 0;
 };
-constexpr std::array<PolicyRow, 7> kPolicies = {{
+constexpr std::array<PolicyRow, 8> kPolicies = {{
     {ExpertPolicyKind::kExact, "exact", "", "", 0, 0},
     {ExpertPolicyKind::kMaxRank, "max-rank", "M", "a whole number, at least the experts that a token uses", 1, 65536},
     {ExpertPolicyKind::kCumulative, "cumulative", "P", "a share of 0 to 1", 0, 1},
+    {ExpertPolicyKind::kMargin, "margin", "D", "a share of 0 to 1 of the range of logits", 0, 1},
     {ExpertPolicyKind::kCachePrior, "cache-prior", "L", "a strength of 0 to 1", 0, 1},
     {ExpertPolicyKind::kFactor, "factor", "F", "a factor of at least 1", 1, kNoLimit},
     {ExpertPolicyKind::kDrop, "drop", "F", "a share of 0 to 1", 0, 1},
@@ -119,6 +120,7 @@ Result<std::unique_ptr<ExpertPolicy>> MakeExpertPolicy(const ExpertPolicySpec& s
       }
       return MakeMaxRank(n, j, static_cast<size_t>(spec.value));
     case ExpertPolicyKind::kCumulative: return MakeCumulative(n, j, spec.value);
+    case ExpertPolicyKind::kMargin: return MakeMargin(n, j, spec.value);
     case ExpertPolicyKind::kCachePrior: return {std::make_unique<CachePrior>(n, j, spec.value, 0)};
     case ExpertPolicyKind::kFactor: return {std::make_unique<CachePrior>(n, j, 0, std::log(spec.value))};
     case ExpertPolicyKind::kDrop: return MakeDrop(j, spec.value);

@@ -4,12 +4,13 @@
 //   exact            those the router likes best
 //   max-rank:M       the J best, then those of the M best that are near, then the rest by rank             (arXiv 2412.00099, Algorithm 1)
 //   cumulative:P     the same with M the fewest whose shares come to P, token by token                     (Algorithm 2)
+//   margin:D         the same with M as many as lie at most D * the layer's mean range of logits below the last that the router would run
 //   cache-prior:L    the best of logit + L * the layer's mean range of logits for those that are near       (Eq. 9 and 10)
 //   factor:F         the best of share * F for those that are near
 //   drop:F           exact, less experts that are not near, the least liked first, while the shares of those left out come to at most F
 //                    of the chosen ones' together
 //
-// All of them always choose the J best. M = n_used, P = 0, L = 0, F = 1 and drop:0 are exact to the last expert. A *share* is the softmax of
+// All of them always choose the J best. M = n_used, P = 0, D = 0, L = 0, F = 1 and drop:0 are exact to the last expert. A *share* is the softmax of
 // the logits over all experts of the layer.
 // Pure functions of one token's numbers; no allocation.
 #pragma once
@@ -24,12 +25,12 @@
 
 namespace pantry {
 
-enum class ExpertPolicyKind : uint8_t { kExact, kMaxRank, kCumulative, kCachePrior, kFactor, kDrop, kAuto };
+enum class ExpertPolicyKind : uint8_t { kExact, kMaxRank, kCumulative, kMargin, kCachePrior, kFactor, kDrop, kAuto };
 
-// "exact", "max-rank:12", "cumulative:0.7", "cache-prior:0.3", "factor:2", "drop:0.1", "auto:1%".
+// "exact", "max-rank:12", "cumulative:0.7", "margin:0.1", "cache-prior:0.3", "factor:2", "drop:0.1", "auto:1%".
 struct ExpertPolicySpec {
   ExpertPolicyKind kind = ExpertPolicyKind::kExact;
-  double value = 0;   // M, P, L or F; of auto the cost in perplexity that is allowed, 0.01 for 1 %
+  double value = 0;   // M, P, D, L or F; of auto the cost in perplexity that is allowed, 0.01 for 1 %
   int32_t top_j = 0;  // experts that are always chosen; 0: DefaultTopJ()
 
   bool operator==(const ExpertPolicySpec&) const = default;

@@ -41,6 +41,7 @@ BENCHMARK_CAPTURE(BM_Choose, max_rank_16, "max-rank:16");
 BENCHMARK_CAPTURE(BM_Choose, max_rank_64, "max-rank:64");
 BENCHMARK_CAPTURE(BM_Choose, cumulative, "cumulative:0.9");
 BENCHMARK_CAPTURE(BM_Choose, cumulative_all, "cumulative:1");
+BENCHMARK_CAPTURE(BM_Choose, margin, "margin:0.1");
 BENCHMARK_CAPTURE(BM_Choose, cache_prior, "cache-prior:0.3");
 BENCHMARK_CAPTURE(BM_Choose, drop, "drop:0.1");
 

@@ -107,6 +107,8 @@ std::vector<std::string> PoliciesOf(const Sizes& sizes) {
           "max-rank:" + rank(1),
           "cumulative:0.6",
           "cumulative:1",
+          "margin:0.1",
+          "margin:1",
           "cache-prior:0.1",
           "cache-prior:1",
           "factor:2",
@@ -131,8 +133,9 @@ TEST(ExpertPolicy, ANeutralValueChoosesExactlyWhatTheRouterDoes) {
   Rng rng(2);
   for (const Sizes& sizes : kSizes) {
     const std::string k = std::to_string(sizes.n_used);
-    for (const std::string& text : {"max-rank:" + k, std::string("cumulative:0"), std::string("cache-prior:0"),
-                                    std::string("factor:1"), std::string("drop:0"), std::string("auto:5%")}) {
+    for (const std::string& text :
+         {"max-rank:" + k, std::string("cumulative:0"), std::string("margin:0"), std::string("cache-prior:0"),
+          std::string("factor:1"), std::string("drop:0"), std::string("auto:5%")}) {
       const auto policy = Make(text, sizes.n_experts, sizes.n_used);
       for (int round = 0; round < 300; ++round) {
         Token token = round % 2 == 0 ? RandomToken(rng, sizes.n_experts) : OddToken(rng, sizes.n_experts);
@@ -233,6 +236,62 @@ TEST(ExpertPolicy, CumulativeWindowsEndWhereTheSharesAreReached) {
   }
 }
 
+TEST(ExpertPolicy, MarginWindowsEndAPartOfTheRangeBelowTheLastPick) {
+  Rng rng(11);
+  for (const double share : {0.02, 0.1, 0.3, 1.0}) {
+    const auto policy = Make(fmt::format("margin:{}", share), 32, 4);
+    for (int round = 0; round < 300; ++round) {
+      const Token token = RandomToken(rng, 32, 0.4);
+      const auto ranked = Ranked(token.logits);
+      const auto logit = [&](size_t rank) { return double{token.logits[static_cast<size_t>(ranked[rank])]}; };
+      size_t window = 4;
+      while (window < 32 && logit(window) >= logit(3) - share * 6) ++window;
+      ASSERT_EQ(Choose(*policy, token, 4), SlowMaxRank(token, window, 2, 4)) << share;
+    }
+  }
+}
+
+// Why margin.cc measures from the last pick.
+TEST(ExpertPolicy, AMarginFromTheExpertThatGivesWayWouldBeCachePrior) {
+  Rng rng(12);
+  const auto prior = Make("cache-prior:0.1", 32, 4);
+  int n_swaps = 0;
+  for (int round = 0; round < 1000; ++round) {
+    const Token token = RandomToken(rng, 32, 0.4);
+    const auto ranked = Ranked(token.logits);
+    const auto logit = [&](int32_t expert) { return double{token.logits[static_cast<size_t>(expert)]}; };
+    const auto is_near = [&](int32_t expert) { return token.is_near[static_cast<size_t>(expert)] != 0; };
+    std::vector<int32_t> slow(ranked.begin(), ranked.begin() + 4);
+    auto stand_in = std::find_if(ranked.begin() + 4, ranked.end(), is_near);
+    for (size_t rank = 4; rank-- > 2;) {
+      if (is_near(slow[rank])) continue;
+      if (stand_in == ranked.end() || logit(*stand_in) < logit(slow[rank]) - 0.1 * 6) break;
+      slow[rank] = *stand_in;
+      stand_in = std::find_if(stand_in + 1, ranked.end(), is_near);
+      ++n_swaps;
+    }
+    auto found = Choose(*prior, token, 4);
+    std::ranges::sort(slow);
+    std::ranges::sort(found);
+    ASSERT_EQ(found, slow);
+  }
+  EXPECT_GT(n_swaps, 100);
+}
+
+TEST(ExpertPolicy, WithoutARangeOfLogitsTheRouterDecides) {
+  Rng rng(13);
+  for (const std::string text : {"margin:1", "cache-prior:1"}) {
+    const auto policy = Make(text, 32, 4);
+    for (const float range : {0.0f, kInfinity, kNan}) {
+      for (int round = 0; round < 20; ++round) {
+        Token token = OddToken(rng, 32);
+        token.mean_range = range;
+        ASSERT_EQ(Choose(*policy, token, 4), RankedFirst(token.logits, 4)) << text;
+      }
+    }
+  }
+}
+
 TEST(ExpertPolicy, PriorsAddAPartOfTheRangeOrAFactorOfTheShare) {
   Rng rng(7);
   for (int round = 0; round < 400; ++round) {
@@ -260,12 +319,13 @@ TEST(ExpertPolicy, PriorsAddAPartOfTheRangeOrAFactorOfTheShare) {
 
 TEST(ExpertPolicy, MoreOfAPolicyNeverChoosesMoreFarExperts) {
   Rng rng(8);
-  std::vector<std::vector<std::string>> scales(4);
+  std::vector<std::vector<std::string>> scales(5);
   for (int step = 0; step <= 20; ++step) {
     scales[0].push_back(fmt::format("cache-prior:{}", step * 0.05));
     scales[1].push_back(fmt::format("max-rank:{}", 4 + step));
     scales[2].push_back(fmt::format("cumulative:{}", step * 0.05));
     scales[3].push_back(fmt::format("factor:{}", 1 + step));
+    scales[4].push_back(fmt::format("margin:{}", step * 0.05));
   }
   for (const auto& scale : scales) {
     int saved = 0;
@@ -330,60 +390,6 @@ TEST(ExpertPolicy, FewerMayBeAskedForThanTheModelUses) {
     EXPECT_GE(std::set<int32_t>(of_few.begin(), of_few.end()).size(), 2u) << text;
     EXPECT_LT(*std::ranges::max_element(of_few), 5) << text;
   }
-}
-
-TEST(ParseExpertPolicy, ReadsWhatExpertPolicyTextWrites) {
-  for (const std::string text : {"exact", "max-rank:12", "cumulative:0.7", "cache-prior:0.3", "factor:2", "drop:0.1",
-                                 "auto:1%", "auto:0.5%", "auto:7%"}) {
-    const auto spec = ParseExpertPolicy(text);
-    ASSERT_TRUE(spec.ok()) << spec.status().ToString();
-    EXPECT_EQ(ExpertPolicyText(*spec), text);
-    EXPECT_EQ(spec->top_j, 0);
-  }
-  EXPECT_EQ(ParseExpertPolicy("auto:1%")->value, 0.01);
-  EXPECT_EQ(ParseExpertPolicy("max-rank:12")->kind, ExpertPolicyKind::kMaxRank);
-}
-
-TEST(ParseExpertPolicy, SaysWhatWasExpected) {
-  for (const std::string text : {"",
-                                 "cache",
-                                 "cache-prior",
-                                 "cache-prior:",
-                                 "cache-prior:1.5",
-                                 "cache-prior:-0.1",
-                                 "cache-prior:nan",
-                                 "cache-prior:0.3x",
-                                 "exact:1",
-                                 "max-rank:2.5",
-                                 "max-rank:0",
-                                 "cumulative:1.1",
-                                 "factor:0.5",
-                                 "factor:inf",
-                                 "drop:2",
-                                 "auto:1",
-                                 "auto:%",
-                                 "auto:101%",
-                                 "auto:-1%",
-                                 "Exact"}) {
-    const auto spec = ParseExpertPolicy(text);
-    ASSERT_FALSE(spec.ok()) << text;
-    EXPECT_EQ(spec.status().code(), StatusCode::kInvalidArgument);
-  }
-  EXPECT_NE(ParseExpertPolicy("auto:1").status().message().find("auto:1%"), std::string::npos);
-  EXPECT_NE(ParseExpertPolicy("lru").status().message().find("cache-prior:L"), std::string::npos);
-}
-
-TEST(MakeExpertPolicy, RefusesWhatDoesNotSuitTheModel) {
-  const auto code = [](const ExpertPolicySpec& spec) { return MakeExpertPolicy(spec, 32, 4).status().code(); };
-  EXPECT_EQ(code({.kind = ExpertPolicyKind::kMaxRank, .value = 3}), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({.kind = ExpertPolicyKind::kMaxRank, .value = 33}), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({.kind = ExpertPolicyKind::kExact, .top_j = 5}), StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({.kind = ExpertPolicyKind::kDrop, .value = 1.5}), StatusCode::kInvalidArgument);
-  EXPECT_FALSE(MakeExpertPolicy({}, 4, 8).ok());
-  EXPECT_FALSE(MakeExpertPolicy({}, 0, 0).ok());
-  EXPECT_EQ(DefaultTopJ(1), 1);
-  EXPECT_EQ(DefaultTopJ(2), 1);
-  EXPECT_EQ(DefaultTopJ(4), 2);
 }
 
 }  // namespace

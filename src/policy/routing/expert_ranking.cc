@@ -47,10 +47,21 @@ std::span<uint64_t> ExpertRanking::List(size_t which, size_t n) {
   return list;
 }
 
-void ExpertRanking::MarkBest(size_t n, std::span<uint8_t> marks) {
-  const auto best = List(0, std::min(n, n_experts()));
+std::span<const uint64_t> ExpertRanking::Best(size_t n) {
+  const auto best = List(0, n);
   for (const uint64_t key : keys()) Offer(key, best);
-  for (const uint64_t key : best) marks[ExpertOf(key)] = 1;
+  return best;
+}
+
+void ExpertRanking::MarkBest(size_t n, std::span<uint8_t> marks) {
+  for (const uint64_t key : Best(std::min(n, n_experts()))) marks[ExpertOf(key)] = 1;
+}
+
+size_t ExpertRanking::CountWithin(double margin, size_t n) {
+  if (n == 0) return n_experts();
+  const double least = static_cast<double>(LogitOf(Best(n).back())) - margin;
+  return static_cast<size_t>(
+      std::ranges::count_if(keys(), [least](uint64_t key) { return static_cast<double>(LogitOf(key)) >= least; }));
 }
 
 void ExpertRanking::KeepBest(size_t n, std::span<uint8_t> marks) {

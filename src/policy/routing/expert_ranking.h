@@ -32,6 +32,8 @@ class ExpertRanking {
   void KeepBest(size_t n, std::span<uint8_t> marks);
   // The fewest best experts whose shares (softmax over all) come to at least `share`; 0 where the logits have no softmax.
   size_t CountForShare(double share);
+  // Experts whose logits are at least the n-th best's less `margin`; all of them where n is 0. REQUIRES: n <= n_experts().
+  size_t CountWithin(double margin, size_t n);
 
   // chosen = the experts of the largest logit + bonus, which those that are preferred get, in descending order of logits all the same.
   // bonus >= 0. Where both are as good, the router's order decides. REQUIRES: chosen.size() <= n_experts().
@@ -39,6 +41,7 @@ class ExpertRanking {
 
  private:
   std::span<const uint64_t> keys() const { return std::span<const uint64_t>(keys_).first(n_experts_); }
+  std::span<const uint64_t> Best(size_t n);  // in a list: until the next one is asked for
   std::span<uint64_t> List(size_t which, size_t n);
 
   std::vector<uint64_t> scratch_;

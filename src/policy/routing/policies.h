@@ -14,6 +14,7 @@ namespace pantry {
 std::unique_ptr<ExpertPolicy> MakeExact();
 std::unique_ptr<ExpertPolicy> MakeMaxRank(size_t n_experts, size_t top_j, size_t window);
 std::unique_ptr<ExpertPolicy> MakeCumulative(size_t n_experts, size_t top_j, double share);
+std::unique_ptr<ExpertPolicy> MakeMargin(size_t n_experts, size_t top_j, double share_of_range);
 std::unique_ptr<ExpertPolicy> MakeDrop(size_t top_j, double share);
 
 // cache-prior and factor: near experts and the J best get a bonus, which is a part of the layer's range of logits or the same everywhere.
@@ -32,15 +33,17 @@ class CachePrior final : public ExpertPolicy {
   ExpertRanking ranking_;
 };
 
-// What max-rank and cumulative share: the J best, the near ones among the `window` best, the rest by rank.
-class WindowChoice {
+// max-rank, cumulative and margin, which differ in how wide their window is: the J best, the near ones among the `window` best, the rest by
+// rank. A window no wider than what is chosen is exact.
+class WindowPolicy : public ExpertPolicy {
  public:
-  WindowChoice(size_t n_experts, size_t top_j) : top_j_(top_j), preferred_(n_experts), ranking_(n_experts) {}
-  ExpertRanking& ranking() { return ranking_; }
-  // REQUIRES: ranking() has read view.logits.
-  void Choose(const RouterView& view, size_t window, std::span<int32_t> chosen);
+  WindowPolicy(size_t n_experts, size_t top_j) : top_j_(top_j), preferred_(n_experts), ranking_(n_experts) {}
+  void Choose(const RouterView& view, std::span<int32_t> chosen) final;
 
  private:
+  // `ranking` has read view.logits.
+  virtual size_t WindowOf(const RouterView& view, size_t n_chosen, ExpertRanking& ranking) const = 0;
+
   size_t top_j_;
   std::vector<uint8_t> preferred_;
   ExpertRanking ranking_;
