@@ -95,6 +95,8 @@ TEST(SimProgram, WhatHasNoEffectOrIsWrongIsRefused) {
       {{"--ablation", "powerinfer2", "--memory", "4G"}, "--memory has no effect on --ablation"},
       {{"--ablation", "powerinfer2", "-m", "llama-7b"}, "--model has no effect on --ablation"},
       {{"--ablation", "powerinfer2", "--skip", "3"}, "--skip has no effect on --ablation"},
+      {{"--ablation", "powerinfer2-sensitivity", "--json"}, "--json has no effect on a table of sensitivities"},
+      {{"--ablation", "powerinfer3"}, "expected powerinfer2 or powerinfer2-sensitivity"},
       {{"smallthinker-4b", "--stream", "on"}, "--stream has no effect on a shape"},
       {{"llama-7b", "--trace", "zipf:tokens=3,seed=2"}, "dense model"},
       {{"llama-7b", "--cache-policy", "lru"}, "dense model"},

@@ -55,7 +55,7 @@ std::string ValueWords(const Flag& flag) {
   if (flag.names == "-o, --output") return "table md csv json jsonl";
   if (flag.names == "--task") return "choice triviaqa gsm8k gsm8k_cot rolling";
   if (flag.names == "--tokens") return "sampled random";
-  if (flag.names == "--ablation") return "powerinfer2";
+  if (flag.names == "--ablation") return "powerinfer2 powerinfer2-sensitivity";
   if (flag.names == "--device") return "host";  // or a file
   return "";
 }

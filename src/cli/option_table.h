@@ -201,7 +201,8 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"--guess-recall", "X", kSim, "Simulation", "share of the next layer's experts that are guessed; 0: none"},
         o.sim_recall);
   visit(Flag{"--ablation", "powerinfer2", kSim, "Simulation",
-             "a published experiment instead of a run: neurons of a 7B model on a phone's flash, step by step"},
+             "a published experiment instead of a run: neurons of a 7B model on a phone's flash, step by step; "
+             "powerinfer2-sensitivity: what its constants change (minutes)"},
         o.sim_ablation);
   visit(Flag{"--trace-out", "FILE", kSim, "Simulation",
              "draw reading, waiting and computing in FILE, for ui.perfetto.dev or chrome://tracing"},

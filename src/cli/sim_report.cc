@@ -172,11 +172,11 @@ std::string AblationText(std::span<const AblationStep> steps) {
   const bool is_published = !steps.empty() && steps.front().published_tok_per_s > 0;
   const auto published = [&](const std::string& column) { return is_published ? fmt::format("{:>11}", column) : ""; };
   std::string text =
-      fmt::format("{:<12}{:>9}{}{:>9}{:>8}  {}\n", "", "tok/s", published("published"), "hits", "disk", "time");
+      fmt::format("{:<16}{:>9}{}{:>9}{:>8}  {}\n", "", "tok/s", published("published"), "found", "disk", "time");
   for (const AblationStep& step : steps) {
     const SimReport& report = step.report;
-    text += fmt::format("{:<12}{:>9.2f}{}{:>7.1f} %{:>6.0f} %  {}\n", step.name, report.tok_per_s(),
-                        published(fmt::format("{:.2f}", step.published_tok_per_s)), 100 * report.cache.HitRate(),
+    text += fmt::format("{:<16}{:>9.2f}{}{:>7.1f} %{:>6.0f} %  {}\n", step.name, report.tok_per_s(),
+                        published(fmt::format("{:.2f}", step.published_tok_per_s)), 100 * step.found,
                         100 * Ratio(report.flash_busy_us, report.wall_us), TimeText(report));
   }
   return text;
@@ -187,12 +187,24 @@ std::string AblationJson(std::span<const AblationStep> steps) {
   for (const AblationStep& step : steps) {
     json.push_back({{"step", step.name},
                     {"tok_per_s", step.report.tok_per_s()},
-                    {"hit_rate", step.report.cache.HitRate()},
+                    {"found", step.found},
                     {"bytes_read", step.report.reader.bytes_read},
                     {"n_tokens", step.report.n_tokens}});
     if (step.published_tok_per_s > 0) json.back()["published_tok_per_s"] = step.published_tok_per_s;
   }
   return json.dump(2) + "\n";
+}
+
+std::string SensitivityHeader(std::span<const AblationStep> steps) {
+  std::string text = fmt::format("{:<22}", "");
+  for (const AblationStep& step : steps) text += fmt::format("{:>15}", step.name);
+  return text + "\n";
+}
+
+std::string SensitivityText(const NeuronSensitivity& row, double factor) {
+  std::string text = fmt::format("{:<16}{:>+4.0f} %", row.constant, 100 * (factor - 1));
+  for (const double change : row.change) text += fmt::format("{:>+13.1f} %", 100 * change);
+  return text + "\n";
 }
 
 }  // namespace pantry

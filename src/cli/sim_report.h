@@ -9,6 +9,7 @@
 
 #include "sim/device_profile.h"
 #include "sim/neuron_ablation.h"
+#include "sim/neuron_sensitivity.h"
 #include "sim/sim_model.h"
 #include "sim/simulator.h"
 
@@ -27,5 +28,8 @@ std::string SimJson(const SimRunReport& run);
 // Of --ablation: each step beside what is published.
 std::string AblationText(std::span<const AblationStep> steps);
 std::string AblationJson(std::span<const AblationStep> steps);
+// And what a constant that is so many times as large changes: rows below a header.
+std::string SensitivityHeader(std::span<const AblationStep> steps);
+std::string SensitivityText(const NeuronSensitivity& row, double factor);
 
 }  // namespace pantry

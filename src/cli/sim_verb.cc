@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "cli/sim_report.h"
 #include "cli/verbs.h"
 #include "sim/neuron_ablation.h"
+#include "sim/neuron_sensitivity.h"
 #include "text/tokenizer.h"
 
 namespace pantry {
@@ -143,10 +145,24 @@ Result<SimOptions> SimOptionsFor(const CliOptions& options, const SimInput& inpu
   return sim;
 }
 
+// One constant after the other; each takes as long as the ablation.
+Status Sensitivity(VerbContext& context, const DeviceProfile& device, std::span<const AblationStep> steps) {
+  PANTRY_RETURN_IF_ERROR(context.output.Write(SensitivityHeader(steps)));
+  for (const std::string_view constant : SensitiveConstants()) {
+    for (const double factor : {0.7, 1.3}) {
+      PANTRY_ASSIGN_OR_RETURN(const NeuronSensitivity row, VaryConstant(constant, factor, device, {}, steps));
+      PANTRY_RETURN_IF_ERROR(context.output.Write(SensitivityText(row, factor)));
+    }
+  }
+  return OkStatus();
+}
+
 Status Ablation(VerbContext& context, const DeviceProfile& device) {
   const CliOptions& options = context.options();
-  if (options.sim_ablation != "powerinfer2") {
-    return InvalidArgumentError("--ablation: expected powerinfer2, found '{}'", options.sim_ablation);
+  const bool varies = options.sim_ablation == "powerinfer2-sensitivity";
+  if (options.sim_ablation != "powerinfer2" && !varies) {
+    return InvalidArgumentError("--ablation: expected powerinfer2 or powerinfer2-sensitivity, found '{}'",
+                                options.sim_ablation);
   }
   PANTRY_RETURN_IF_ERROR(
       RejectFlags(context.invocation,
@@ -155,7 +171,9 @@ Status Ablation(VerbContext& context, const DeviceProfile& device) {
                    "--trace", "--trace-out", "--skip", "--guess-recall"},
                   "--ablation"));
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
+  if (varies) PANTRY_RETURN_IF_ERROR(RejectFlags(context.invocation, {"--json"}, "a table of sensitivities"));
   PANTRY_ASSIGN_OR_RETURN(const std::vector<AblationStep> steps, NeuronAblation(device, {}));
+  if (varies) return Sensitivity(context, device, steps);
   return context.output.Write(options.json ? AblationJson(steps) : AblationText(steps));
 }
 

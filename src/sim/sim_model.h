@@ -26,9 +26,10 @@
 namespace pantry {
 
 struct SimStep {
-  Work before;   // of a token: until it is known which blocks are wanted
-  Work between;  // and from then until they are needed
-  Work beside;   // what the second executor may do while the blocks are brought; the cores do it where there is none
+  Work before;    // of a token: until it is known which blocks are wanted
+  Work between;   // and from then until they are needed
+  Work beside;    // what the second executor does while the blocks are brought; the cores do it where there is none
+  Work choosing;  // of the cores alone, beside that: only then are the blocks asked for (a predictor)
   int32_t layer = -1;        // whose blocks; -1: none
   uint32_t first_block = 0;  // they may be wanted; a layer may have several steps
   uint32_t n_blocks = 0;     //
@@ -51,6 +52,7 @@ struct SimModel {
   int32_t n_used = 0;
   double computed_share = 1;   // of a block, by one token: less where only the neurons that fire are computed
   double steps_of_blocks = 3;  // parallel loops that compute some blocks together
+  double block_reads = 1;      // of a block's bytes, read from memory to compute it
   bool places_blocks = true;   // what is read has to be rearranged; of a pack it is copied
 
   // For PlanMemory(); bytes.

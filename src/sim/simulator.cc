@@ -105,16 +105,17 @@ class Simulation {
   // `event`: the step's; `later`: those that come after it.
   Status RunStep(const SimStep& step, const Work& before, double n_tokens, Events event, Events later) {
     const Work beside = OfTokens(n_tokens, step.beside);
-    const double second_share = beside.bytes > 0 ? machine_.SecondShare() : 0;
-    ComputeShared(before, second_share);
+    const bool is_divided = beside.bytes > 0 && machine_.has_second();
+    ComputeShared(before, is_divided ? machine_.SecondShare() : 0);
     machine_.JoinSecond();
     const std::span<const BlockId> wanted = Wanted(step, n_tokens, event);
     const bool is_known_early = step.between.bytes > 0;
     if (is_known_early && stream_ != nullptr) stream_->Expect(wanted, 1);
     if (is_known_early) machine_.Compute(OfTokens(n_tokens, step.between), TimeUse::kBetween);
-    if (second_share > 0) machine_.BeginSecond(second_share * beside);
+    if (is_divided) machine_.BeginSecond(beside);
+    if (step.choosing.bytes > 0) machine_.Compute(OfTokens(n_tokens, step.choosing), TimeUse::kBetween);
     const auto meanwhile = [&](double share) {
-      if (beside.bytes > 0) machine_.Compute(share * (1 - second_share) * beside, TimeUse::kBetween);
+      if (beside.bytes > 0 && !is_divided) machine_.Compute(share * beside, TimeUse::kBetween);
     };
     double picks = n_tokens;  // of a block
     if (model_.n_used > 0 && !wanted.empty()) {
@@ -145,7 +146,7 @@ class Simulation {
   void ComputeBlocks(std::span<const BlockId> blocks, double n_picks, double share) {
     Work work = {.n_steps = model_.steps_of_blocks};
     for (const BlockId block : blocks) {
-      work.bytes += share * static_cast<double>(model_.blocks[block.value()].n_bytes);
+      work.bytes += share * model_.block_reads * static_cast<double>(model_.blocks[block.value()].n_bytes);
       work.int8_macs += share * n_picks * model_.block_macs[block.value()];
     }
     machine_.Compute(work, TimeUse::kBlocks);

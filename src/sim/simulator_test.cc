@@ -74,6 +74,31 @@ TEST(Simulator, TimesOfAllUsesAddUpToTheWall) {
   }
 }
 
+// A second executor takes all that is beside, but nothing of what chooses the blocks.
+TEST(Simulator, WhatChoosesBlocksIsComputedByTheCoresAlone) {
+  SimModel model = SmallModel();
+  DeviceProfile device = SmallDevice();
+  const auto wall_us = [&] { return Simulated(model, SmallTrace(model), device, HalfCache(model)).wall_us; };
+  device.second = SecondExecutor{"unit", 15e9, 1e12};
+  for (SimStep& step : model.steps) step.beside = {.bytes = 1};
+  const double without_us = wall_us();
+  for (SimStep& step : model.steps) step.choosing = {.bytes = 20e6};  // a millisecond of two cores
+  EXPECT_GT(wall_us(), without_us + 60 * 6 * 900);
+  device.second->dram_bytes_per_s *= 10;
+  EXPECT_GT(wall_us(), 60 * 6 * 1000);
+}
+
+TEST(Simulator, SparseBlocksCostMoreMemoryTrafficThanTheyHaveBytes) {
+  SimModel model = SmallModel();
+  const auto memory_bytes = [&] {
+    return Simulated(model, SmallTrace(model), SmallDevice(), HalfCache(model)).memory_bytes;
+  };
+  const double dense = memory_bytes();
+  model.block_reads = 1.5;
+  const double n_blocks = 60.0 * 6 * 4;  // tokens, layers, used
+  EXPECT_NEAR(memory_bytes() - dense, 0.5 * n_blocks * 600'000, 1);
+}
+
 TEST(Simulator, BytesReadAreThoseOfTheBlocksBroughtIn) {
   const SimModel model = SmallModel(4, 16, 4, 64 * kKiB);  // pieces of whole pages: nothing is read beside them
   SimOptions options = HalfCache(model);
