@@ -92,6 +92,7 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   const PredictedNeurons* const predicted = engine_.predicted();
   const PredictedNeurons::Counts predicted_before =
       predicted != nullptr ? predicted->counts() : PredictedNeurons::Counts();
+  const NeuronPriorCounts prior_before = NeuronPriorCountsOf(engine_);
   std::optional<WeightStreamStats> after_prompt;
   callbacks.on_token = [&](TokenId) {
     if (stream != nullptr && !after_prompt) after_prompt = stream->stats();
@@ -119,7 +120,7 @@ Result<GenerateResult> Answerer::Answer(std::span<const TokenId> prompt, const G
   if (after_prompt) figures = StreamFigures(*after_prompt, stream->stats(), result->n_decoded, result->decode_us);
   if (router == nullptr && stream != nullptr && engine_.shape().has_experts()) figures += " · experts exact";
   Account(*result, figures + PolicyFigures(router, counts_before) + SparsityFigures(engine_, neurons_before) +
-                       PredictorFigures(engine_, predicted_before));
+                       PredictorFigures(engine_, predicted_before) + NeuronPolicyFigures(engine_, prior_before));
   if (forecast_ != nullptr) Compare(*result, after_prompt ? HitRate(*after_prompt, stream->stats()) : -1);
   return result;
 }

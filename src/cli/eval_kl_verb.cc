@@ -8,6 +8,7 @@
 #include "cli/eval_verbs.h"
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
+#include "cli/neuron_flags.h"
 #include "cli/open_engine.h"
 #include "eval/kl.h"
 
@@ -50,19 +51,20 @@ Status Save(VerbContext& context, const std::string& path) {
 
 Json EstimateJson(const Estimate& estimate) { return {{"value", estimate.value}, {"stderr", estimate.standard_error}}; }
 
-std::string AsJson(const KlResult& result, const KlHead& head) {
-  const Json json = {{"reference", head.model},
-                     {"positions", result.n_positions},
-                     {"kl_mean", EstimateJson(result.mean)},
-                     {"kl_median", result.median},
-                     {"kl_p90", result.percentile_90},
-                     {"kl_p99", result.percentile_99},
-                     {"kl_max", result.max},
-                     {"same_top", EstimateJson(result.same_top)},
-                     {"ppl", EstimateJson(result.ppl)},
-                     {"reference_ppl", EstimateJson(result.reference_ppl)},
-                     {"ppl_ratio", EstimateJson(result.ppl_ratio)},
-                     {"seconds", result.seconds}};
+std::string AsJson(const KlResult& result, const KlHead& head, Engine& engine) {
+  Json json = {{"reference", head.model},
+               {"positions", result.n_positions},
+               {"kl_mean", EstimateJson(result.mean)},
+               {"kl_median", result.median},
+               {"kl_p90", result.percentile_90},
+               {"kl_p99", result.percentile_99},
+               {"kl_max", result.max},
+               {"same_top", EstimateJson(result.same_top)},
+               {"ppl", EstimateJson(result.ppl)},
+               {"reference_ppl", EstimateJson(result.reference_ppl)},
+               {"ppl_ratio", EstimateJson(result.ppl_ratio)},
+               {"seconds", result.seconds}};
+  AddNeuronPolicy(engine, json);
   return Dump(json);
 }
 
@@ -96,9 +98,10 @@ Status Compare(VerbContext& context, const std::string& path) {
   PANTRY_ASSIGN_OR_RETURN(const KlResult result,
                           CompareWithReference(*engine, reference, windows, ProgressOn(context.console)));
   context.console.EndProgress();
-  context.console.Note(fmt::format("{:.1f} s · {}", result.seconds, MemoryFigure(engine->memory_plan())));
+  context.console.Note(fmt::format("{:.1f} s · {}{}", result.seconds, MemoryFigure(engine->memory_plan()),
+                                   NeuronPolicyFigures(*engine)));
   if (engine->router() != nullptr) context.console.Note(PolicyLine(*engine));
-  return context.output.Write(options.json ? AsJson(result, head) : AsText(result, head));
+  return context.output.Write(options.json ? AsJson(result, head, *engine) : AsText(result, head));
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ std::string AsJson(const PerplexityResult& result, int64_t n_ctx, Engine& engine
     if (counts.recall()) json["recall"] = *counts.recall();
     json["predictor_bytes"] = predicted->n_bytes();
   }
+  AddNeuronPolicy(engine, json);
   return json.dump() + "\n";
 }
 
@@ -67,9 +68,10 @@ Status EvalPerplexityVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(const PerplexityResult result,
                           MeasurePerplexity(*engine, text, perplexity, on_chunk, keep_going));
   context.console.EndProgress();
-  context.console.Note(fmt::format("{} windows of {} tokens · {:.1f} s · {}{}", result.n_chunks, perplexity.n_ctx,
-                                   result.seconds, MemoryFigure(engine->memory_plan()),
-                                   SparsityFigures(*engine) + PredictorFigures(*engine)));
+  context.console.Note(
+      fmt::format("{} windows of {} tokens · {:.1f} s · {}{}", result.n_chunks, perplexity.n_ctx, result.seconds,
+                  MemoryFigure(engine->memory_plan()),
+                  SparsityFigures(*engine) + PredictorFigures(*engine) + NeuronPolicyFigures(*engine)));
   if (engine->router() != nullptr) context.console.Note(PolicyLine(*engine));
   if (options.json) return context.output.Write(AsJson(result, perplexity.n_ctx, *engine));
   return context.output.Write(

@@ -41,7 +41,7 @@ Result<std::vector<double>> SharesOf(std::string_view list) {
 
 Result<RoutingSweepOptions> SweepOptionsOf(VerbContext& context) {
   const CliOptions& options = context.options();
-  for (const std::string_view flag : {"--expert-policy", "--expert-policy-prompts"}) {
+  for (const std::string_view flag : {"--expert-policy", "--expert-policy-prompts", "--neuron-policy"}) {
     if (context.invocation.SourceOf(flag) == ValueSource::kFlag) {
       return InvalidArgumentError("{} has no effect on 'pantry eval routing'. Say what to try with --policies", flag);
     }
@@ -49,6 +49,7 @@ Result<RoutingSweepOptions> SweepOptionsOf(VerbContext& context) {
   // Nor do their twins in the environment, which are meant for other commands: tokens are computed in batches here.
   context.invocation.options.expert_policy = CliOptions().expert_policy;
   context.invocation.options.expert_policy_prompts = CliOptions().expert_policy_prompts;
+  context.invocation.options.neuron_policy = CliOptions().neuron_policy;
   RoutingSweepOptions sweep;
   PANTRY_ASSIGN_OR_RETURN(sweep.windows, WindowOptionsOf(context));
   if (!context.invocation.Given("--chunks")) sweep.windows.max_chunks = kDefaultWindows;

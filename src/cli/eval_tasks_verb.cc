@@ -11,6 +11,7 @@
 #include "cli/eval_verbs.h"
 #include "cli/interrupt.h"
 #include "cli/model_path.h"
+#include "cli/neuron_flags.h"
 #include "cli/open_engine.h"
 #include "eval/tasks/task_run.h"
 #include "weights/gguf/gguf_file.h"
@@ -133,8 +134,8 @@ Status EvalTasksVerb(VerbContext& context) {
     if (!options.json) PANTRY_RETURN_IF_ERROR(context.output.Write(TaskTableRows(tasks[i].file, result)));
   }
   if (items) PANTRY_RETURN_IF_ERROR(items->Close());
-  context.console.Note(fmt::format("{} of {} tasks · {:.1f} s · {}", json["tasks"].size(), tasks.size(), seconds,
-                                   MemoryFigure(engine->memory_plan())));
+  context.console.Note(fmt::format("{} of {} tasks · {:.1f} s · {}{}", json["tasks"].size(), tasks.size(), seconds,
+                                   MemoryFigure(engine->memory_plan()), NeuronPolicyFigures(*engine)));
   if (engine->router() != nullptr) {
     const CacheAwareRouter& chooser = engine->router()->chooser();
     context.console.Note(PolicyLine(*engine));
@@ -143,6 +144,7 @@ Status EvalTasksVerb(VerbContext& context) {
                              {"gate_mass", chooser.counts().gate_mass()},
                              {"excess_kl", chooser.counts().mean_excess_kl()}};
   }
+  AddNeuronPolicy(*engine, json);
   json["partial"] = is_stopped;
   if (options.json) {  // paths and ids may not be UTF-8
     const auto replace = nlohmann::ordered_json::error_handler_t::replace;

@@ -18,6 +18,7 @@ Result<SessionOptions> EvalSessionOf(VerbContext& context) {
   // A policy changes tokens that are computed one by one; prompts only where that is asked for.
   const CliOptions& options = context.options();
   if (options.expert_policy != "exact" && !options.expert_policy_prompts) session.n_batch = 1;
+  if (options.neuron_policy != "exact") session.n_batch = 1;
   return session;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/neuron_flags.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/parse_number.h"
 #include "base/units.h"
 #include "weights/profile/neuron_profile.h"
@@ -58,6 +60,32 @@ std::string PredictorFigures(Engine& engine, const PredictedNeurons::Counts& bef
     figures += fmt::format(", recall {:.2f}%", 100 * *counts.recall());
   }
   return figures + " (lossy)";
+}
+
+std::string NeuronPolicyMode(Engine& engine) {
+  const NeuronPrior* const prior = engine.neuron_prior();
+  return prior == nullptr ? "" : fmt::format(" · neurons by {} (lossy)", NeuronPolicyText(prior->strength()));
+}
+
+NeuronPriorCounts NeuronPriorCountsOf(Engine& engine) {
+  return engine.neuron_prior() == nullptr ? NeuronPriorCounts() : engine.neuron_prior()->counts();
+}
+
+std::string NeuronPolicyFigures(Engine& engine, const NeuronPriorCounts& before) {
+  if (engine.neuron_prior() == nullptr) return "";
+  const NeuronPriorCounts since = NeuronPriorCountsOf(engine) - before;
+  return fmt::format(" · {}: {:.2f}% of the firing neurons left out, {:.2f}% of the gates' sum kept (lossy)",
+                     NeuronPolicyText(engine.neuron_prior()->strength()), 100 * since.left_out_share(),
+                     100 * since.gate_mass());
+}
+
+void AddNeuronPolicy(Engine& engine, nlohmann::ordered_json& json) {
+  if (engine.neuron_prior() == nullptr) return;
+  const NeuronPriorCounts& counts = engine.neuron_prior()->counts();
+  json["neuron_policy"] = NeuronPolicyText(engine.neuron_prior()->strength());
+  json["miss_rate"] = 1 - engine.stream()->stats().cache.HitRate();
+  json["left_out_share"] = counts.left_out_share();
+  json["gate_mass"] = counts.gate_mass();
 }
 
 }  // namespace pantry

@@ -17,7 +17,7 @@
 namespace pantry {
 namespace {
 
-// --memory, --stream, --io, --cache-policy, --expert-policy.
+// --memory, --stream, --io, --cache-policy, --expert-policy, --neuron-policy.
 Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, EngineOptions& engine) {
   if (options.memory != "auto") {
     PANTRY_ASSIGN_OR_RETURN(engine.memory_bytes, ParseMemoryBudget(options.memory, available_bytes));
@@ -39,6 +39,9 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
     PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }
   PANTRY_ASSIGN_OR_RETURN(engine.expert_policy, ExpertPolicyOf(options));
+  const Result<double> prior = ParseNeuronPolicy(options.neuron_policy);
+  if (!prior.ok()) return prior.status().WithContext("--neuron-policy");
+  engine.neuron_prior = *prior;
   return OkStatus();
 }
 
@@ -174,7 +177,7 @@ std::string ModeLine(Engine& engine, const Session* session, const RunForecast* 
     line += fmt::format(" · context {} (KV {})", session->n_ctx(), FormatBytes(session->kv_bytes()));
   const int n_threads = engine.pool().n_threads();
   line += fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
-  line += SparsityMode(engine) + PredictorMode(engine);
+  line += SparsityMode(engine) + PredictorMode(engine) + NeuronPolicyMode(engine);
   if (forecast != nullptr && forecast->is_streamed) {
     line += fmt::format(" · expect {} tok/s", SpeedRange(forecast->Token(kTypicalPosition)));
   }

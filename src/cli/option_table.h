@@ -186,6 +186,10 @@ void ForEachField(Options& o, Visit&& visit) {
         o.expert_policy_skip);
   visit(Flag{"--expert-policy-prompts", "", kComputing | kBench | kSim, "Memory", "for the tokens of prompts, too"},
         o.expert_policy_prompts);
+  visit(Flag{"--neuron-policy", "POLICY", kComputing | kBench, "Memory",
+             "which neurons of a pack of single neurons run for a token: exact, or with a little less quality of those "
+             "that are not in memory only such as fire strongly: cache-prior:0.1 (0 to 1)"},
+        o.neuron_policy);
   visit(Flag{"--cache", "SIZE", kSim, "Memory", "of blocks, instead of what --memory leaves for them"}, o.sim_cache);
   visit(Flag{"--device", "host|FILE", kSim, "Simulation", "this machine as doctor measured it, or a device profile"},
         o.sim_device);

@@ -74,6 +74,7 @@ struct CliOptions {
   int32_t expert_policy_top = 0;        // how many of a router's best always do; 0: by the model
   int32_t expert_policy_skip = 0;       // first layers that are left alone
   bool expert_policy_prompts = false;   // prompts are not
+  std::string neuron_policy = "exact";  // which neurons run: ParseNeuronPolicy()
 
   // plan.
   std::string sim_memory;  // available memory to plan for, instead of this machine's

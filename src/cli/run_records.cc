@@ -88,7 +88,7 @@ void RunRecords::Attach(std::unique_ptr<RunRecords> records, Engine& engine) {
   if (records->routing_ != nullptr) records->AttachRouting(engine);
   engine.ObserveRuns([records = std::shared_ptr<RunRecords>(std::move(records)), &engine](const RunReport& run) {
     const int64_t now_us = engine.clock().NowUs();
-    if (records->stats_ != nullptr) records->stats_->Write(run, engine.stream(), engine.router(), engine.resting());
+    if (records->stats_ != nullptr) records->stats_->Write(run, engine);
     if (records->trace_ != nullptr) records->trace_->Run(run, now_us);
     if (records->routing_ != nullptr) records->routing_->EndRun(run.n_tokens);
   });

@@ -19,14 +19,13 @@ Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger
   return std::unique_ptr<RunStats>(new RunStats(path, file, log));
 }
 
-void RunStats::Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router,
-                     const RestingNeurons* resting) {
+void RunStats::Write(const RunReport& run, Engine& engine) {
   if (file_ == nullptr) return;
   line_.clear();
   fmt::format_to(std::back_inserter(line_), R"({{"position":{},"n_tokens":{},"us":{})", run.first_position,
                  run.n_tokens, run.us);
-  if (resting != nullptr) AppendResting(*resting);
-  if (stream != nullptr) AppendStream(*stream, router);
+  if (engine.resting() != nullptr) AppendResting(*engine.resting());
+  if (engine.stream() != nullptr) AppendStream(*engine.stream(), engine);
   line_.push_back('}');
   line_.push_back('\n');
   if (std::fwrite(line_.data(), 1, line_.size(), file_.get()) == line_.size() && std::fflush(file_.get()) == 0) return;
@@ -50,7 +49,14 @@ void RunStats::AppendPolicy(const CacheAwareRouter& chooser) {
                  since.share_kept, since.excess_kl);
 }
 
-void RunStats::AppendStream(const WeightStream& stream, const ExpertRouter* router) {
+void RunStats::AppendPrior(const NeuronPrior& prior) {
+  const NeuronPriorCounts since = prior.counts() - prior_before_;
+  prior_before_ = prior.counts();
+  fmt::format_to(std::back_inserter(line_), R"(,"neuron_policy":"{}","firing":{},"left_out":{},"gate_mass":{})",
+                 NeuronPolicyText(prior.strength()), since.n_firing, since.n_left_out, since.gate_mass());
+}
+
+void RunStats::AppendStream(const WeightStream& stream, Engine& engine) {
   const WeightStreamStats now = stream.stats();
   const std::span<const CacheStats> layers = stream.layer_stats();
   layers_before_.resize(layers.size());
@@ -60,8 +66,9 @@ void RunStats::AppendStream(const WeightStream& stream, const ExpertRouter* rout
                  now.cache.n_misses - before_.cache.n_misses, now.bytes_read() - before_.bytes_read(),
                  now.stream.wait_us - before_.stream.wait_us, now.stream.place_us - before_.stream.place_us,
                  now.cache.n_evicted - before_.cache.n_evicted);
-  if (router != nullptr) AppendPolicy(router->chooser());
+  if (engine.router() != nullptr) AppendPolicy(engine.router()->chooser());
   else if (stream.placer().has_experts()) fmt::format_to(out, R"(,"policy":"exact")");
+  if (engine.neuron_prior() != nullptr) AppendPrior(*engine.neuron_prior());
   fmt::format_to(out, R"(,"first_layer":{})", stream.placer().first_layer());
   const std::pair<std::string_view, int64_t CacheStats::*> columns[] = {{"layer_hits", &CacheStats::n_hits},
                                                                         {"layer_late", &CacheStats::n_late},

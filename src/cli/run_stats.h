@@ -9,6 +9,8 @@
 // where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way,
 // "misses" neither.
 // With --sparsity `"sparsity":0.5,"neurons":46080,"resting":22811` of the run follow "us".
+// With a --neuron-policy `"neuron_policy":"cache-prior:0.1","firing":77012,"left_out":3310,"gate_mass":0.993` of the run come before "first_layer": neurons
+// that fired, how many of them did not run, and the share of the others in the sum of gates. Then "misses" are of those that ran.
 // Threads: one at a time. A line is written when its run is over, in some microseconds, and in the file at once.
 #pragma once
 
@@ -29,18 +31,17 @@ class RunStats {
  public:
   // Begins the file anew. `log` must outlive the stats: it is told once if a line cannot be written. kIoError.
   static Result<std::unique_ptr<RunStats>> Open(const std::string& path, Logger& log);
-  // `stream` is null in a resident run.
-  void Write(const RunReport& run, const WeightStream* stream, const ExpertRouter* router = nullptr,
-             const RestingNeurons* resting = nullptr);
+  void Write(const RunReport& run, Engine& engine);
 
  private:
   struct CloseFile {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   RunStats(std::string path, std::FILE* file, Logger& log) : path_(std::move(path)), log_(log), file_(file) {}
-  void AppendStream(const WeightStream& stream, const ExpertRouter* router);
+  void AppendStream(const WeightStream& stream, Engine& engine);
   void AppendPolicy(const CacheAwareRouter& chooser);
   void AppendResting(const RestingNeurons& resting);
+  void AppendPrior(const NeuronPrior& prior);
 
   std::string path_;
   Logger& log_;
@@ -48,6 +49,7 @@ class RunStats {
   fmt::memory_buffer line_;
   WeightStreamStats before_;
   RoutingCounts counts_before_;
+  NeuronPriorCounts prior_before_;
   std::vector<CacheStats> layers_before_;
   int64_t n_neurons_before_ = 0;
   int64_t n_resting_before_ = 0;

@@ -46,6 +46,18 @@ Status MakeRouter(const ExpertPolicyOptions& options, const ModelShape& shape, L
   return OkStatus();
 }
 
+void MakeNeuronPrior(double strength, const ModelShape& shape, Logger& log, EngineParts& parts) {
+  if (strength == 0) return;
+  if (parts.stream != nullptr && parts.stream->placer().neurons() != nullptr) {
+    parts.neuron_prior = std::make_unique<NeuronPrior>(strength, shape.n_layers);
+    return;
+  }
+  log.Warning(
+      "--neuron-policy: no effect here because no single neurons are streamed: those are of a pack ('pantry pack') of "
+      "a "
+      "model without experts whose neurons gate by ReLU");
+}
+
 void SayWhetherItSavesTime(const Model& model, const EngineOptions& options, Logger& log) {
   const int32_t n_layers = model.shape().n_layers;
   if (!options.sparse || model.layers_by_neuron() == n_layers) return;
@@ -81,6 +93,9 @@ Status EngineOptions::Validate() const {
   if (memory_bytes < 0) return InvalidArgumentError("--memory {}: expected a positive number of bytes", memory_bytes);
   if (cache_policy) PANTRY_RETURN_IF_ERROR(cache_policy->Validate());
   PANTRY_RETURN_IF_ERROR(expert_policy.Validate());
+  if (!(neuron_prior >= 0 && neuron_prior <= 1)) {
+    return InvalidArgumentError("--neuron-policy cache-prior:{}: expected a strength of 0 to 1", neuron_prior);
+  }
   PANTRY_RETURN_IF_ERROR(sparsity.Validate());
   return session.Validate();
 }
@@ -158,6 +173,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
     parts.stream->CommitMemory(*parts.pool);
   }
   PANTRY_RETURN_IF_ERROR(MakeRouter(options.expert_policy, *shape, log, parts));
+  MakeNeuronPrior(options.neuron_prior, *shape, log, parts);
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),
                 parts.tokenizer->n_vocab(), parts.model->shape().n_vocab);

@@ -27,6 +27,7 @@
 #include "engine/weight_stream.h"
 #include "io/open_block_reader.h"
 #include "models/model.h"
+#include "policy/neurons/neuron_prior.h"
 #include "policy/planner/memory_plan.h"
 #include "residency/cache/eviction_policy.h"
 #include "sys/isa.h"
@@ -65,6 +66,7 @@ struct EngineOptions {
   SparsityOptions sparsity;                    // whether neurons of SiLU networks rest: other results
   PredictorOptions predictor;                  // likewise: whether it is guessed which of ReLU networks fire
   ExpertPolicyOptions expert_policy;  // likewise: whether what is in memory may run in place of what a router chose
+  double neuron_prior = 0;            // likewise: how strongly neurons in memory are preferred; 0: not
   SessionOptions session;             // what memory is planned for
   Status Validate() const;
 };
@@ -95,6 +97,7 @@ struct EngineParts {
   std::unique_ptr<ExpertRouter> router;         // null: experts run as their routers choose
   std::unique_ptr<RestingNeurons> resting;      // null: all neurons run
   std::unique_ptr<PredictedNeurons> predicted;  // null: every gate is computed
+  std::unique_ptr<NeuronPrior> neuron_prior;    // null: all neurons run that fire
   std::optional<MemoryPlan> memory_plan;        // where there is a budget
   const Clock* clock = nullptr;                 // must outlive the engine; null: a SteadyClock
 };
@@ -141,10 +144,13 @@ class Engine {
   // Null: the model has none, or it does not parse (a warning said so).
   const ChatTemplate* chat_template() const { return parts_.chat_template.get(); }
   const Model& model() const { return *parts_.model; }
-  WeightStream* stream() { return parts_.stream.get(); }            // null in a resident run
-  ExpertRouter* router() { return parts_.router.get(); }            // null: experts run as their routers choose
-  RestingNeurons* resting() { return parts_.resting.get(); }        // null: all neurons run
-  PredictedNeurons* predicted() { return parts_.predicted.get(); }  // null: every gate is computed
+  WeightStream* stream() { return parts_.stream.get(); }             // null in a resident run
+  ExpertRouter* router() { return parts_.router.get(); }             // null: experts run as their routers choose
+  RestingNeurons* resting() { return parts_.resting.get(); }         // null: all neurons run
+  PredictedNeurons* predicted() { return parts_.predicted.get(); }   // null: every gate is computed
+  NeuronPrior* neuron_prior() { return parts_.neuron_prior.get(); }  // null: all neurons run that fire
+  // Whether answers depend on what is in memory, and so on what was computed before.
+  bool depends_on_cache() const { return parts_.router != nullptr || parts_.neuron_prior != nullptr; }
   // How the budget is divided; null where there is none.
   const MemoryPlan* memory_plan() const { return parts_.memory_plan ? &*parts_.memory_plan : nullptr; }
   ThreadPool& pool() { return *parts_.pool; }

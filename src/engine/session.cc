@@ -158,6 +158,7 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
     forward.experts = stream;
     forward.matrices = stream;
     forward.neuron_source = stream;
+    forward.neuron_prior = engine.neuron_prior();
     forward.embedding = stream->embedding();
     if (keep_going) {
       at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };

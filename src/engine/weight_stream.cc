@@ -260,6 +260,11 @@ Status WeightStream::BeginNeurons(int32_t layer, int64_t n_tokens) {
   return OkStatus();
 }
 
+void WeightStream::Look(std::span<const int32_t> neurons, std::span<uint8_t> is_near) const {
+  const NeuronCache& cache = neurons_->cache();
+  for (size_t i = 0; i < neurons.size(); ++i) is_near[i] = cache.Find(neurons[i]) != nullptr ? 1 : 0;
+}
+
 void WeightStream::Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
   neurons_->stream().Want(neurons, n_uses);
 }

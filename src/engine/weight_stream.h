@@ -90,6 +90,7 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) override;
   void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) override;
   Status BeginNeurons(int32_t layer, int64_t n_tokens) override;
+  void Look(std::span<const int32_t> neurons, std::span<uint8_t> is_near) const override;
   void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override;
   Status Await(std::span<const uint8_t*> bundles) override;
   void ReleaseNeurons() override;

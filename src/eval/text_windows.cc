@@ -63,7 +63,7 @@ Status VisitWindow(Engine& engine, Session& session, std::span<const TokenId> wi
     if (!keep_going) return {};
     return [&, base](int64_t n_done, int64_t) { return visited.ok() && keep_going(base + n_done); };
   };
-  if (engine.router() != nullptr) engine.stream()->Forget();
+  if (engine.depends_on_cache()) engine.stream()->Forget();
   session.Truncate(0);
   const size_t first = window.size() / 2;
   // The logits of the first half are not wanted, and the last token predicts nothing that is in the window.

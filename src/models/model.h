@@ -23,6 +23,7 @@
 #include "compute/kernels/attention/attention.h"
 #include "compute/neuron_predictor.h"
 #include "models/weight_source.h"
+#include "policy/neurons/neuron_prior.h"
 #include "policy/routing/expert_chooser.h"
 #include "sys/aligned_buffer.h"
 #include "sys/isa.h"
@@ -46,6 +47,7 @@ struct ForwardRun {
   ExpertSource* experts = nullptr;        // where experts come from; null: the model's own memory
   MatrixSource* matrices = nullptr;       // likewise the matrices of layers
   NeuronSource* neuron_source = nullptr;  // likewise the neurons of dense layers, where they lie one by one
+  NeuronPrior* neuron_prior = nullptr;    // which of these run for a single token; null: all that fire
   // Likewise the tokens' rows of the embedding.
   EmbeddingSource* embedding = nullptr;
   ExpertChooser* chooser = nullptr;    // which experts run; null: those that the router likes best

@@ -34,6 +34,13 @@ size_t ListFiring(const FiringGates& firing, const float* gate, int64_t m, int64
   return n;
 }
 
+// Leaves out of `firing`, of a single row, what a prior does, and returns how many run. `is_near`: scratch.
+size_t LeaveOut(NeuronPrior& prior, const NeuronSource& source, const float* gate, std::span<int32_t> firing,
+                std::span<uint8_t> is_near) {
+  source.Look(firing, is_near);
+  return prior.Choose(gate, is_near, firing);
+}
+
 // Where the last whole unit ends before which at most kMostAtOnce of `firing` lie.
 int64_t EndOfSegment(std::span<const int32_t> firing, int64_t n_neurons) {
   return firing.size() <= kMostAtOnce ? n_neurons : firing[kMostAtOnce] / kUnit * kUnit;
@@ -59,6 +66,8 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
                          .out = out};
   status_ = source.BeginNeurons(weights.layer, m);
   if (!status_.ok()) return;
+  NeuronPrior* const prior = m == 1 ? run_.neuron_prior : nullptr;
+  if (prior != nullptr) prior->Begin(weights.layer);
 
   const WeightMatrix& whole = weights.gate;
   const int64_t n_units = (n_ff + kUnit - 1) / kUnit, n_parts = m <= kFewRows ? std::min(kGateParts, n_units) : 1;
@@ -73,10 +82,12 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
     MatMul(pool_, {&task, 1}, run.x);
     int32_t* const list = firing_ + n_firing;
     uint16_t* const n_uses = n_rows_firing_ + n_firing;
-    const size_t n = ListFiring(FiringOf(weights), gate, m, n_ff, begin, end, list, n_uses);
+    size_t n = ListFiring(FiringOf(weights), gate, m, n_ff, begin, end, list, n_uses);
+    if (prior != nullptr) n = LeaveOut(*prior, source, gate, {list, n}, {reinterpret_cast<uint8_t*>(n_uses), n});
     source.Want({list, n}, {n_uses, m == 1 ? 0 : n});
     n_firing += n;
   }
+  if (prior != nullptr) prior->End();
 
   std::span<const int32_t> left(firing_, n_firing);
   std::array<const uint8_t*, kMostAtOnce> bundles;

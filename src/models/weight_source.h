@@ -59,13 +59,16 @@ class MatrixSource {
 };
 
 // The neurons of a layer that fire, from wherever their bundles lie (compute/neuron_layout.h): in ascending order, as a layer is computed.
-//   BeginNeurons(layer) -> Want(neurons) ... -> Await(next ones) -> ReleaseNeurons() ... -> EndNeurons()
+//   BeginNeurons(layer) -> Want(neurons, perhaps by what Look() says) ... -> Await(next ones) -> ReleaseNeurons() ... -> EndNeurons()
 class NeuronSource {
  public:
   static constexpr size_t kMostAtOnce = 512;  // of one Await()
   virtual ~NeuronSource() = default;
   // A run of `n_tokens` computes the model's layer `layer` now. kCancelled.
   virtual Status BeginNeurons(int32_t layer, int64_t n_tokens) = 0;
+  // Which of these neurons of the layer are in memory; those wanted before may be on their way.
+  virtual void Look(std::span<const int32_t> neurons,
+                    std::span<uint8_t> is_near) const = 0;  // [neurons.size()], all set
   // Neurons that fire, behind those before; for n_uses[i] of the tokens each, empty: for one. Begins to fetch them, and does not wait.
   virtual void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) = 0;
   // Sets the bundles of the next ones in order; they stay where they are until ReleaseNeurons(). After an error the layer has ended.

@@ -35,6 +35,7 @@ struct StreamSetup {
   int64_t lendable_bytes = 0;  // more, while the session's memory is idle
   DiskAccess access = DiskAccess::kAuto;
   ExpertPolicyOptions expert_policy = {};
+  double neuron_prior = 0;
   int n_threads = 2;
   std::unique_ptr<BlockReader> reader = nullptr;
   std::unique_ptr<BlockReader> row_reader = nullptr;
@@ -74,6 +75,9 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
       auto router = ExpertRouter::Create(setup->expert_policy, parts.model->shape(), *parts.stream);
       PANTRY_CHECK(router.ok());
       parts.router = std::move(router).value();
+    }
+    if (setup->neuron_prior > 0) {
+      parts.neuron_prior = std::make_unique<NeuronPrior>(setup->neuron_prior, parts.model->shape().n_layers);
     }
   }
   const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);

@@ -175,7 +175,7 @@ Result<TaskResult> RunTask(Engine& engine, Session& session, const TaskFile& fil
       for (const TokenSequence& sequence : request.sequences) {
         PANTRY_RETURN_IF_ERROR(CheckTokens(sequence.tokens, engine.shape().n_vocab));
       }
-      if (engine.router() != nullptr) {
+      if (engine.depends_on_cache()) {
         engine.stream()->Forget();
         session.Truncate(0);
       }
