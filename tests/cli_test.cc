@@ -710,6 +710,10 @@ TEST(Plan, OfAMeasuredMachineForetellsWhatARunThenCompares) {
   EXPECT_THAT(run.err, ContainsRegex("mode: streaming.* expect [0-9.]+( to [0-9.]+)? tok/s"));
   EXPECT_THAT(run.err, ContainsRegex("first token: expected after [0-9.]+.* s, measured [0-9.]+ s"));
   EXPECT_THAT(run.err, ContainsRegex("answer: expected .* tok/s, measured [0-9.]+; hits expected [0-9]+ to [0-9]+ %"));
+  const Outcome lossy = with(
+      {"run", RunnableMoeModel(), "-p", "x", "-n", "4", "--ignore-eos", "-v", "--expert-policy", "cache-prior:0.2"});
+  EXPECT_THAT(lossy.err, ContainsRegex("mode: streaming.* · experts by cache-prior:0.2 · expect .* tok/s if exact"));
+  EXPECT_THAT(lossy.err, ContainsRegex("answer: expected .* tok/s if exact, measured [0-9.]+"));
 }
 
 Outcome Pack(Args args) {

@@ -2,6 +2,7 @@
 // Whole models whose neurons run by what is in memory: what is left out is absent to the last bit, and nothing else changes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -56,7 +57,7 @@ class RecordingSource final : public NeuronSource {
 class NeuronPolicyTest : public ::testing::Test {
  protected:
   std::unique_ptr<Engine> Streamed(double cache_share, double strength) {
-    StreamSetup setup = {.cache_share = cache_share, .neuron_prior = strength};
+    StreamSetup setup = {.cache_share = cache_share, .neuron_prior_strength = strength};
     return testing::OpenTinyEngine(pack_.path(), &setup, log_);
   }
   // Everything computed, in tiles.
@@ -89,6 +90,7 @@ class NeuronPolicyTest : public ::testing::Test {
       prepare(i, run);
       const Status status = model.Forward(run, engine.pool(), **workspace);
       EXPECT_TRUE(status.ok()) << status.ToString();
+      if (run.neuron_prior != nullptr) run.neuron_prior->EndRun();
     }
     return all;
   }
@@ -158,14 +160,71 @@ TEST_F(NeuronPolicyTest, NoStrengthOrEverythingInMemoryGivesTheExactBits) {
   EXPECT_EQ(engine->neuron_prior()->counts().n_left_out, 0);
 }
 
-TEST_F(NeuronPolicyTest, PromptsAreExact) {
+TEST_F(NeuronPolicyTest, RunsOfSeveralTokensAreExactAndARemainderOfOneIsNot) {
   const std::vector<float> exact = Logits(*Dense(), 64);
+  for (const int32_t n_batch : {2, 3, 30, 59, 1}) {
+    SCOPED_TRACE(n_batch);
+    const auto engine = Streamed(0.2, 1);
+    ASSERT_NE(engine, nullptr);
+    const std::vector<float> found = Logits(*engine, n_batch);
+    const NeuronPriorCounts& counts = engine->neuron_prior()->counts();
+    const bool has_singles = kTokens % static_cast<size_t>(n_batch) == 1 || n_batch == 1;
+    EXPECT_EQ(found == exact, !has_singles);
+    EXPECT_EQ(counts.n_firing > 0, has_singles);
+    EXPECT_EQ(counts.n_left_out > 0, has_singles);
+    if (n_batch != 59) continue;
+    const size_t n_before = exact.size() / kTokens * 59;
+    EXPECT_TRUE(std::equal(exact.begin(), exact.begin() + static_cast<std::ptrdiff_t>(n_before), found.begin()));
+  }
+}
+
+TEST_F(NeuronPolicyTest, EveryTokenCountsInTheScaleHoweverTheyAreBatched) {
+  const auto single = Streamed(1, 0);
+  ASSERT_NE(single, nullptr);
+  NeuronPrior expected(0, single->shape().n_layers);
+  OneByOne(*single, [&](size_t, ForwardRun& run) {
+    single->stream()->BeginRun(single->pool(), 1);
+    run.neuron_source = single->stream();
+    run.neuron_prior = &expected;
+    run.embedding = single->stream()->embedding();
+  });
+  for (const int32_t n_batch : {2, 5, 60}) {
+    const auto engine = Streamed(0.2, 1);
+    ASSERT_NE(engine, nullptr);
+    Logits(*engine, n_batch);
+    for (int32_t layer = 0; layer < engine->shape().n_layers; ++layer) {
+      const double scale = expected.usual_largest_gate(layer);
+      EXPECT_GT(scale, 0);
+      EXPECT_NEAR(engine->neuron_prior()->usual_largest_gate(layer), scale, 1e-9 * scale) << n_batch;
+    }
+  }
+}
+
+TEST_F(NeuronPolicyTest, ACancelledRunCountsInNothing) {
   const auto engine = Streamed(0.2, 1);
   ASSERT_NE(engine, nullptr);
-  for (const int32_t n_batch : {2, 3, 30}) EXPECT_TRUE(Logits(*engine, n_batch) == exact) << n_batch;
-  EXPECT_EQ(engine->neuron_prior()->counts().n_firing, 0);
-  EXPECT_FALSE(Logits(*engine, 1) == exact);
-  EXPECT_GT(engine->neuron_prior()->counts().n_left_out, 0);
+  const NeuronPrior& prior = *engine->neuron_prior();
+  const auto session = engine->NewSession({.n_ctx = 64});
+  ASSERT_TRUE(session.ok());
+  const std::vector<TokenId> tokens = RandomTokens(*engine, 12);
+  const auto feed = [&](size_t begin, size_t n, int n_layers) {
+    return (*session)->Feed(std::span(tokens).subspan(begin, n), [&](int64_t, int64_t) { return n_layers-- > 0; });
+  };
+  ASSERT_TRUE(feed(0, 8, 100).ok());
+  ASSERT_TRUE(feed(8, 1, 100).ok());
+  const NeuronPriorCounts counts = prior.counts();
+  const double scale = prior.usual_largest_gate(0);
+  ASSERT_GT(counts.n_firing, 0);
+  for (const size_t n : {1, 3}) {
+    EXPECT_EQ(feed(9, n, 1).code(), StatusCode::kCancelled);  // in the second layer
+    EXPECT_EQ((*session)->tokens().size(), 9u);
+    EXPECT_EQ(prior.counts().n_firing, counts.n_firing);
+    EXPECT_EQ(prior.counts().n_left_out, counts.n_left_out);
+    EXPECT_EQ(prior.usual_largest_gate(0), scale);
+  }
+  ASSERT_TRUE(feed(9, 1, 100).ok());
+  EXPECT_GT(prior.counts().n_firing, counts.n_firing);
+  EXPECT_NE(prior.usual_largest_gate(0), scale);
 }
 
 // Reads are what this is for.

@@ -133,8 +133,8 @@ void Answerer::Compare(const GenerateResult& result, double hit_rate) {
   if (result.n_decoded == 0 || result.decode_us == 0) return;
   const int64_t position = result.n_prompt + result.n_decoded / 2;
   const double measured = PerSecond(result.n_decoded, result.decode_us);
-  std::string line =
-      fmt::format("answer: expected {} tok/s, measured {:.1f}", SpeedRange(forecast_->Token(position)), measured);
+  std::string line = fmt::format("answer: expected {} tok/s{}, measured {:.1f}", SpeedRange(forecast_->Token(position)),
+                                 ForecastNote(engine_), measured);
   if (forecast_->is_streamed && hit_rate >= 0) {
     const SpeedEstimate at = forecast_->TokenAt(position, hit_rate);
     line += fmt::format(

@@ -68,8 +68,11 @@ Json ModelJson(const BenchModel& model) {
 }
 
 Json RunJson(const BenchSetup& setup) {
-  return {{"pantry", setup.version}, {"isa", setup.isa},       {"type_k", setup.k_type},
-          {"type_v", setup.v_type},  {"tokens", setup.tokens}, {"attention_counted_in_gops", false}};
+  Json json = {{"pantry", setup.version}, {"isa", setup.isa},       {"type_k", setup.k_type},
+               {"type_v", setup.v_type},  {"tokens", setup.tokens}, {"attention_counted_in_gops", false}};
+  if (!setup.expert_policy.empty()) json["expert_policy"] = setup.expert_policy;
+  if (!setup.neuron_policy.empty()) json["neuron_policy"] = setup.neuron_policy;
+  return json;
 }
 
 Json PercentilesJson(const Percentiles& figures) {

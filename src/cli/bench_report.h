@@ -42,6 +42,8 @@ struct BenchSetup {
   std::string k_type;
   std::string v_type;
   std::string tokens;
+  std::string expert_policy;  // "": exact
+  std::string neuron_policy;  // likewise
 };
 
 // A result as rates, and as shares (0..1) of what the machine can do with so many threads; negative: not known.

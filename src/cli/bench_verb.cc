@@ -105,6 +105,8 @@ BenchModel Describe(Engine& engine) {
   if (const PredictedNeurons* const predicted = engine.predicted()) {
     model.type += fmt::format(" {:.4g}% recall", 100 * predicted->wanted_recall());
   }
+  if (engine.router() != nullptr) model.type += " " + ExpertPolicyText(engine.router()->chooser().policy());
+  if (engine.neuron_prior() != nullptr) model.type += " " + NeuronPolicyText(engine.neuron_prior()->strength());
   return model;
 }
 
@@ -183,6 +185,7 @@ Status BenchVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(HardwareProfile machine, MachineFor(context));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, BenchSession(tests, speed)));
   WarnOfLongContexts(context, *engine, tests);
+  context.console.Note(ModeLine(*engine, nullptr));
 
   BenchSetup setup;
   setup.version = PANTRY_VERSION;
@@ -192,6 +195,8 @@ Status BenchVerb(VerbContext& context) {
   setup.k_type = KvTypeName(options.cache_type_k);
   setup.v_type = KvTypeName(options.cache_type_v);
   setup.tokens = options.tokens;
+  if (engine->router() != nullptr) setup.expert_policy = ExpertPolicyText(engine->router()->chooser().policy());
+  if (engine->neuron_prior() != nullptr) setup.neuron_policy = NeuronPolicyText(engine->neuron_prior()->strength());
   BenchReport report(format, std::move(setup));
   PANTRY_RETURN_IF_ERROR(context.output.Write(report.Begin()));
 

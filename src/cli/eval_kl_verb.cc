@@ -30,10 +30,22 @@ KlProgress ProgressOn(Console& console) {
   };
 }
 
+// What others are compared with is the model itself, and the file does not say otherwise.
+Status RefusePolicies(const CliOptions& options) {
+  PANTRY_ASSIGN_OR_RETURN(const ExpertPolicyOptions experts, ExpertPolicyOf(options));
+  PANTRY_ASSIGN_OR_RETURN(const double strength, NeuronPriorStrengthOf(options));
+  if (experts.is_exact() && strength == 0) return OkStatus();
+  return InvalidArgumentError(
+      "--save-logits: a reference must be exact, and {} {} is not. Save it without, and compare with --reference",
+      experts.is_exact() ? "--neuron-policy" : "--expert-policy",
+      experts.is_exact() ? NeuronPolicyText(strength) : ExpertPolicyText(experts.policy));
+}
+
 Status Save(VerbContext& context, const std::string& path) {
   const CliOptions& options = context.options();
+  PANTRY_RETURN_IF_ERROR(RefusePolicies(options));
   if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
-  PANTRY_ASSIGN_OR_RETURN(const WindowOptions windows, WindowOptionsOf(context));
+  PANTRY_ASSIGN_OR_RETURN(const WindowOptions windows, WindowOptionsOf(context, path));
   PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, windows.session()));
   context.console.Note(ModeLine(*engine, nullptr));
@@ -84,7 +96,7 @@ std::string AsText(const KlResult& result, const KlHead& head) {
 Status Compare(VerbContext& context, const std::string& path) {
   const CliOptions& options = context.options();
   if (!options.file.empty()) return InvalidArgumentError("-f has no effect beside --reference, which holds its text");
-  PANTRY_ASSIGN_OR_RETURN(WindowOptions windows, WindowOptionsOf(context));
+  PANTRY_ASSIGN_OR_RETURN(WindowOptions windows, WindowOptionsOf(context, path));
   PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Reader> reader, OpenFileReader(options.reference));
   PANTRY_ASSIGN_OR_RETURN(KlFile reference, KlFile::Open(std::move(reader)));
   const KlHead& head = reference.head();

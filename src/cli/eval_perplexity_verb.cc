@@ -50,7 +50,7 @@ Status EvalPerplexityVerb(VerbContext& context) {
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(context.invocation));
   const CliOptions& options = context.options();
   if (options.file.empty()) return InvalidArgumentError("no text given. Try: -f TEXT (-f - for standard input)");
-  PANTRY_ASSIGN_OR_RETURN(const PerplexityOptions perplexity, WindowOptionsOf(context));
+  PANTRY_ASSIGN_OR_RETURN(const PerplexityOptions perplexity, WindowOptionsOf(context, path));
   PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(options.file));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, perplexity.session()));
   context.console.Note(ModeLine(*engine, nullptr));

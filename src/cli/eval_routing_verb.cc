@@ -51,7 +51,7 @@ Result<RoutingSweepOptions> SweepOptionsOf(VerbContext& context) {
   context.invocation.options.expert_policy_prompts = CliOptions().expert_policy_prompts;
   context.invocation.options.neuron_policy = CliOptions().neuron_policy;
   RoutingSweepOptions sweep;
-  PANTRY_ASSIGN_OR_RETURN(sweep.windows, WindowOptionsOf(context));
+  PANTRY_ASSIGN_OR_RETURN(sweep.windows, WindowOptionsOf(context, ""));  // only a policy looks at the model
   if (!context.invocation.Given("--chunks")) sweep.windows.max_chunks = kDefaultWindows;
   PANTRY_ASSIGN_OR_RETURN(sweep.cache_shares, SharesOf(options.routing_cache_shares));
   sweep.variants = options.routing_policies;

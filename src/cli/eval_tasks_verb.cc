@@ -107,7 +107,7 @@ Status EvalTasksVerb(VerbContext& context) {
   PANTRY_RETURN_IF_ERROR(
       RejectOtherFlags(context.invocation, "tasks", {"--limit", "--task", "--prefix-file", "--out"}));
   PANTRY_ASSIGN_OR_RETURN(const std::string path, ModelOf(context.invocation));
-  PANTRY_ASSIGN_OR_RETURN(SessionOptions session_options, EvalSessionOf(context));
+  PANTRY_ASSIGN_OR_RETURN(SessionOptions session_options, EvalSessionOf(context, path));
   session_options.all_logits = true;
   PANTRY_ASSIGN_OR_RETURN(std::vector<Task> tasks, ReadTasks(context));
   PANTRY_RETURN_IF_ERROR(MakeAllRequests(path, tasks, session_options));

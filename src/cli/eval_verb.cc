@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // `pantry eval WHAT`: chooses the measurement, and checks what several of them share.
 #include <algorithm>
+#include <memory>
 #include <string>
 
 #include "cli/eval_verbs.h"
+#include "cli/neuron_flags.h"
 #include "cli/open_engine.h"
+#include "weights/gguf/gguf_file.h"
 
 namespace pantry {
 
-Result<SessionOptions> EvalSessionOf(VerbContext& context) {
+Result<SessionOptions> EvalSessionOf(VerbContext& context, const std::string& path) {
   PANTRY_ASSIGN_OR_RETURN(SessionOptions session, SessionOptionsOf(context.options()));
   if (session.k_type != session.v_type && context.invocation.Given("--cache-type-v")) {
     return InvalidArgumentError(
@@ -18,13 +21,17 @@ Result<SessionOptions> EvalSessionOf(VerbContext& context) {
   // A policy changes tokens that are computed one by one; prompts only where that is asked for.
   const CliOptions& options = context.options();
   if (options.expert_policy != "exact" && !options.expert_policy_prompts) session.n_batch = 1;
-  if (options.neuron_policy != "exact") session.n_batch = 1;
+  PANTRY_ASSIGN_OR_RETURN(const double strength, NeuronPriorStrengthOf(options));
+  if (strength > 0) {
+    PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(path));
+    if (file->pack() != nullptr && file->pack()->has_neurons()) session.n_batch = 1;  // they are always streamed
+  }
   return session;
 }
 
-Result<WindowOptions> WindowOptionsOf(VerbContext& context) {
+Result<WindowOptions> WindowOptionsOf(VerbContext& context, const std::string& path) {
   const CliOptions& options = context.options();
-  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, EvalSessionOf(context));
+  PANTRY_ASSIGN_OR_RETURN(const SessionOptions session, EvalSessionOf(context, path));
   WindowOptions windows;
   if (options.ctx_size > 0) windows.n_ctx = options.ctx_size;
   if (options.chunks < -1 || options.chunks == 0) {

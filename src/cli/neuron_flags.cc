@@ -22,6 +22,11 @@ Result<double> ParseSparsity(std::string_view text) {
                               meant_percent ? fmt::format(". Did you mean {}%?", text) : "");
 }
 
+Result<double> NeuronPriorStrengthOf(const CliOptions& options) {
+  const Result<double> strength = ParseNeuronPolicy(options.neuron_policy);
+  return strength.ok() ? strength : strength.status().WithContext("--neuron-policy");
+}
+
 std::string SparsityMode(Engine& engine) {
   const RestingNeurons* const resting = engine.resting();
   if (resting == nullptr) return "";
@@ -73,19 +78,20 @@ NeuronPriorCounts NeuronPriorCountsOf(Engine& engine) {
 
 std::string NeuronPolicyFigures(Engine& engine, const NeuronPriorCounts& before) {
   if (engine.neuron_prior() == nullptr) return "";
+  const std::string policy = NeuronPolicyText(engine.neuron_prior()->strength());
   const NeuronPriorCounts since = NeuronPriorCountsOf(engine) - before;
-  return fmt::format(" · {}: {:.2f}% of the firing neurons left out, {:.2f}% of the gates' sum kept (lossy)",
-                     NeuronPolicyText(engine.neuron_prior()->strength()), 100 * since.left_out_share(),
-                     100 * since.gate_mass());
+  if (since.n_firing == 0) return fmt::format(" · {}: nothing to choose", policy);
+  return fmt::format(" · {}: {:.2f}% of the firing neurons left out, {:.2f}% of the gates' sum kept (lossy)", policy,
+                     100 * since.left_out_share(), 100 * since.gate_sum_kept());
 }
 
 void AddNeuronPolicy(Engine& engine, nlohmann::ordered_json& json) {
   if (engine.neuron_prior() == nullptr) return;
   const NeuronPriorCounts& counts = engine.neuron_prior()->counts();
-  json["neuron_policy"] = NeuronPolicyText(engine.neuron_prior()->strength());
-  json["miss_rate"] = 1 - engine.stream()->stats().cache.HitRate();
-  json["left_out_share"] = counts.left_out_share();
-  json["gate_mass"] = counts.gate_mass();
+  json["neuron_policy"] = {{"policy", NeuronPolicyText(engine.neuron_prior()->strength())},
+                           {"miss_rate", 1 - engine.stream()->stats().cache.HitRate()},
+                           {"left_out_share", counts.left_out_share()},
+                           {"gate_sum_kept", counts.gate_sum_kept()}};
 }
 
 }  // namespace pantry

@@ -8,12 +8,16 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "cli/options.h"
 #include "engine/engine.h"
 
 namespace pantry {
 
 // "30%", "0.3": 0 to 0.99. kInvalidArgument.
 Result<double> ParseSparsity(std::string_view text);
+
+// --neuron-policy's strength, 0: exact. kInvalidArgument.
+Result<double> NeuronPriorStrengthOf(const CliOptions& options);
 
 // " · 50% of the neurons rest (lossy)" for the line that every run prints; "" where the model runs as it is.
 std::string SparsityMode(Engine& engine);
@@ -34,11 +38,12 @@ std::string PredictorMode(Engine& engine);
 std::string PredictorFigures(Engine& engine, const PredictedNeurons::Counts& before = {});
 
 // The same for neurons that run only where they are in memory or fire strongly: " · neurons by cache-prior:0.1 (lossy)", and " · cache-prior:0.1:
-// 4.1% of the firing neurons left out, 98.9% of the gates' sum kept (lossy)".
+// 4.1% of the firing neurons left out, 98.9% of the gates' sum kept (lossy)", or that there was nothing to choose.
 std::string NeuronPolicyMode(Engine& engine);
 NeuronPriorCounts NeuronPriorCountsOf(Engine& engine);  // so far
 std::string NeuronPolicyFigures(Engine& engine, const NeuronPriorCounts& before = {});
-// Puts "neuron_policy", "miss_rate", "left_out_share" and "gate_mass" of all runs so far to what a measurement tells; nothing where all run.
+// Puts "neuron_policy": {"policy", "miss_rate", "left_out_share", "gate_sum_kept"} of all runs so far to what a measurement tells; nothing where
+// all run.
 void AddNeuronPolicy(Engine& engine, nlohmann::ordered_json& json);
 
 }  // namespace pantry

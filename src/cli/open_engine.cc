@@ -39,9 +39,7 @@ Status SetMemoryOptions(const CliOptions& options, int64_t available_bytes, Engi
     PANTRY_ASSIGN_OR_RETURN(engine.cache_policy, ParsePolicy(options.cache_policy));
   }
   PANTRY_ASSIGN_OR_RETURN(engine.expert_policy, ExpertPolicyOf(options));
-  const Result<double> prior = ParseNeuronPolicy(options.neuron_policy);
-  if (!prior.ok()) return prior.status().WithContext("--neuron-policy");
-  engine.neuron_prior = *prior;
+  PANTRY_ASSIGN_OR_RETURN(engine.neuron_prior_strength, NeuronPriorStrengthOf(options));
   return OkStatus();
 }
 
@@ -62,14 +60,22 @@ bool StreamsNeurons(Engine& engine) {
   return engine.stream() != nullptr && engine.stream()->placer().neurons() != nullptr;
 }
 
+// Evaluation empties the cache before each text where answers depend on it.
+bool StartsWarm(VerbContext& context, Engine& engine) {
+  const bool is_emptied = context.invocation.verb == kEval && engine.depends_on_cache();
+  return context.options().warm_start && StreamsNeurons(engine) && !is_emptied;
+}
+
 // What was asked of a profile that nobody reads here.
 void WarnOfIdleFlags(VerbContext& context, Engine& engine) {
   const auto is_given = [&](const char* flag) { return context.invocation.SourceOf(flag) == ValueSource::kFlag; };
-  const bool is_warmed = context.options().warm_start, by_neuron = StreamsNeurons(engine);
-  if (is_warmed && !by_neuron && is_given("--warm-start")) {
-    context.console.Warning("--warm-start: no effect here because no single neurons are streamed");
+  const bool is_warmed = StartsWarm(context, engine), by_neuron = StreamsNeurons(engine);
+  if (context.options().warm_start && !is_warmed && is_given("--warm-start")) {
+    context.console.Warning("--warm-start: no effect here because {}",
+                            by_neuron ? "each text begins with nothing in memory where --neuron-policy is evaluated"
+                                      : "no single neurons are streamed");
   }
-  if (engine.resting() != nullptr || (is_warmed && by_neuron) || !is_given("--profile")) return;
+  if (engine.resting() != nullptr || is_warmed || !is_given("--profile")) return;
   context.console.Warning("--profile: no effect here because {}",
                           by_neuron ? "it is for the warm start, which is off"
                                     : "there is no --sparsity, and no single neurons are streamed");
@@ -139,7 +145,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   context.console.EndProgress();
   if (!engine.ok()) return engine;
   WarnOfIdleFlags(context, **engine);
-  if (options.warm_start) PANTRY_RETURN_IF_ERROR(WarmUpNeurons(context, **engine));
+  if (StartsWarm(context, **engine)) PANTRY_RETURN_IF_ERROR(WarmUpNeurons(context, **engine));
   RunRecords::Attach(std::move(records), **engine);
   return engine;
 }
@@ -178,11 +184,14 @@ std::string ModeLine(Engine& engine, const Session* session, const RunForecast* 
   const int n_threads = engine.pool().n_threads();
   line += fmt::format(" · {} thread{} · {}", n_threads, n_threads == 1 ? "" : "s", IsaName(engine.model().isa()));
   line += SparsityMode(engine) + PredictorMode(engine) + NeuronPolicyMode(engine);
+  if (engine.router() != nullptr) line += " · experts by " + ExpertPolicyText(engine.router()->chooser().policy());
   if (forecast != nullptr && forecast->is_streamed) {
-    line += fmt::format(" · expect {} tok/s", SpeedRange(forecast->Token(kTypicalPosition)));
+    line += fmt::format(" · expect {} tok/s{}", SpeedRange(forecast->Token(kTypicalPosition)), ForecastNote(engine));
   }
   return line;
 }
+
+std::string_view ForecastNote(const Engine& engine) { return engine.depends_on_cache() ? " if exact" : ""; }
 
 std::string MemoryFigure(const MemoryPlan* plan) {
   const int64_t now = ResidentSetBytes();

@@ -20,7 +20,7 @@ Result<EngineOptions> EngineOptionsOf(const CliOptions& options, const SessionOp
 Result<ExpertPolicyOptions> ExpertPolicyOf(const CliOptions& options);
 
 // `session`: what memory is planned for. With --stats, --trace or --routing-trace, every run is written to that file. A
-// cache of single neurons is filled by a profile, where there is one, unless --no-warm-start.
+// cache of single neurons is filled by a profile, where there is one, unless --no-warm-start, or it will be emptied again for an evaluation.
 Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::string& path,
                                            const SessionOptions& session);
 
@@ -32,6 +32,9 @@ Result<SessionOptions> SessionOptionsOf(const CliOptions& options);
 
 // The line every run prints: how the model runs here, and where it is streamed the speed to expect. `session` and `forecast` may be null.
 std::string ModeLine(Engine& engine, const Session* session, const RunForecast* forecast = nullptr);
+
+// " if exact" behind a speed that is foretold, which knows nothing of policies that read less; "" where there is none.
+std::string_view ForecastNote(const Engine& engine);
 
 // "RSS 0.2/15.6 GB": what this process holds at most so far, and its budget, or what it could hold without swapping.
 std::string MemoryFigure(const MemoryPlan* plan = nullptr);

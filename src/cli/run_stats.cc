@@ -52,8 +52,11 @@ void RunStats::AppendPolicy(const CacheAwareRouter& chooser) {
 void RunStats::AppendPrior(const NeuronPrior& prior) {
   const NeuronPriorCounts since = prior.counts() - prior_before_;
   prior_before_ = prior.counts();
-  fmt::format_to(std::back_inserter(line_), R"(,"neuron_policy":"{}","firing":{},"left_out":{},"gate_mass":{})",
-                 NeuronPolicyText(prior.strength()), since.n_firing, since.n_left_out, since.gate_mass());
+  const auto out = std::back_inserter(line_);
+  fmt::format_to(out, R"(,"neuron_policy":"{}")", NeuronPolicyText(prior.strength()));
+  if (since.n_firing == 0) return;  // nothing was chosen
+  fmt::format_to(out, R"(,"firing":{},"left_out":{},"gate_sum_kept":{})", since.n_firing, since.n_left_out,
+                 since.gate_sum_kept());
 }
 
 void RunStats::AppendStream(const WeightStream& stream, Engine& engine) {

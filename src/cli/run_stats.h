@@ -9,8 +9,9 @@
 // where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way,
 // "misses" neither.
 // With --sparsity `"sparsity":0.5,"neurons":46080,"resting":22811` of the run follow "us".
-// With a --neuron-policy `"neuron_policy":"cache-prior:0.1","firing":77012,"left_out":3310,"gate_mass":0.993` of the run come before "first_layer": neurons
-// that fired, how many of them did not run, and the share of the others in the sum of gates. Then "misses" are of those that ran.
+// With a --neuron-policy `"neuron_policy":"cache-prior:0.1","firing":77012,"left_out":3310,"gate_sum_kept":0.993` of the run come before
+// "first_layer": neurons that fired, how many of them did not run, and the share of the others in the sum of gates. Then "misses" are of those
+// that ran. The last three are missing where nothing was chosen, as in a run of several tokens.
 // Threads: one at a time. A line is written when its run is over, in some microseconds, and in the file at once.
 #pragma once
 

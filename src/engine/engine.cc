@@ -53,9 +53,9 @@ void MakeNeuronPrior(double strength, const ModelShape& shape, Logger& log, Engi
     return;
   }
   log.Warning(
-      "--neuron-policy: no effect here because no single neurons are streamed: those are of a pack ('pantry pack') of "
-      "a "
-      "model without experts whose neurons gate by ReLU");
+      "--neuron-policy {}: no effect here because no single neurons are streamed: those are of a pack ('pantry pack') "
+      "of a model without experts whose neurons gate by ReLU",
+      NeuronPolicyText(strength));
 }
 
 void SayWhetherItSavesTime(const Model& model, const EngineOptions& options, Logger& log) {
@@ -93,8 +93,8 @@ Status EngineOptions::Validate() const {
   if (memory_bytes < 0) return InvalidArgumentError("--memory {}: expected a positive number of bytes", memory_bytes);
   if (cache_policy) PANTRY_RETURN_IF_ERROR(cache_policy->Validate());
   PANTRY_RETURN_IF_ERROR(expert_policy.Validate());
-  if (!(neuron_prior >= 0 && neuron_prior <= 1)) {
-    return InvalidArgumentError("--neuron-policy cache-prior:{}: expected a strength of 0 to 1", neuron_prior);
+  if (!(neuron_prior_strength >= 0 && neuron_prior_strength <= 1)) {
+    return InvalidArgumentError("--neuron-policy cache-prior:{}: expected a strength of 0 to 1", neuron_prior_strength);
   }
   PANTRY_RETURN_IF_ERROR(sparsity.Validate());
   return session.Validate();
@@ -173,7 +173,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<GgufFile> file, con
     parts.stream->CommitMemory(*parts.pool);
   }
   PANTRY_RETURN_IF_ERROR(MakeRouter(options.expert_policy, *shape, log, parts));
-  MakeNeuronPrior(options.neuron_prior, *shape, log, parts);
+  MakeNeuronPrior(options.neuron_prior_strength, *shape, log, parts);
   if (parts.tokenizer->n_vocab() > parts.model->shape().n_vocab) {
     log.Warning("{}: the tokenizer has {} tokens, the model only {}: the others cannot be used", file->path(),
                 parts.tokenizer->n_vocab(), parts.model->shape().n_vocab);

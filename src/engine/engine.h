@@ -66,7 +66,7 @@ struct EngineOptions {
   SparsityOptions sparsity;                    // whether neurons of SiLU networks rest: other results
   PredictorOptions predictor;                  // likewise: whether it is guessed which of ReLU networks fire
   ExpertPolicyOptions expert_policy;  // likewise: whether what is in memory may run in place of what a router chose
-  double neuron_prior = 0;            // likewise: how strongly neurons in memory are preferred; 0: not
+  double neuron_prior_strength = 0;   // likewise: how strongly neurons in memory are preferred; 0: not
   SessionOptions session;             // what memory is planned for
   Status Validate() const;
 };

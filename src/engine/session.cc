@@ -158,7 +158,6 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
     forward.experts = stream;
     forward.matrices = stream;
     forward.neuron_source = stream;
-    forward.neuron_prior = engine.neuron_prior();
     forward.embedding = stream->embedding();
     if (keep_going) {
       at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };
@@ -180,6 +179,11 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
     forward.firing = resting->firing();
     forward.n_firing = &resting->n_firing();
   }
+  NeuronPrior* const neuron_prior = engine.neuron_prior();
+  if (neuron_prior != nullptr) {
+    neuron_prior->BeginRun();
+    forward.neuron_prior = neuron_prior;
+  }
   if (engine.predicted() != nullptr) {
     forward.prediction = &engine.predicted()->BeginRun(static_cast<int64_t>(run.size()));
   }
@@ -189,6 +193,7 @@ Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int3
   const int64_t us = observer || router != nullptr ? engine.clock().NowUs() - begin_us : 0;
   const auto n_tokens = static_cast<int64_t>(run.size());
   if (resting != nullptr) resting->EndRun(n_tokens);
+  if (neuron_prior != nullptr) neuron_prior->EndRun();
   if (observer) observer({forward.first_position, n_tokens, us});
   if (router != nullptr) router->EndRun(n_tokens, us);
   return OkStatus();

@@ -4,8 +4,8 @@
 // The whole text is tokenised (with BOS where the model adds one), cut into windows of n_ctx tokens that do not overlap (a rest is dropped);
 // the first token of each window is replaced by BOS where the model adds one; only predictions of the second half are scored: tokens
 // first+1 .. n_ctx-1 with first = n_ctx/2, each from the logits of the position before.
-// Where an expert policy lets what is in memory decide, each window begins with an empty cache, so that windows do not depend on each other
-// (the protocol of arXiv 2412.00099).
+// Where a policy of experts or neurons lets what is in memory decide, each window begins with an empty cache, so that windows depend on each
+// other only by what the policy learns of the model, the mean range of its logits or the usual largest gate (the protocol of arXiv 2412.00099).
 // Threads: as Session.
 #pragma once
 

@@ -47,7 +47,7 @@ struct ForwardRun {
   ExpertSource* experts = nullptr;        // where experts come from; null: the model's own memory
   MatrixSource* matrices = nullptr;       // likewise the matrices of layers
   NeuronSource* neuron_source = nullptr;  // likewise the neurons of dense layers, where they lie one by one
-  NeuronPrior* neuron_prior = nullptr;    // which of these run for a single token; null: all that fire
+  NeuronPrior* neuron_prior = nullptr;    // which of these run in a run of one token; null: all that fire
   // Likewise the tokens' rows of the embedding.
   EmbeddingSource* embedding = nullptr;
   ExpertChooser* chooser = nullptr;    // which experts run; null: those that the router likes best

@@ -66,8 +66,9 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
                          .out = out};
   status_ = source.BeginNeurons(weights.layer, m);
   if (!status_.ok()) return;
-  NeuronPrior* const prior = m == 1 ? run_.neuron_prior : nullptr;
-  if (prior != nullptr) prior->Begin(weights.layer);
+  NeuronPrior* const prior = run_.neuron_prior;
+  const bool chooses = prior != nullptr && m == 1;
+  if (chooses) prior->Begin(weights.layer);
 
   const WeightMatrix& whole = weights.gate;
   const int64_t n_units = (n_ff + kUnit - 1) / kUnit, n_parts = m <= kFewRows ? std::min(kGateParts, n_units) : 1;
@@ -83,11 +84,14 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
     int32_t* const list = firing_ + n_firing;
     uint16_t* const n_uses = n_rows_firing_ + n_firing;
     size_t n = ListFiring(FiringOf(weights), gate, m, n_ff, begin, end, list, n_uses);
-    if (prior != nullptr) n = LeaveOut(*prior, source, gate, {list, n}, {reinterpret_cast<uint8_t*>(n_uses), n});
+    if (chooses) n = LeaveOut(*prior, source, gate, {list, n}, {reinterpret_cast<uint8_t*>(n_uses), n});
     source.Want({list, n}, {n_uses, m == 1 ? 0 : n});
     n_firing += n;
   }
-  if (prior != nullptr) prior->End();
+  if (chooses) prior->End();
+  for (int64_t row = 0; prior != nullptr && !chooses && row < m; ++row) {
+    prior->Learn(weights.layer, {gate + row * n_ff, static_cast<size_t>(n_ff)});
+  }
 
   std::span<const int32_t> left(firing_, n_firing);
   std::array<const uint8_t*, kMostAtOnce> bundles;

@@ -35,7 +35,7 @@ struct StreamSetup {
   int64_t lendable_bytes = 0;  // more, while the session's memory is idle
   DiskAccess access = DiskAccess::kAuto;
   ExpertPolicyOptions expert_policy = {};
-  double neuron_prior = 0;
+  double neuron_prior_strength = 0;
   int n_threads = 2;
   std::unique_ptr<BlockReader> reader = nullptr;
   std::unique_ptr<BlockReader> row_reader = nullptr;
@@ -76,8 +76,8 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
       PANTRY_CHECK(router.ok());
       parts.router = std::move(router).value();
     }
-    if (setup->neuron_prior > 0) {
-      parts.neuron_prior = std::make_unique<NeuronPrior>(setup->neuron_prior, parts.model->shape().n_layers);
+    if (setup->neuron_prior_strength > 0) {
+      parts.neuron_prior = std::make_unique<NeuronPrior>(setup->neuron_prior_strength, parts.model->shape().n_layers);
     }
   }
   const auto n_vocab = static_cast<size_t>(parts.model->shape().n_vocab);

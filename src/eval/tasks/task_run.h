@@ -4,9 +4,9 @@
 // What an item shares with the one before, and its choices with each other, is computed once and kept in the session; since results do
 // not depend on how tokens are split into runs, scores are the same bits as without. A choice of one token costs no run of its own: its
 // score is read from the context's last logits.
-// Under an expert policy results depend on what is in memory, so each item begins with nothing in memory and an empty session: items do not
-// depend on each other, but for the router's mean range of logits, which goes on. Choices of one item do depend on those before them, and
-// scores on when reads were done.
+// Under a policy of experts or neurons results depend on what is in memory, so each item begins with nothing in memory and an empty session:
+// items do not depend on each other, but for the mean range of logits or the usual largest gate, which go on. Choices of one item do depend
+// on those before them, and scores on when reads were done.
 // Threads: as Session.
 // Source: the rules are lm-evaluation-harness's (log-likelihood requests, rolling windows, greedy_until).
 #pragma once

@@ -2,7 +2,9 @@
 #include "policy/neurons/neuron_prior.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 
 #include "policy/routing/expert_policy.h"
 
@@ -22,13 +24,24 @@ std::string NeuronPolicyText(double strength) {
 }
 
 NeuronPrior::NeuronPrior(double strength, int32_t n_layers)
-    : strength_(strength), scales_(static_cast<size_t>(n_layers)) {
+    : strength_(strength), scales_(static_cast<size_t>(n_layers)), run_scales_(scales_.size()) {
   PANTRY_CHECK(strength >= 0 && strength <= 1);
 }
 
+void NeuronPrior::BeginRun() {
+  std::ranges::fill(run_scales_, RunningMean());
+  run_counts_ = {};
+}
+
+void NeuronPrior::EndRun() {
+  for (size_t layer = 0; layer < scales_.size(); ++layer) scales_[layer] += run_scales_[layer];
+  counts_ += run_counts_;
+  BeginRun();  // nothing counts twice
+}
+
 void NeuronPrior::Begin(int32_t layer) {
-  layer_ = static_cast<size_t>(layer);
-  threshold_ = static_cast<float>(strength_ * scales_[layer_].mean());
+  layer_ = layer;
+  threshold_ = static_cast<float>(strength_ * usual_largest_gate(layer));
   largest_ = 0;
   of_layer_ = {};
 }
@@ -55,12 +68,25 @@ size_t NeuronPrior::Choose(const float* gate, std::span<const uint8_t> is_near, 
 
 void NeuronPrior::End() {
   if (!std::isfinite(of_layer_.gates)) return;
-  scales_[layer_].sum += static_cast<double>(largest_);
-  ++scales_[layer_].n_tokens;
-  counts_.n_firing += of_layer_.n_firing;
-  counts_.n_left_out += of_layer_.n_left_out;
-  counts_.gates += of_layer_.gates;
-  counts_.gates_kept += of_layer_.gates_kept;
+  run_scales_[static_cast<size_t>(layer_)].Add(static_cast<double>(largest_));
+  run_counts_ += of_layer_;
+}
+
+void NeuronPrior::Learn(int32_t layer, std::span<const float> gates) {
+  // Side by side, so that a row costs little. The sum is not finite where a gate is not; the largest alone would hide NaN.
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> largest = {}, sum = {};
+  const auto take = [&](size_t lane, float gate) {
+    largest[lane] = gate > largest[lane] ? gate : largest[lane];
+    sum[lane] += gate;
+  };
+  const size_t n_whole = gates.size() / kLanes * kLanes;
+  for (size_t i = 0; i < n_whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) take(lane, gates[i + lane]);
+  }
+  for (size_t i = n_whole; i < gates.size(); ++i) take(i - n_whole, gates[i]);
+  if (!std::isfinite(std::accumulate(sum.begin(), sum.end(), 0.0))) return;
+  run_scales_[static_cast<size_t>(layer)].Add(static_cast<double>(*std::ranges::max_element(largest)));
 }
 
 }  // namespace pantry

@@ -36,9 +36,10 @@ Token RandomToken(Rng& rng, int32_t n_neurons) {
   return token;
 }
 
-// What runs, told in `n_parts`.
+// What runs of a run of one token and layer, told in `n_parts`.
 std::vector<int32_t> Running(NeuronPrior& prior, int32_t layer, const Token& token, size_t n_parts = 1) {
   std::vector<int32_t> running, firing = token.firing;
+  prior.BeginRun();
   prior.Begin(layer);
   for (size_t part = 0; part < n_parts; ++part) {
     const size_t begin = firing.size() * part / n_parts, n = firing.size() * (part + 1) / n_parts - begin;
@@ -47,6 +48,7 @@ std::vector<int32_t> Running(NeuronPrior& prior, int32_t layer, const Token& tok
     running.insert(running.end(), of_part.begin(), of_part.begin() + static_cast<std::ptrdiff_t>(n_kept));
   }
   prior.End();
+  prior.EndRun();
   return running;
 }
 
@@ -59,7 +61,7 @@ TEST(NeuronPrior, NoStrengthLeavesNothingOut) {
   }
   EXPECT_EQ(prior.counts().n_left_out, 0);
   EXPECT_GT(prior.counts().n_firing, 0);
-  EXPECT_EQ(prior.counts().gate_mass(), 1);
+  EXPECT_EQ(prior.counts().gate_sum_kept(), 1);
 }
 
 TEST(NeuronPrior, RunsWhatIsNearAndOfTheRestWhatReachesTheShareOfTheMeanLargestGate) {
@@ -73,7 +75,7 @@ TEST(NeuronPrior, RunsWhatIsNearAndOfTheRestWhatReachesTheShareOfTheMeanLargestG
   EXPECT_THAT(Running(prior, 0, third), ElementsAre(1, 2));        // 0.5 * 6; 2 is near
   EXPECT_EQ(prior.counts().n_firing, 3 + 3 + 4 + 4);
   EXPECT_EQ(prior.counts().n_left_out, 1 + 2);
-  EXPECT_NEAR(prior.counts().gate_mass(), 1 - (1 + 2.9 + 2) / (7 + 11 + 8.9 + 8.9), 1e-6);
+  EXPECT_NEAR(prior.counts().gate_sum_kept(), 1 - (1 + 2.9 + 2) / (7 + 11 + 8.9 + 8.9), 1e-6);
 }
 
 TEST(NeuronPrior, MoreStrengthLeavesOutMoreAndNeverWhatIsNear) {
@@ -109,22 +111,70 @@ TEST(NeuronPrior, ALayerInPartsIsTheSame) {
   EXPECT_NEAR(parts.counts().gates_kept, whole.counts().gates_kept, 1e-6);
 }
 
+TEST(NeuronPrior, LearnsFromSeveralTokensWhatItWouldFromSingleOnes) {
+  Rng rng(4);
+  NeuronPrior several(0.4, 2), single(0.4, 2);
+  several.BeginRun();
+  for (int32_t n_neurons = 1; n_neurons < 70; ++n_neurons) {
+    const Token token = RandomToken(rng, n_neurons);
+    several.Learn(1, token.gate);
+    Running(single, 1, token);
+  }
+  EXPECT_EQ(several.usual_largest_gate(1), 0);
+  several.EndRun();
+  EXPECT_DOUBLE_EQ(several.usual_largest_gate(1), single.usual_largest_gate(1));
+  EXPECT_GT(several.usual_largest_gate(1), 0.5);
+  EXPECT_EQ(several.usual_largest_gate(0), 0);
+  EXPECT_EQ(several.counts().n_firing, 0);
+  const Token next = RandomToken(rng, 100);
+  EXPECT_EQ(Running(several, 1, next), Running(single, 1, next));
+  EXPECT_GT(several.counts().n_left_out, 0);  // the first single token has a scale
+}
+
+TEST(NeuronPrior, ARunThatFailsCountsInNothing) {
+  Rng rng(5);
+  NeuronPrior prior(0.4, 1);
+  for (int i = 0; i < 3; ++i) Running(prior, 0, RandomToken(rng, 80));
+  const NeuronPriorCounts counts = prior.counts();
+  const double scale = prior.usual_largest_gate(0);
+  Token token = RandomToken(rng, 80);
+  prior.BeginRun();
+  prior.Begin(0);
+  prior.Choose(token.gate.data(), token.is_near, token.firing);
+  prior.End();
+  prior.BeginRun();  // the next one
+  prior.Learn(0, token.gate);
+  prior.BeginRun();
+  prior.EndRun();
+  EXPECT_EQ(prior.counts().n_firing, counts.n_firing);
+  EXPECT_EQ(prior.counts().n_left_out, counts.n_left_out);
+  EXPECT_EQ(prior.counts().gates, counts.gates);
+  EXPECT_EQ(prior.usual_largest_gate(0), scale);
+}
+
 TEST(NeuronPrior, NonsenseRunsAndIsForgotten) {
   NeuronPrior prior(1, 1);
   const Token sane = {{2, 1}, {0, 1}, {0, 0}};
   EXPECT_THAT(Running(prior, 0, sane), ElementsAre(0, 1));
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     EXPECT_THAT(Running(prior, 0, {{bad, 1}, {0, 1}, {0, 0}}), ElementsAre(0));
+    for (const size_t at : {0, 17}) {
+      std::vector<float> gates(18, 5);
+      gates[at] = bad;
+      prior.Learn(0, gates);
+    }
+    prior.EndRun();
+    EXPECT_EQ(prior.usual_largest_gate(0), 2);
   }
   EXPECT_THAT(Running(prior, 0, sane), ElementsAre(0));
   EXPECT_EQ(prior.counts().n_firing, 4);
-  EXPECT_DOUBLE_EQ(prior.counts().gate_mass(), 5.0 / 6);
+  EXPECT_DOUBLE_EQ(prior.counts().gate_sum_kept(), 5.0 / 6);
 }
 
 TEST(NeuronPrior, WithoutATokenNothingWasLeftOut) {
   const NeuronPriorCounts none;
   EXPECT_EQ(none.left_out_share(), 0);
-  EXPECT_EQ(none.gate_mass(), 1);
+  EXPECT_EQ(none.gate_sum_kept(), 1);
 }
 
 TEST(ParseNeuronPolicy, ReadsAStrengthAndRefusesTheRest) {

@@ -9,6 +9,18 @@
 #include "policy/routing/prior_controller.h"
 
 namespace pantry {
+namespace {
+
+double RangeOf(std::span<const float> logits) {
+  float least = logits.front(), most = logits.front();
+  for (const float logit : logits) {
+    least = std::min(least, logit);
+    most = std::max(most, logit);
+  }
+  return static_cast<double>(most) - least;
+}
+
+}  // namespace
 
 Status ExpertPolicyOptions::Validate() const {
   if (n_spared_layers < 0) {
@@ -57,18 +69,6 @@ size_t CacheAwareRouter::IndexOf(int32_t layer) const {
   return static_cast<size_t>(index);
 }
 
-void CacheAwareRouter::LogitRange::Add(std::span<const float> logits) {
-  float least = logits.front(), most = logits.front();
-  for (const float logit : logits) {
-    least = std::min(least, logit);
-    most = std::max(most, logit);
-  }
-  const double range = static_cast<double>(most) - least;
-  if (!std::isfinite(range)) return;
-  sum += range;
-  ++n_tokens;
-}
-
 void CacheAwareRouter::Choose(int32_t layer, int64_t n_tokens, std::span<const float> logits,
                               std::span<int32_t> chosen) {
   const size_t index = IndexOf(layer), n_experts = is_near_.size(), n_used = routers_own_.size();
@@ -77,9 +77,9 @@ void CacheAwareRouter::Choose(int32_t layer, int64_t n_tokens, std::span<const f
   for (size_t token = 0; token < static_cast<size_t>(n_tokens); ++token) {
     const auto of_token = logits.subspan(token * n_experts, n_experts);
     const auto to = chosen.subspan(token * n_used, n_used);
-    ranges_[index].Add(of_token);
+    ranges_[index].Add(RangeOf(of_token));
     if (may_change) {
-      policy_->Choose({.logits = of_token, .is_near = is_near_, .mean_range = ranges_[index].mean()}, to);
+      policy_->Choose({.logits = of_token, .is_near = is_near_, .mean_range = MeanRange(index)}, to);
       ChooseExperts(of_token, routers_own_);
       counts_.Add(of_token, to, routers_own_);
     } else {
@@ -92,7 +92,7 @@ void CacheAwareRouter::Guess(int32_t layer, std::span<const float> logits, std::
   const size_t index = IndexOf(layer);
   if (IsSpared(index)) return ChooseExperts(logits, chosen);
   near_.Look(layer, is_near_);
-  policy_->Choose({.logits = logits, .is_near = is_near_, .mean_range = ranges_[index].mean()}, chosen);
+  policy_->Choose({.logits = logits, .is_near = is_near_, .mean_range = MeanRange(index)}, chosen);
 }
 
 void CacheAwareRouter::EndRun(int64_t n_tokens, double wait_share) {

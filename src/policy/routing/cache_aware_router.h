@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "policy/routing/expert_chooser.h"
 #include "policy/routing/expert_policy.h"
+#include "policy/running_mean.h"
 
 namespace pantry {
 
@@ -103,15 +104,9 @@ class CacheAwareRouter final : public ExpertChooser {
   double strength() const { return strength_; }
 
  private:
-  // Running, over the tokens of a layer whose logits were finite.
-  struct LogitRange {
-    double sum = 0;
-    int64_t n_tokens = 0;
-    void Add(std::span<const float> logits);
-    float mean() const { return n_tokens > 0 ? static_cast<float>(sum / static_cast<double>(n_tokens)) : 0; }
-  };
   CacheAwareRouter(const CacheAwareRouterOptions& options, const NearExperts& near);
   size_t IndexOf(int32_t layer) const;
+  float MeanRange(size_t index) const { return static_cast<float>(ranges_[index].mean()); }
   bool IsSpared(size_t index) const { return index < static_cast<size_t>(options_.n_spared_layers); }
 
   CacheAwareRouterOptions options_;
@@ -121,7 +116,7 @@ class CacheAwareRouter final : public ExpertChooser {
   std::unique_ptr<PriorController> controller_;  // of auto
   RoutingCounts counts_;
   double strength_ = 0;
-  std::vector<LogitRange> ranges_;        // by layer
+  std::vector<RunningMean> ranges_;       // by layer, of the logits
   mutable std::vector<uint8_t> is_near_;  // [n_experts]  scratch, as is the next
   std::vector<int32_t> routers_own_;      // [n_used]
 };
