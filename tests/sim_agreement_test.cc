@@ -177,7 +177,8 @@ TEST_P(SimAgreementTest, EngineReplayerAndSimulatorCountAlike) {
 
 // From what routers said alone, the simulated cache leads to the experts that the real one led to.
 TEST_P(SimAgreementTest, PoliciesChooseAsInTheEngine) {
-  for (const std::string text : {"cache-prior:0", "cache-prior:0.4", "cumulative:0.9", "factor:2", "drop:0.4"}) {
+  for (const std::string text :
+       {"cache-prior:0", "cache-prior:0.4", "max-rank:4", "cumulative:0.9", "margin:0.3", "factor:2", "drop:0.4"}) {
     for (const int32_t n_spared_layers : {0, 1}) {
       SCOPED_TRACE(fmt::format("{}, {} spared", text, n_spared_layers));
       const ExpertPolicyOptions expert_policy = {ParseExpertPolicy(text).value(), n_spared_layers};
@@ -191,6 +192,7 @@ TEST_P(SimAgreementTest, PoliciesChooseAsInTheEngine) {
       EXPECT_EQ(counts.n_picks, simulated.routing.n_picks);
       EXPECT_EQ(counts.n_agreed, simulated.routing.n_agreed);
       EXPECT_EQ(counts.share_kept, simulated.routing.share_kept);
+      EXPECT_EQ(counts.excess_kl, simulated.routing.excess_kl);
       const WeightStreamStats stats = engine_->stream()->stats();
       EXPECT_GT(stats.cache.n_misses, 0);
       ExpectSameCounts(stats.cache, simulated.cache);

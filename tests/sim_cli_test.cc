@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -62,7 +63,8 @@ TEST(SimProgram, AnExpertPolicyReadsLessAndSaysWhatItGaveUp) {
   const std::string exact = Sim(args).out;
   EXPECT_EQ(with("exact"), exact);
   nlohmann::json none = nlohmann::json::parse(with("cache-prior:0"));
-  EXPECT_EQ(none.at("expert_policy").at("agreement"), 1);
+  const nlohmann::json none_of_it = none.at("expert_policy");
+  EXPECT_EQ(none_of_it.at("agreement"), 1);
   none.erase("expert_policy");
   EXPECT_EQ(none, nlohmann::json::parse(exact));
   const nlohmann::json some = nlohmann::json::parse(with("cache-prior:0.5"));
@@ -72,6 +74,8 @@ TEST(SimProgram, AnExpertPolicyReadsLessAndSaysWhatItGaveUp) {
   EXPECT_EQ(policy.at("choices"), 20 * 32);
   EXPECT_LT(policy.at("agreed"), policy.at("picks"));
   EXPECT_LT(policy.at("gate_mass"), 1);
+  EXPECT_EQ(none_of_it.at("excess_kl"), 0);
+  EXPECT_GE(policy.at("excess_kl").get<double>(), -std::log(policy.at("gate_mass").get<double>()));
   EXPECT_LT(some.at("disk").at("bytes_read"), none.at("disk").at("bytes_read"));
   const Outcome text = Sim({"smallthinker-4b", "--memory", "1G", "--expert-policy", "auto:1%", "--expert-policy-skip",
                             "2", "--trace", "zipf:tokens=3"});

@@ -73,7 +73,8 @@ Json ExpertsJson(const SimRunReport& run) {
           {"choices", counts.n_choices},
           {"weight_kept", counts.share_kept},
           {"agreement", counts.agreement()},
-          {"gate_mass", counts.gate_mass()}};
+          {"gate_mass", counts.gate_mass()},
+          {"excess_kl", counts.mean_excess_kl()}};
 }
 
 std::string DiskText(const SimRunReport& run) {

@@ -123,10 +123,9 @@ Result<SimOptions> SimOptionsFor(const CliOptions& options, const SimInput& inpu
     PANTRY_ASSIGN_OR_RETURN(sim.policy, ParsePolicy(options.cache_policy));
   }
   PANTRY_ASSIGN_OR_RETURN(sim.expert_policy, ExpertPolicyOf(options));
-  const bool has_experts = !input.model.is_rotation();
-  if (!sim.expert_policy.is_exact() && (sim.cache_bytes == 0 || !has_experts)) {
-    console.Warning("--expert-policy {}: no effect here because {}", ExpertPolicyText(sim.expert_policy.policy),
-                    has_experts ? "all experts are in memory" : "the model has no experts");
+  if (!sim.expert_policy.is_exact() && sim.cache_bytes == 0) {
+    console.Warning("--expert-policy {}: no effect here because all experts are in memory",
+                    ExpertPolicyText(sim.expert_policy.policy));
     sim.expert_policy.policy = {};
   }
   if (options.threads < -1 || options.threads > 1024) {

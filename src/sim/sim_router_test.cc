@@ -116,6 +116,21 @@ TEST(SimRouter, GuessesGoThroughThePolicy) {
   EXPECT_GT(n_unlike_routers, 0);
 }
 
+// What a simulation asks of the disk beforehand is what the policy would run, not what the trace ran: under a prior that takes what is near,
+// next to nothing.
+TEST(SimRouter, ASimulationGuessesByItsPolicy) {
+  const SimModel model = SmallModel();
+  const RoutingTrace trace = TraceWithLogits(model);
+  SimOptions options = WithPolicy(model, "exact");
+  options.guess_recall = 1;
+  const SimReport exact = Simulated(model, trace, options);
+  options.expert_policy = WithPolicy(model, "cache-prior:1").expert_policy;
+  options.expert_policy.policy.top_j = 1;
+  const SimReport prior = Simulated(model, trace, options);
+  EXPECT_LT(prior.cache.n_guesses, exact.cache.n_guesses / 2);
+  EXPECT_LE(prior.cache.n_guesses, prior.routing.n_choices) << "the best one, where it is far";
+}
+
 TEST(SimRouter, FirstLayersAndWhatIsSkippedAreNotCounted) {
   const SimModel model = SmallModel();
   const RoutingTrace trace = TraceWithLogits(model);

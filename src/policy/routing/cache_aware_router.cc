@@ -96,7 +96,9 @@ void CacheAwareRouter::Guess(int32_t layer, std::span<const float> logits, std::
 }
 
 void CacheAwareRouter::EndRun(int64_t n_tokens, double wait_share) {
-  if (controller_ != nullptr && n_tokens == 1) SetStrength(controller_->Next(wait_share, counts_));
+  if (controller_ == nullptr) return;
+  if (n_tokens == 1) SetStrength(controller_->Next(wait_share, counts_));
+  else controller_->Note(counts_);
 }
 
 void RoutingCounts::Add(std::span<const float> logits, std::span<const int32_t> chosen,

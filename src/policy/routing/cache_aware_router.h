@@ -74,7 +74,8 @@ struct RoutingCounts {
   double agreement() const { return n_picks > 0 ? static_cast<double>(n_agreed) / static_cast<double>(n_picks) : 1; }
   double gate_mass() const { return n_choices > 0 ? share_kept / static_cast<double>(n_choices) : 1; }
   // How much farther from the router's wish the gates are than exact routing's, in nats, mean over choices. The wish is p, the softmax over
-  // all experts; the gates q that run are p restricted to the chosen experts S and scaled to sum to 1, so
+  // all experts; the gates q are of softmax, normalised over what runs, whatever the model mixes by (sigmoids, or softmax left as it is):
+  // p restricted to the chosen experts S and scaled to sum to 1, so
   //   KL(q || p) = sum over S of q log(q / p) = -log p(S).
   // (KL(p || q) is infinite for any S but all experts.) Exact routing has -log p(T) with T the router's own choice, its price for running
   // few, so the excess of a choice is log(p(T) / p(S)) = -log(share kept) >= 0: 0 for exact routing, and where S is a part of T the
@@ -94,7 +95,7 @@ class CacheAwareRouter final : public ExpertChooser {
   void Guess(int32_t layer, std::span<const float> logits, std::span<int32_t> chosen) const override;
 
   // A run of n_tokens has succeeded, of whose time it waited this share for the disk: sets the next one's strength of auto. Only runs of a
-  // single token say how an answer goes, though a prompt may end in one.
+  // single token say how an answer goes, though a prompt may end in one. What others lost counts towards the bound (in_prompts).
   void EndRun(int64_t n_tokens, double wait_share);
 
   const ExpertPolicySpec& policy() const { return options_.policy; }

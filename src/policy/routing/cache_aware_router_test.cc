@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "policy/routing/prior_controller.h"
 #include "support/count_allocations.h"
 
 namespace pantry {
@@ -288,6 +289,25 @@ TEST(CacheAwareRouter, AutoIsSteeredByWhatTokensWaited) {
   EXPECT_LT(router->counts().n_agreed, router->counts().n_picks);
   for (int i = 0; i < 200; ++i) run(1, 0);
   EXPECT_EQ(router->strength(), 0);
+
+  // Where a policy chooses in prompts, too, the controller is told of these what they lost.
+  auto options = Options("auto:20%");
+  options.in_prompts = true;
+  const auto in_prompts = CacheAwareRouter::Create(options, near).value();
+  PriorController controller({.max_cost = 0.2});
+  double strength = 0;
+  for (int i = 0; i < 60; ++i) {
+    const int64_t n_tokens = i % 5 == 4 ? 8 : 1;
+    near.Draw(rng, 0.5);
+    for (int32_t layer = kFirst; layer < kFirst + kLayers; ++layer) {
+      Choose(*in_prompts, layer, RandomLogits(rng, static_cast<size_t>(n_tokens)));
+    }
+    in_prompts->EndRun(n_tokens, 0.5);
+    if (n_tokens == 1) strength = controller.Next(0.5, in_prompts->counts());
+    else controller.Note(in_prompts->counts());
+    EXPECT_EQ(in_prompts->strength(), strength) << i;
+  }
+  EXPECT_GT(strength, 0);
 
   const auto fixed = CacheAwareRouter::Create(Options("cache-prior:0.3"), near).value();
   for (int i = 0; i < 20; ++i) fixed->EndRun(1, 0.9);

@@ -4,7 +4,8 @@
 //   exact            those the router likes best
 //   max-rank:M       the J best, then those of the M best that are near, then the rest by rank             (arXiv 2412.00099, Algorithm 1)
 //   cumulative:P     the same with M the fewest whose shares come to P, token by token                     (Algorithm 2)
-//   margin:D         the same with M as many as lie at most D * the layer's mean range of logits below the last that the router would run
+//   margin:D         the same with M as many as lie at most D * the layer's mean range of logits below the last that the router would run;
+//                    what gives way may be any far pick outside the J best, not only that last one
 //   cache-prior:L    the best of logit + L * the layer's mean range of logits for those that are near       (Eq. 9 and 10)
 //   factor:F         the best of share * F for those that are near
 //   drop:F           exact, less experts that are not near, the least liked first, while the shares of those left out come to at most F

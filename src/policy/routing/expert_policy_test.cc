@@ -251,6 +251,22 @@ TEST(ExpertPolicy, MarginWindowsEndAPartOfTheRangeBelowTheLastPick) {
   }
 }
 
+// Of 4 picks fewer have a logit that is a number: there is nothing that the window could be measured from, so what runs is exact.
+TEST(ExpertPolicy, AMarginBelowNoNumberIsNone) {
+  const auto policy = Make("margin:1", 32, 4);
+  for (const float none : {-kInfinity, kNan}) {
+    Token token = {std::vector<float>(32, none), std::vector<uint8_t>(32, 0), 6};
+    for (const size_t expert : {7, 20, 30}) token.logits[expert] = 1;
+    for (const size_t expert : {9, 31}) token.is_near[expert] = 1;
+    EXPECT_EQ(Choose(*policy, token, 4), RankedFirst(token.logits, 4));
+    token.logits[9] = 0.5;  // the last pick has one: what has none is below any margin
+    token.logits[31] = 0.25;
+    token.is_near = std::vector<uint8_t>(32, 1);
+    token.is_near[9] = token.is_near[7] = 0;
+    EXPECT_EQ(Choose(*policy, token, 4), (std::vector<int32_t>{7, 20, 30, 31}));
+  }
+}
+
 // Why margin.cc measures from the last pick.
 TEST(ExpertPolicy, AMarginFromTheExpertThatGivesWayWouldBeCachePrior) {
   Rng rng(12);

@@ -58,8 +58,8 @@ void ExpertRanking::MarkBest(size_t n, std::span<uint8_t> marks) {
 }
 
 size_t ExpertRanking::CountWithin(double margin, size_t n) {
-  if (n == 0) return n_experts();
   const double least = static_cast<double>(LogitOf(Best(n).back())) - margin;
+  if (!std::isfinite(least)) return n;
   return static_cast<size_t>(
       std::ranges::count_if(keys(), [least](uint64_t key) { return static_cast<double>(LogitOf(key)) >= least; }));
 }

@@ -32,7 +32,7 @@ class ExpertRanking {
   void KeepBest(size_t n, std::span<uint8_t> marks);
   // The fewest best experts whose shares (softmax over all) come to at least `share`; 0 where the logits have no softmax.
   size_t CountForShare(double share);
-  // Experts whose logits are at least the n-th best's less `margin`; all of them where n is 0. REQUIRES: n <= n_experts().
+  // Experts whose logits are at least the n-th best's less `margin`, n or more; n where that is no number. REQUIRES: 1 <= n <= n_experts().
   size_t CountWithin(double margin, size_t n);
 
   // chosen = the experts of the largest logit + bonus, which those that are preferred get, in descending order of logits all the same.

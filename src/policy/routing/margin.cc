@@ -6,9 +6,10 @@
 namespace pantry {
 namespace {
 
-// Only where the router is nearly undecided about its last pick: what it likes clearly less never stands in. Production engines are said to
-// have such a gate; a definition is not published, but for a margin of sigmoid scores (github.com/JustVugg/colibri, issue 119). This one
-// is measured as cache-prior's bonus is, so that one strength suits all layers.
+// The gate is on what stands in: the router must like it nearly as much as its last pick. What gives way is any far pick but the J best, the
+// lowest first, and may have been liked much more than that last one. Production engines are said to have such a gate; a definition is
+// not published, but for a margin of sigmoid scores (github.com/JustVugg/colibri, issue 119). This one is measured as cache-prior's
+// bonus is, so that one strength suits all layers.
 // Why from the last pick, and not from the very expert that gives way: that would be cache-prior itself, which lets the best near
 // expert take the place of the lowest far pick, the next best that of the next lowest, while they are no farther apart than the bonus.
 class Margin final : public WindowPolicy {

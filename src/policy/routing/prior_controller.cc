@@ -39,12 +39,16 @@ bool PriorController::MayPassTheBound(const RoutingCounts& counts, int64_t n_of_
   return lost + n * worst > (static_cast<double>(counts.n_choices) + n) * allowed;
 }
 
+void PriorController::Note(const RoutingCounts& counts) {
+  n_choices_ = counts.n_choices;
+  share_kept_ = counts.share_kept;
+}
+
 double PriorController::Next(double wait_share, const RoutingCounts& counts) {
   const int64_t n_new = counts.n_choices - n_choices_;
   if (n_new <= 0) return last_strength_;  // a prompt, or no expert at all
   const double loss = std::clamp(1 - (counts.share_kept - share_kept_) / static_cast<double>(n_new), 0.0, 1.0);
-  n_choices_ = counts.n_choices;
-  share_kept_ = counts.share_kept;
+  Note(counts);
   if (wait_share >= 0) wait_share_ += kSmoothing * (std::min(wait_share, 1.0) - wait_share_);
   if (last_strength_ > 0) {  // a token that was held back says nothing of what strength costs
     loss_ += kSmoothing * (loss - loss_);

@@ -31,6 +31,8 @@ class PriorController {
 
   // After each token: the share of its time spent waiting for the disk, and the router's counts so far. The next token's strength.
   double Next(double wait_share, const RoutingCounts& counts);
+  // After several tokens at once: what they lost is lost, but they say nothing of how a token goes.
+  void Note(const RoutingCounts& counts);
   // Of all tokens so far, as a share of perplexity.
   double EstimatedCost(const RoutingCounts& counts) const { return options_.cost_of_mass * (1 - counts.gate_mass()); }
 

@@ -51,6 +51,22 @@ double QuadraticLoss(int, double strength) { return 0.4 * strength * strength; }
 double LinearLoss(int, double strength) { return 0.2 * strength; }
 double AlwaysWaits(int, double) { return 0.6; }
 
+// A prompt's loss counts towards the bound, not as that of a token.
+TEST(PriorController, APromptIsNotAToken) {
+  PriorController with, without;
+  RoutingCounts all, tokens;
+  for (int token = 0; token < 60; ++token) {
+    if (token % 10 == 9) {
+      all += {.n_choices = 8 * kLayers, .share_kept = 0.995 * 8 * kLayers};
+      with.Note(all);
+    }
+    const RoutingCounts of_token = {.n_choices = kLayers, .share_kept = 0.99 * kLayers};
+    const double strength = with.Next(0.5, all += of_token);
+    EXPECT_NEAR(strength, without.Next(0.5, tokens += of_token), 1e-9) << token;
+    EXPECT_EQ(strength > 0, token > 0) << token;
+  }
+}
+
 TEST(PriorController, WhereTheDiskAlwaysBindsTheCostSettlesJustBelowTheBound) {
   for (const auto& loss : {QuadraticLoss, LinearLoss}) {
     const PriorControllerOptions options = {.max_cost = 0.01, .cost_of_mass = 1};
