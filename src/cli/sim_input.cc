@@ -95,7 +95,7 @@ SimModel ModelOfFile(const ModelShape& shape, const ModelNeeds& needs, const Ses
   model.n_experts = has_experts ? shape.n_experts : 0;
   model.n_used = has_experts ? shape.n_experts_used : 0;
   model.steps_of_blocks = has_experts ? 3 : 1;
-  model.computed_share = work.expert_computed_share;
+  model.block_cost = work.expert_cost;
   const double n_blocks_used = has_experts ? Of(placer.n_layers()) * shape.n_experts_used : 1;
   const double expert_macs = 3.0 * shape.n_embd * shape.n_ff_expert;
   const double block_macs = has_experts ? n_blocks_used * expert_macs : Of(work.int8_macs);  // of a token

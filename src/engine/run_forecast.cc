@@ -38,9 +38,9 @@ ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPla
   work.reads_ahead = !blocks.has_experts();
   work.dense_bytes = std::max<int64_t>(work.dense_bytes - static_cast<int64_t>(bytes * work.n_experts_used), 0);
   work.expert_bytes = bytes / n_layers;
-  // Nobody has looked what fires in experts: as published for such models.
   if (blocks.groups().front().order == PackOrder::kRowsAndColumns) {
-    work.expert_computed_share = FiredShare(FiringCurve::Guess().active_share(0));
+    work.expert_int8_macs = 3.0 * shape.n_embd * shape.n_ff_expert;
+    work.expert_cost = FiredCost(kExpertFiringShare);
   }
   work.expert_file_bytes = file_bytes / n_layers;
   work.expert_pieces = pieces / n_layers;

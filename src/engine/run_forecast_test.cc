@@ -61,15 +61,30 @@ TEST(RunForecast, ATokensBytesAreTheDensePartAndItsExperts) {
 TEST(RunForecast, ExpertsByNeuronAreComputedInPart) {
   if (BestIsa() == Isa::kScalar) GTEST_SKIP() << "no kernel computes single neurons";
   const Opened all = OpenTable("tiny-qwen3moe"), some = OpenTable("tiny-turbosparse-quantized", BestIsa());
-  EXPECT_EQ(WorkOf(all.shape, all.needs.cost, all.needs.blocks, {}).expert_computed_share, 1);
-  ModelWork work = WorkOf(some.shape, some.needs.cost, some.needs.blocks, {});
-  EXPECT_LT(work.expert_computed_share, 0.7);
-  EXPECT_GT(work.expert_computed_share, 1.0 / 3);
+  EXPECT_EQ(WorkOf(all.shape, all.needs.cost, all.needs.blocks, {}).expert_cost.traffic, 1);
+  const ModelWork sparse = WorkOf(some.shape, some.needs.cost, some.needs.blocks, {});
+  EXPECT_LT(sparse.expert_cost.bytes, sparse.expert_cost.traffic);
+  EXPECT_LT(sparse.expert_cost.traffic, 0.7);
+  EXPECT_GT(sparse.expert_cost.bytes, 1.0 / 3);
+  ModelWork dense = sparse;
+  dense.expert_cost = {};
   const MachineRates rates = RatesFor(Machine(), 1, 4096);
-  const SpeedEstimate token = EstimateToken(rates, work, 0, {}), two = EstimateBatch(rates, work, 2, 0, 2, {});
-  work.expert_computed_share = 1;
-  EXPECT_LT(token.memory_s, EstimateToken(rates, work, 0, {}).memory_s);
-  EXPECT_EQ(two.memory_s, EstimateBatch(rates, work, 2, 0, 2, {}).memory_s);
+  // Of 2 used, so many are distinct. What counts is the rows of an expert, not of the run.
+  ASSERT_EQ(sparse.n_experts_used, 2);
+  const auto saved = [&](int64_t n_tokens, double n_distinct) {
+    const SpeedEstimate of_all = EstimateBatch(rates, dense, n_tokens, 0, n_distinct, {});
+    const SpeedEstimate of_some = EstimateBatch(rates, sparse, n_tokens, 0, n_distinct, {});
+    EXPECT_LE(of_some.arithmetic_s, of_all.arithmetic_s);
+    EXPECT_EQ(of_some.arithmetic_s < of_all.arithmetic_s, of_some.memory_s < of_all.memory_s);
+    return of_all.memory_s - of_some.memory_s;
+  };
+  const double one = saved(1, 2);
+  EXPECT_GT(one, 0);
+  EXPECT_NEAR(saved(2, 4), 2 * one, 1e-9 * one) << "one row each";
+  EXPECT_GT(saved(2, 2), 0) << "two rows each";
+  EXPECT_LT(saved(2, 2), one);
+  EXPECT_EQ(saved(3, 2), 0) << "three rows each";
+  EXPECT_EQ(saved(8, 4), 0);
 }
 
 TEST(RunForecast, ADenseModelThatFitsHasNothingOnDisk) {

@@ -23,6 +23,7 @@ Work& Work::operator+=(const Work& other) {
   int8_macs += other.int8_macs;
   float_macs += other.float_macs;
   n_steps += other.n_steps;
+  slow_bytes += other.slow_bytes;
   return *this;
 }
 
@@ -60,7 +61,7 @@ Machine::Rates Machine::Divide(bool cores_compute) const {
 }
 
 double Machine::UsFor(const Work& work, double memory_bytes_per_s) const {
-  const double memory_us = Us(work.bytes, memory_bytes_per_s * device_.memory_share);
+  const double memory_us = Us(work.bytes + work.slow_bytes, memory_bytes_per_s * device_.memory_share);
   const double arithmetic_us =
       (Us(2 * work.int8_macs, core_rates().int8_ops_per_s) + Us(2 * work.float_macs, core_rates().f32_flops)) /
       device_.arithmetic_share;

@@ -25,11 +25,13 @@ struct Work {
   double bytes = 0;
   double int8_macs = 0;
   double float_macs = 0;
-  double n_steps = 0;  // parallel loops
+  double n_steps = 0;     // parallel loops
+  double slow_bytes = 0;  // not read, but what is takes as long as if they were: single rows come slower than a stream
 
   Work& operator+=(const Work& other);
   friend Work operator*(double times, const Work& work) {
-    return {times * work.bytes, times * work.int8_macs, times * work.float_macs, times * work.n_steps};
+    return {times * work.bytes, times * work.int8_macs, times * work.float_macs, times * work.n_steps,
+            times * work.slow_bytes};
   }
 };
 

@@ -39,7 +39,7 @@ class NeuronModel {
     model_.n_used = 1;  // each block is of one neuron, for one token
     model_.places_blocks = false;
     model_.steps_of_blocks = layout.has_barriers ? kMatrixSteps : 0;  // without, whoever is free takes the next cluster
-    model_.block_reads = SparseBytes() / (kPageBytes * (1 + options.fires));
+    model_.block_cost.bytes = model_.block_cost.traffic = SparseBytes() / (kPageBytes * (1 + options.fires));
     for (int32_t layer = 0; layer < shape.n_layers; ++layer) AddLayer(layer);
     const double head = 1.0 * shape.n_vocab * shape.n_embd;
     model_.after = {.bytes = kQ4Bytes * head, .int8_macs = head, .n_steps = 1};

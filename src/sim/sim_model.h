@@ -18,6 +18,7 @@
 #include "base/block_id.h"
 #include "base/status.h"
 #include "policy/planner/memory_plan.h"
+#include "policy/planner/speed_estimate.h"
 #include "residency/cache/block_info.h"
 #include "residency/stream/block_placer.h"
 #include "sim/machine.h"
@@ -50,9 +51,8 @@ struct SimModel {
   std::vector<BlockPiece> pieces;        // of all blocks, where they lie
   int32_t n_experts = 0;                 // of a layer; 0: matrices in rotation
   int32_t n_used = 0;
-  double computed_share = 1;   // of a block, by one token: less where only the neurons that fire are computed
+  SparseCost block_cost;       // of a row
   double steps_of_blocks = 3;  // parallel loops that compute some blocks together
-  double block_reads = 1;      // of a block's bytes, read from memory to compute it
   bool places_blocks = true;   // what is read has to be rearranged; of a pack it is copied
 
   // For PlanMemory(); bytes.

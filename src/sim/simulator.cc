@@ -117,12 +117,11 @@ class Simulation {
     const auto meanwhile = [&](double share) {
       if (beside.bytes > 0 && !is_divided) machine_.Compute(share * beside, TimeUse::kBetween);
     };
-    double picks = n_tokens;  // of a block
+    double picks = n_tokens;  // of a block, in the mean: the trace does not say of each
     if (model_.n_used > 0 && !wanted.empty()) {
       picks = std::clamp(n_tokens * model_.n_used / static_cast<double>(wanted.size()), 1.0, n_tokens);
     }
-    const double share = n_tokens == 1 ? model_.computed_share : 1;
-    const auto compute = [&](std::span<const BlockId> blocks) { ComputeBlocks(blocks, picks, share); };
+    const auto compute = [&](std::span<const BlockId> blocks) { ComputeBlocks(blocks, picks); };
     if (wanted.empty() || stream_ == nullptr) {
       meanwhile(1);
       if (!wanted.empty()) compute(wanted);
@@ -143,11 +142,14 @@ class Simulation {
     machine_.Compute((1 - second_share) * work, TimeUse::kBetween);
   }
 
-  void ComputeBlocks(std::span<const BlockId> blocks, double n_picks, double share) {
+  void ComputeBlocks(std::span<const BlockId> blocks, double n_picks) {
+    const SparseCost cost = model_.block_cost.Of(n_picks);
     Work work = {.n_steps = model_.steps_of_blocks};
     for (const BlockId block : blocks) {
-      work.bytes += share * model_.block_reads * static_cast<double>(model_.blocks[block.value()].n_bytes);
-      work.int8_macs += share * n_picks * model_.block_macs[block.value()];
+      const auto n_bytes = static_cast<double>(model_.blocks[block.value()].n_bytes);
+      work.bytes += cost.bytes * n_bytes;
+      work.slow_bytes += (cost.traffic - cost.bytes) * n_bytes;
+      work.int8_macs += cost.macs * n_picks * model_.block_macs[block.value()];
     }
     machine_.Compute(work, TimeUse::kBlocks);
   }

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/units.h"
+#include "policy/planner/firing_curve.h"
 #include "policy/planner/speed_estimate.h"
 #include "residency/cache/commit_memory.h"
 #include "sim/replay.h"
@@ -94,7 +95,7 @@ TEST(Simulator, SparseBlocksCostMoreMemoryTrafficThanTheyHaveBytes) {
     return Simulated(model, SmallTrace(model), SmallDevice(), HalfCache(model)).memory_bytes;
   };
   const double dense = memory_bytes();
-  model.block_reads = 1.5;
+  model.block_cost.bytes = model.block_cost.traffic = 1.5;
   const double n_blocks = 60.0 * 6 * 4;  // tokens, layers, used
   EXPECT_NEAR(memory_bytes() - dense, 0.5 * n_blocks * 600'000, 1);
 }
@@ -174,7 +175,7 @@ TEST(Simulator, ALargerCacheReadsLessAndIsFaster) {
 
 // Where nothing is missing, the simulator says what the planner says of the same rates.
 TEST(Simulator, ResidentSpeedIsThatOfTheSpeedEstimate) {
-  const SimModel model = SmallModel();
+  SimModel model = SmallModel();
   DeviceProfile device = SmallDevice();
   device.step_us = 0;
   const SimReport report = Simulated(model, SmallTrace(model, 1), device, {});
@@ -190,6 +191,10 @@ TEST(Simulator, ResidentSpeedIsThatOfTheSpeedEstimate) {
   const SpeedEstimate estimate = EstimateToken(device.Rates(2, 0), work, 0, {});
   EXPECT_EQ(estimate.binds, Resource::kMemory);
   EXPECT_NEAR(report.tok_per_s(), 1 / estimate.likely_s, 1e-3 / estimate.likely_s);
+  work.expert_cost = model.block_cost = FiredCost(kExpertFiringShare);
+  const double sparse_s = EstimateToken(device.Rates(2, 0), work, 0, {}).likely_s;
+  EXPECT_LT(sparse_s, estimate.likely_s);
+  EXPECT_NEAR(Simulated(model, SmallTrace(model, 1), device, {}).tok_per_s(), 1 / sparse_s, 1e-3 / sparse_s);
 }
 
 TEST(Simulator, AModelInRotationReadsWhatTheCacheDoesNotHold) {
@@ -245,23 +250,87 @@ TEST(Simulator, FreshMemoryThatWasNotCommittedBeforeIsPaidForOnce) {
   EXPECT_EQ(Simulated(model, trace, device, options).wall_us, free_us);
   // So slow that half of the cache is committed.
   const auto half_bytes = static_cast<double>(options.cache_bytes) / 2;
-  device.fresh_bytes_per_s = half_bytes / (1e-6 * kMostCommitUs * device.n_cores);
+  device.fresh_bytes_per_s = half_bytes / (1e-6 * kMostCommitUs * std::pow(device.n_cores, 0.85));
   const double paid_us = Simulated(model, trace, device, options).wall_us - free_us;
   const double half_us = 1e6 * half_bytes / device.fresh_bytes_per_s;
   EXPECT_GT(paid_us, 0.5 * half_us);
   EXPECT_LT(paid_us, 1.05 * half_us);
+  // So fast, with so many, that no integer holds what they could commit.
+  device.n_cores = 64;
+  device.fresh_bytes_per_s = 0;
+  const double free_of_many_us = Simulated(model, trace, device, options).wall_us;
+  device.fresh_bytes_per_s = 9e17;
+  EXPECT_EQ(Simulated(model, trace, device, options).wall_us, free_of_many_us);
 }
 
-// A token computes less where only what fires is computed; several together compute everything.
-TEST(Simulator, WhatRestsIsNotComputed) {
+TEST(Simulator, MemoryThatWasGivenBackIsFreshWhenItIsLentAgain) {
+  const SimModel model = SmallModel();
+  const RoutingTrace trace = SmallTrace(model, 90);
+  const int64_t slot_bytes = BlockCache::SlotBytes(600'000), idle_bytes = 10 * slot_bytes;
+  SimOptions options;
+  options.cache_bytes = 20 * slot_bytes;
+  options.most_idle_bytes = idle_bytes;
+  options.guess_recall = 0;
+  const auto paid_slots = [&](auto idle) {
+    options.idle_bytes = [idle, idle_bytes](int64_t n_positions, int64_t) {
+      return idle(n_positions) ? idle_bytes : 0;
+    };
+    DeviceProfile device = SmallDevice();
+    device.n_cores = 1;  // which place one block after the other
+    const double free_us = Simulated(model, trace, device, options).wall_us;
+    device.fresh_bytes_per_s = 1e5;  // next to nothing is committed before, nothing hides behind the disk
+    const double paid_us = Simulated(model, trace, device, options).wall_us - free_us;
+    return 1e-6 * paid_us * device.fresh_bytes_per_s / static_cast<double>(slot_bytes);
+  };
+  EXPECT_NEAR(paid_slots([](int64_t) { return true; }), 30, 2);
+  EXPECT_NEAR(paid_slots([](int64_t n_positions) { return n_positions <= 30 || n_positions > 60; }), 40, 2);
+}
+
+constexpr auto kBlocks = static_cast<size_t>(TimeUse::kBlocks), kBetween = static_cast<size_t>(TimeUse::kBetween);
+
+// Lines that lie apart take longer, but are no more bytes.
+TEST(Simulator, WhatRestsIsNeitherReadNorComputed) {
   SimModel model = SmallModel();
   const RoutingTrace trace = SmallTrace(model);
-  const SimReport all = Simulated(model, trace, SmallDevice(), {});
-  model.computed_share = 0.5;
-  const SimReport some = Simulated(model, trace, SmallDevice(), {});
-  constexpr auto kBlocks = static_cast<size_t>(TimeUse::kBlocks), kBetween = static_cast<size_t>(TimeUse::kBetween);
-  EXPECT_LT(some.time_us[kBlocks], all.time_us[kBlocks]);
+  DeviceProfile device = SmallDevice();
+  device.step_us = 0;
+  const SimReport all = Simulated(model, trace, device, {});
+  model.block_cost = FiredCost(0.1);
+  const SimReport some = Simulated(model, trace, device, {});
+  EXPECT_NEAR(some.time_us[kBlocks], (1 + 0.2 * kScattered) / 3 * all.time_us[kBlocks], 1);
   EXPECT_NEAR(some.time_us[kBetween], all.time_us[kBetween], 1e-6 * all.time_us[kBetween]);
+  const double block_bytes = 60.0 * 6 * 4 * 600'000;
+  EXPECT_NEAR(all.memory_bytes - some.memory_bytes, (1 - 1.2 / 3) * block_bytes, 1);
+  device.int8_ops_per_s = {{1, 4e9}, {2, 8e9}};
+  const SimReport some_slowly = Simulated(model, trace, device, {});
+  model.block_cost = {};
+  EXPECT_NEAR(some_slowly.time_us[kBlocks], 1.2 / 3 * Simulated(model, trace, device, {}).time_us[kBlocks], 1)
+      << "bound by arithmetic, which knows nothing of lines";
+}
+
+// What is computed of a block depends on how many rows of a run picked it, not on how long the run is.
+TEST(Simulator, BlocksOfUpToTwoPicksAreComputedInPart) {
+  SimModel model = SmallModel(1);
+  const auto blocks_us = [&](int32_t n_tokens, uint32_t n_blocks, bool is_sparse) {
+    RoutingTrace trace;
+    std::vector<BlockId> wanted;
+    for (uint32_t i = 0; i < n_blocks; ++i) wanted.emplace_back(i);
+    trace.Add(0, true, wanted, n_tokens);
+    model.block_cost = is_sparse ? FiredCost(0.1) : SparseCost();
+    DeviceProfile device = SmallDevice();
+    device.step_us = 0;
+    return Simulated(model, trace, device, {}).time_us[kBlocks];
+  };
+  const auto share = [&](int32_t n_tokens, uint32_t n_blocks) {
+    return blocks_us(n_tokens, n_blocks, true) / blocks_us(n_tokens, n_blocks, false);
+  };
+  const double gate = 1.0 / 3, rest = 0.2 * kScattered / 3;
+  EXPECT_NEAR(share(1, 4), gate + rest, 1e-6);
+  EXPECT_NEAR(share(4, 16), gate + rest, 1e-6) << "sixteen picks of sixteen blocks";
+  EXPECT_NEAR(share(4, 8), gate + 2 * rest, 1e-6) << "two picks of each";
+  EXPECT_NEAR(share(4, 5), 1, 1e-6);
+  EXPECT_NEAR(share(2, 4), gate + 2 * rest, 1e-6);
+  EXPECT_NEAR(share(3, 4), 1, 1e-6);
 }
 
 TEST(Simulator, ATraceOfAnotherModelIsRefused) {

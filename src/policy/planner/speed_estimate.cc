@@ -49,13 +49,18 @@ Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, 
   const double kv_bytes = (static_cast<double>(position) + n) * static_cast<double>(work.kv_bytes_per_position);
   cost.dense_s = Per(static_cast<double>(work.dense_bytes) + kv_bytes, rates.memory_bytes_per_s);
   cost.overlapped_s = Per(static_cast<double>(work.overlapped_bytes), rates.memory_bytes_per_s);
-  const double computed = (n_tokens == 1 ? work.expert_computed_share : 1) * n_distinct;
+  // The rows of an expert, in the mean.
+  const double n_uses = n * static_cast<double>(work.n_experts_used);
+  const SparseCost expert = work.expert_cost.Of(n_distinct > 0 ? n_uses / n_distinct : n);
   // What is missing is written to its place, and read from where it arrived.
-  cost.experts_s = Per(layers * work.expert_bytes * (computed + 2 * n_missing), rates.memory_bytes_per_s);
+  cost.experts_s =
+      Per(layers * work.expert_bytes * (expert.traffic * n_distinct + 2 * n_missing), rates.memory_bytes_per_s);
   const auto float_macs =
       n * (static_cast<double>(work.float_macs) + n_positions * static_cast<double>(work.attention_macs_per_position)) +
       static_cast<double>(work.output_float_macs);
-  const auto int8_macs = n * static_cast<double>(work.int8_macs) + static_cast<double>(work.output_int8_macs);
+  const double resting_macs = (1 - expert.macs) * layers * n_uses * work.expert_int8_macs;
+  const double int8_macs =
+      n * static_cast<double>(work.int8_macs) - resting_macs + static_cast<double>(work.output_int8_macs);
   cost.arithmetic_s = Per(2 * int8_macs, rates.int8_ops_per_s) + Per(2 * float_macs, rates.f32_flops);
   if (work.expert_pieces > 0) {
     cost.disk_s =

@@ -14,6 +14,7 @@
 // Source: formulas 1 to 5 and 9 of the analytic limits in flash streaming: T_m = bytes / B_m, T_c = P / C, T_f = misses / B_f(b, q).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -42,6 +43,23 @@ MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t
 // layer on average takes its share of a single read's time.
 double DiskSeconds(const MachineRates& rates, double n, double piece_bytes);
 
+// What one row costs of an expert, as shares of streaming and computing all of it: less where only the neurons that fire are computed.
+struct SparseCost {
+  static constexpr double kMostRows = 2;  // more compute everything: compute/expert_matmul.cc's kSparseRows
+
+  double bytes = 1;    // read from memory
+  double traffic = 1;  // as many would be streamed in the time that these take
+  double macs = 1;
+  double once = 1;  // of bytes and traffic, what all rows share: the gates
+
+  // Of so many rows, each: macs of one, bytes and traffic of all together. What fires for both of two counts twice.
+  SparseCost Of(double n_rows) const {
+    if (n_rows > kMostRows) return {};
+    const double more = std::max(n_rows - 1, 0.0);
+    return {bytes + more * (bytes - once), traffic + more * (traffic - once), macs, once};
+  }
+};
+
 // What a model costs; all layers together unless said otherwise.
 struct ModelWork {
   int64_t dense_bytes = 0;  // weights that every run reads
@@ -55,10 +73,10 @@ struct ModelWork {
   int32_t n_expert_layers = 0;              // 0: no experts
   int32_t n_experts = 0;                    // of a layer
   int32_t n_experts_used = 0;
-  bool reads_ahead = false;  // the "experts" are whole layers, in an order known beforehand
-  double expert_bytes = 0;   // one, in memory
-  // Of these, as if they were streamed, what one token computes: less than 1 where only the neurons that fire are computed. FiredShare()
-  double expert_computed_share = 1;
+  bool reads_ahead = false;     // the "experts" are whole layers, in an order known beforehand
+  double expert_bytes = 0;      // one, in memory
+  double expert_int8_macs = 0;  // one, by a token; of int8_macs
+  SparseCost expert_cost;
   double expert_file_bytes = 0;  // one, in the file
   double expert_pieces = 0;      // reads that bring one in
 };
