@@ -47,8 +47,8 @@ TEST(SimProgram, ADenseModelTakesANumberOfTokens) {
 TEST(SimProgram, MoreThreadsThanCoresAreCutWithAWarning) {
   const Outcome outcome = Sim({"smallthinker-4b", "--threads", "64", "--trace", "zipf:tokens=2", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(nlohmann::json::parse(outcome.out).at("n_cores"), 4);
-  EXPECT_THAT(outcome.err, HasSubstr("has 4 cores, not 64"));
+  EXPECT_EQ(nlohmann::json::parse(outcome.out).at("n_cores"), 6);
+  EXPECT_THAT(outcome.err, HasSubstr("has 6 cores, not 64"));
 }
 
 TEST(SimProgram, AnExpertPolicyReadsLessAndSaysWhatItGaveUp) {
