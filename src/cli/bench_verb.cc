@@ -105,8 +105,6 @@ BenchModel Describe(Engine& engine) {
   if (const PredictedNeurons* const predicted = engine.predicted()) {
     model.type += fmt::format(" {:.4g}% recall", 100 * predicted->wanted_recall());
   }
-  if (engine.router() != nullptr) model.type += " " + ExpertPolicyText(engine.router()->chooser().policy());
-  if (engine.neuron_prior() != nullptr) model.type += " " + NeuronPolicyText(engine.neuron_prior()->strength());
   return model;
 }
 
@@ -197,6 +195,9 @@ Status BenchVerb(VerbContext& context) {
   setup.tokens = options.tokens;
   if (engine->router() != nullptr) setup.expert_policy = ExpertPolicyText(engine->router()->chooser().policy());
   if (engine->neuron_prior() != nullptr) setup.neuron_policy = NeuronPolicyText(engine->neuron_prior()->strength());
+  for (const std::string& policy : {setup.expert_policy, setup.neuron_policy}) {
+    if (!policy.empty()) setup.model.type += " " + policy;
+  }
   BenchReport report(format, std::move(setup));
   PANTRY_RETURN_IF_ERROR(context.output.Write(report.Begin()));
 

@@ -298,10 +298,7 @@ Status WeightStream::WarmUp(std::span<const std::span<const uint16_t>> frequency
 }
 
 void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
-  const int32_t at = placer_->LayerAt(layer);
-  for (size_t i = 0; i < is_near.size(); ++i) {
-    is_near[i] = cache_->state(placer_->Block(at, static_cast<int32_t>(i))) != BlockState::kAbsent ? 1 : 0;
-  }
+  cache_->Look(placer_->Block(placer_->LayerAt(layer), 0), is_near);
 }
 
 void WeightStream::Forget() {

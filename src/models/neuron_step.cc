@@ -88,9 +88,10 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
     source.Want({list, n}, {n_uses, m == 1 ? 0 : n});
     n_firing += n;
   }
-  if (chooses) prior->End();
-  for (int64_t row = 0; prior != nullptr && !chooses && row < m; ++row) {
-    prior->Learn(weights.layer, {gate + row * n_ff, static_cast<size_t>(n_ff)});
+  if (chooses) {
+    prior->End();
+  } else if (prior != nullptr) {
+    for (int64_t row = 0; row < m; ++row) prior->Learn(weights.layer, {gate + row * n_ff, static_cast<size_t>(n_ff)});
   }
 
   std::span<const int32_t> left(firing_, n_firing);

@@ -61,7 +61,7 @@ Result<std::unique_ptr<SimRouter>> SimRouter::Create(const ExpertPolicyOptions& 
 }
 
 void SimRouter::Look(int32_t layer, std::span<uint8_t> is_near) const {
-  stream_.Look(BlockId(static_cast<uint32_t>(layer) * n_experts_), is_near);
+  stream_.cache().Look(BlockId(static_cast<uint32_t>(layer) * n_experts_), is_near);
 }
 
 // Blocks of chosen_, as the engine demands them.

@@ -188,12 +188,6 @@ Status SimStream::HandOutTogether(const Compute& compute) {
   return OkStatus();
 }
 
-void SimStream::Look(BlockId first, std::span<uint8_t> is_near) const {
-  for (uint32_t i = 0; i < is_near.size(); ++i) {
-    is_near[i] = cache_->state(BlockId(first.value() + i)) != BlockState::kAbsent ? 1 : 0;
-  }
-}
-
 void SimStream::Count(SimReport& report) const {
   report.cache = cache_->TotalStats();
   report.stream = stream_->stats();

@@ -47,8 +47,7 @@ class SimStream {
   Status Provide(const SimStep& step, std::span<const BlockId> wanted, FunctionRef<void(double share)> meanwhile,
                  const Compute& compute);
 
-  // Which of the blocks from `first` on are in memory or on their way there; all are set.
-  void Look(BlockId first, std::span<uint8_t> is_near) const;
+  const BlockCache& cache() const { return *cache_; }
   int64_t wait_us() const { return stream_->stats().wait_us; }
   void Count(SimReport& report) const;  // since the stream was opened
 

@@ -88,6 +88,12 @@ class BlockCache final : public BudgetedCache {
 
   // ---- a block ---------------------------------------------------------------------------------------------------------------------
   BlockState state(BlockId block) const { return records_[block.value()].state; }
+  // Which of the blocks from `first` on are in memory or on their way there; all are set.
+  void Look(BlockId first, std::span<uint8_t> is_near) const {
+    for (uint32_t i = 0; i < is_near.size(); ++i) {
+      is_near[i] = state(BlockId(first.value() + i)) != BlockState::kAbsent ? 1 : 0;
+    }
+  }
   bool pinned(BlockId block) const { return records_[block.value()].n_pins > 0; }
   int64_t n_bytes(BlockId block) const { return records_[block.value()].n_bytes; }
   uint8_t* memory(BlockId block);  // REQUIRES: not absent
