@@ -12,18 +12,24 @@ Each round runs every configuration once, from an empty cache, and what the rout
 that record with the cache that the same --memory gives. With an expert policy each run is recorded, since what it chooses, and so what it
 writes, depends on what came in time; the simulator chooses anew from the logits that this very run's routers gave. Counted are tokens computed one at a time, from --skip on.
 
-Since a machine's memory and disk may be faster in one minute than in another, right before each run its rates are measured (`pantry doctor
---no-disk` and `pantry sim --measure-host`), with --state the memory's during the run, too, and each run is compared with a simulation of its
-own. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
+Since a machine's memory and disk may be faster in one minute than in another, right before and after each run its rates are measured (`pantry
+doctor --no-disk` and `pantry sim --measure-host`), and each run is compared with a simulation of its own, on the mean of both. A disk of a cloud
+may change within seconds: so every --probe seconds the run is stopped for some milliseconds, in which a probe reads a few MiB, as it does
+before and after the run; the disk's rates are those measured then, times what the probe found while the tokens that count were computed, beside what
+it found then. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
 
 --keep FOLDER keeps what was measured; with it and -r 0 nothing is run, and what lies there is simulated again.
 """
 import argparse
+import concurrent.futures
 import json
+import mmap
 import os
 import pathlib
+import random
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,10 +37,9 @@ import tempfile
 import time
 
 
-# Products with one row reach this share of what memory_state.cc reads in the same moment; measured with two models that are in memory as a whole.
-STATE_SHARE = 0.97
-# Two cores that see what the other wrote sooner than that have a cache and a way to memory in common.
-NEAR_NS = 70
+# Of the probe, before and after each run; and what the run has asked for has arrived by then.
+PROBES = 10
+DRAIN_S = 0.02
 
 
 class Config:
@@ -63,6 +68,30 @@ class Config:
         return own if own.exists() else self.folder(root, 0) / "routing"
 
 
+class DiskProbe:
+    """Reads from all over a file, past the page cache, on a few threads: bytes a second. For comparing moments, not for its own sake."""
+    READS, BYTES = 8, 2 << 20
+
+    def __init__(self, path):
+        self.file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        self.n_places = os.fstat(self.file).st_size // self.BYTES
+        self.memory = [mmap.mmap(-1, self.BYTES) for _ in range(self.READS)]
+        self.threads = concurrent.futures.ThreadPoolExecutor(self.READS)
+        self.rate()  # touches the memory, starts the threads
+
+    def read(self, i):
+        os.preadv(self.file, [self.memory[i]], random.randrange(self.n_places) * self.BYTES)
+
+    def rate(self):
+        began = time.monotonic()
+        list(self.threads.map(self.read, range(self.READS)))
+        return self.READS * self.BYTES / (time.monotonic() - began)
+
+    def close(self):
+        self.threads.shutdown()
+        os.close(self.file)
+
+
 def drop_caches():
     try:
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -81,12 +110,18 @@ def measure_host(args, config, folder, name):
     prefix, env = shlex.split(args.prefix), dict(os.environ, XDG_CACHE_HOME=str(folder))
     if not (target / "hardware.json").exists():
         shutil.copy(profile_folder(os.environ) / "hardware.json", target / "hardware.json")
-        subprocess.run(prefix + [args.pantry, "doctor", "--no-disk"], env=env, check=True, capture_output=True)
+        alone(args, lambda: subprocess.run(prefix + [args.pantry, "doctor", "--no-disk"], env=env, check=True, capture_output=True))
+    time.sleep(args.rest)  # a host takes back free memory meanwhile: what is measured and what runs finds it as it is after a while
     # Without the prefix: threads of real-time priority that read memory would keep the kernel from serving the disk.
+    alone(args, lambda: subprocess.run([args.pantry, "sim", "-m", config.model, "--measure-host", str(folder / name)], env=env,
+                                       check=True, capture_output=True))
+
+
+def alone(args, work):
+    """Again, where others were at work meanwhile."""
     for _ in range(args.tries):
         began, busy, own = time.monotonic(), busy_s(), own_s()
-        subprocess.run([args.pantry, "sim", "-m", config.model, "--measure-host", str(folder / name)], env=env, check=True,
-                       capture_output=True)
+        work()
         if (busy_s() - busy - own_s() + own) / (time.monotonic() - began) < args.most_others:
             break
 
@@ -119,14 +154,46 @@ def measure(args, config, folder):
     command += config.policy_flags()
     if config.expert_policy or folder.name.endswith("-0"):
         command += ["--routing-trace", str(folder / "routing")]
+    probe = DiskProbe(config.model)
+    rest_rates = [probe.rate() for _ in range(PROBES)]
     began, busy, own = time.monotonic(), busy_s(), own_s()
-    done = subprocess.run(command, capture_output=True, text=True)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+    stops = []
+    while not has_ended(process, args.probe):
+        stopped = time.monotonic()
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(DRAIN_S)
+        rate = probe.rate()
+        os.killpg(process.pid, signal.SIGCONT)
+        stops.append({"at": stopped, "s": time.monotonic() - stopped, "bytes_per_s": rate})
     ended = time.monotonic()
-    run = {"end_s": ended, "others": (busy_s() - busy - own_s() + own) / (ended - began)}
+    rest_rates += [probe.rate() for _ in range(PROBES)]
+    probe.close()
+    run = {"others": (busy_s() - busy - own_s() + own) / (ended - began), "end": ended, "stops": stops, "rest_bytes_per_s": rest_rates}
     (folder / "run.json").write_text(json.dumps(run))
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr}")
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {(folder / 'log').read_text()}")
     return run["others"]
+
+
+def has_ended(process, timeout_s):
+    try:
+        process.wait(timeout_s)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def run_of(args, config, folder):
+    """What was counted, less the stops in it, and how fast the disk was meanwhile beside before and after."""
+    run = stats_of(folder / "stats", tokens_of(args, config)[1])
+    saved = json.loads((folder / "run.json").read_text())
+    stops = [stop for stop in saved["stops"] if stop["at"] >= saved["end"] - run["us"] / 1e6]
+    run["us"] -= 1e6 * sum(stop["s"] for stop in stops)
+    rates = [stop["bytes_per_s"] for stop in stops]
+    run["disk"] = statistics.harmonic_mean(rates) / statistics.harmonic_mean(saved["rest_bytes_per_s"]) if rates else 1
+    return run
 
 
 def stats_of(path, skip):
@@ -134,40 +201,33 @@ def stats_of(path, skip):
     lines = [json.loads(line) for line in path.read_text().splitlines()][skip:]
     tokens = [line for line in lines if line["n_tokens"] == 1]
     total = {"tokens": len(tokens), "us": sum(line["us"] for line in tokens)}
-    for key in ("hits", "late", "misses", "bytes_read", "wait_us", "place_us", "picks", "agreed"):
+    for key in ("hits", "late", "misses", "bytes_read", "disk_busy_us", "wait_us", "place_us", "picks", "agreed"):
         total[key] = sum(line.get(key, 0) for line in tokens)
     return total
 
 
-def states_of(root):
-    """What memory_state.cc said while the rounds ran, as (time, bytes a second). A moment's rate is that of its state, near or apart (the
-    median of all moments in it): a single one may have been read beside a page that was cleared or a transfer."""
-    path = pathlib.Path(root) / "states"
-    lines = [[float(word) for word in line.split()] for line in path.read_text().splitlines()] if path.exists() else []
-    lines = [line for line in lines if len(line) == 3]
-    rates = {is_near: statistics.median([rate for _, ns, rate in lines if (ns < NEAR_NS) == is_near] or [0])
-             for is_near in (False, True)}
-    return [(at, rates[ns < NEAR_NS]) for at, ns, _ in lines]
+def mean_device(before, after):
+    """Of two measurements of the same machine: rates and costs in the middle. What was free memory is so only before the run."""
+    device = dict(after, fresh_bytes_per_s=before["fresh_bytes_per_s"])
+    for field in ("memory_share", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us",
+                  "place_bytes_per_s", "copy_bytes_per_s"):
+        device[field] = (before[field] + after[field]) / 2
+    device["flash"] = [dict(b, bytes_per_s=statistics.harmonic_mean([a["bytes_per_s"], b["bytes_per_s"]]))
+                       for a, b in zip(before["flash"], after["flash"])]
+    return device
 
 
-def device_for(args, folder, run, states):
-    """The round's profile: with the rate of memory while the tokens that count were computed, and with what --set says of it."""
-    device = json.loads((folder / "device.json").read_text())
-    device["fresh_bytes_per_s"] = json.loads((folder / "before.json").read_text())["fresh_bytes_per_s"]
-    if states:
-        end = json.loads((folder / "run.json").read_text())["end_s"] - 0.1
-        rates = [rate for at, rate in states if end - run["us"] / 1e6 <= at <= end]
-        if rates:
-            rate = len(rates) / sum(1 / rate for rate in rates)
-            of_one = min(device["dram_read_bytes_per_s"][0]["per_s"], rate)
-            device["dram_read_bytes_per_s"] = [{"n_cores": 1, "per_s": of_one}, {"n_cores": 2, "per_s": rate}]
-            device["memory_share"] = STATE_SHARE
+def device_for(args, folder, run):
+    """The round's profile, with what --set says of it."""
+    device = mean_device(*(json.loads((folder / name).read_text()) for name in ("before.json", "after.json")))
+    for cell in device["flash"]:
+        cell["bytes_per_s"] *= run["disk"]
     for text in args.set:
         field, _, value = text.partition("=")
         if field not in device:
             sys.exit(f"--set {text}: a device profile has no field '{field}'")
         device[field] = json.loads(value)
-    path = folder / "device-used.json"
+    path = folder / "device.json"
     path.write_text(json.dumps(device))
     return str(path)
 
@@ -189,8 +249,8 @@ def simulate(args, config, device, trace):
 
 def table(configs):
     print("| | rounds | tok/s measured (least - most) | simulated | difference (of each round) | hits + late, misses a token: "
-          "measured, simulated | % of the router's picks | MB a token | ms waiting | ms placing | ms of the rest |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+          "measured, simulated | % of the router's picks | MB a token | GB/s while reading | ms waiting | ms placing | ms of the rest |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     differences = []
     for config in configs:
         measured = [1e6 * run["tokens"] / run["us"] for run in config.runs]
@@ -209,12 +269,13 @@ def table(configs):
             row += f"{(cache['hits'] + cache['late']) / m:.1f}, {cache['misses'] / m:.2f} "
             row += f"| {100 * run['agreed'] / run['picks']:.1f}, {100 * sim['expert_policy']['agreement']:.1f} " if run["picks"] else "| "
             row += f"| {run['bytes_read'] / n / 1e6:.1f}, {sim['disk']['bytes_read'] / m / 1e6:.1f} "
+            row += f"| {run['bytes_read'] / max(run['disk_busy_us'], 1) / 1e3:.2f}, {sim['disk']['bytes_read'] / max(sim['disk']['seen_busy_us'], 1) / 1e3:.2f} "
             row += f"| {run['wait_us'] / n / 1e3:.1f}, {sim['wait_us'] / m / 1e3:.1f} "
             row += f"| {run['place_us'] / n / 1e3:.1f}, {sim['place_us'] / m / 1e3:.1f} "
             rest = [(run["us"] - run["wait_us"] - run["place_us"]) / n, (sim["wall_us"] - sim["wait_us"] - sim["place_us"]) / m]
             row += f"| {rest[0] / 1e3:.1f}, {rest[1] / 1e3:.1f} |"
         else:
-            row += "| | | | | | |"
+            row += "| | | | | | | |"
         print(row)
     print(f"\nThe largest difference is {max(differences):.0f} %.")
 
@@ -233,10 +294,10 @@ def main():
     parser.add_argument("--dense-n", type=int, default=16, help="as -n, of these")
     parser.add_argument("--dense-skip", type=int, default=5, help="as --skip, of these")
     parser.add_argument("--prefix", default="", metavar="COMMAND", help="before each run and measurement, e.g. 'chrt -f 1'")
-    parser.add_argument("--state", metavar="PROGRAM", help="bench/memory_state.cc, built: the memory's rate during each run")
-    parser.add_argument("--rest", type=float, default=3, metavar="S", help="before each run; a host may take back free memory meanwhile")
+    parser.add_argument("--rest", type=float, default=3, metavar="S", help="before each measurement and run")
     parser.add_argument("--most-others", type=float, default=0.1, metavar="CPUS",
                         help="a run during which others used more than that is repeated")
+    parser.add_argument("--probe", type=float, default=0.5, metavar="S", help="between two looks at the disk")
     parser.add_argument("--tries", type=int, default=2, help="at most so often")
     parser.add_argument("--keep", metavar="FOLDER", help="keep what is measured there, or use what was")
     parser.add_argument("--ctx", type=int, default=512)
@@ -247,33 +308,26 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         root = args.keep or scratch
         pathlib.Path(root).mkdir(parents=True, exist_ok=True)
-        watch = None
-        if args.state and args.r > 0:  # one program for all: its memory stays where it is
-            watch = subprocess.Popen([args.state], stdout=(pathlib.Path(root) / "states").open("a"))
         for i in range(args.first, args.first + args.r):
             for config in configs:
                 folder = config.folder(root, i)
                 for _ in range(args.tries):
                     shutil.rmtree(folder, ignore_errors=True)
                     folder.mkdir(parents=True)
+                    measure_host(args, config, folder, "before.json")
                     drop_caches()
                     time.sleep(args.rest)
-                    measure_host(args, config, folder, "before.json")
                     others = measure(args, config, folder)
-                    measure_host(args, config, folder, "device.json")  # a disk may know by heart now what it has just read
+                    measure_host(args, config, folder, "after.json")
                     if others < args.most_others:
                         break
-                run = stats_of(folder / "stats", tokens_of(args, config)[1])
+                run = run_of(args, config, folder)
                 print(f"round {i + 1}: {config.name()}: {1e6 * run['tokens'] / run['us']:.2f} tok/s, others used "
-                      f"{100 * others:.0f} % of a CPU", file=sys.stderr)
-        if watch:
-            watch.terminate()
-            watch.wait()
-        states = states_of(root)
+                      f"{100 * others:.0f} % of a CPU, the disk {run['disk']:.2f} times as fast as before and after", file=sys.stderr)
         for config in configs:
-            folders = [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "device.json").exists()]
-            config.runs = [stats_of(folder / "stats", tokens_of(args, config)[1]) for folder in folders]
-            config.simulated = [simulate(args, config, device_for(args, folder, run, states), config.trace(root, folder))
+            folders = [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "after.json").exists()]
+            config.runs = [run_of(args, config, folder) for folder in folders]
+            config.simulated = [simulate(args, config, device_for(args, folder, run), config.trace(root, folder))
                                 for folder, run in zip(folders, config.runs)]
         table([config for config in configs if config.runs])
 

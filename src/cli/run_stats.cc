@@ -64,11 +64,13 @@ void RunStats::AppendStream(const WeightStream& stream, Engine& engine) {
   const std::span<const CacheStats> layers = stream.layer_stats();
   layers_before_.resize(layers.size());
   const auto out = std::back_inserter(line_);
-  fmt::format_to(out, R"(,"hits":{},"late":{},"misses":{},"bytes_read":{},"wait_us":{},"place_us":{},"evictions":{})",
-                 now.cache.n_hits - before_.cache.n_hits, now.cache.n_late - before_.cache.n_late,
-                 now.cache.n_misses - before_.cache.n_misses, now.bytes_read() - before_.bytes_read(),
-                 now.stream.wait_us - before_.stream.wait_us, now.stream.place_us - before_.stream.place_us,
-                 now.cache.n_evicted - before_.cache.n_evicted);
+  fmt::format_to(
+      out,
+      R"(,"hits":{},"late":{},"misses":{},"bytes_read":{},"disk_busy_us":{},"wait_us":{},"place_us":{},"evictions":{})",
+      now.cache.n_hits - before_.cache.n_hits, now.cache.n_late - before_.cache.n_late,
+      now.cache.n_misses - before_.cache.n_misses, now.bytes_read() - before_.bytes_read(),
+      now.reader.busy_us - before_.reader.busy_us, now.stream.wait_us - before_.stream.wait_us,
+      now.stream.place_us - before_.stream.place_us, now.cache.n_evicted - before_.cache.n_evicted);
   if (engine.router() != nullptr) AppendPolicy(engine.router()->chooser());
   else if (stream.placer().has_experts()) fmt::format_to(out, R"(,"policy":"exact")");
   if (engine.neuron_prior() != nullptr) AppendPrior(*engine.neuron_prior());

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // RunStats is the file of --stats: what each token, or part of a prompt, cost, as a line of JSON.
 //
-//   {"position":512,"n_tokens":1,"us":98211,"hits":341,"late":0,"misses":43,"bytes_read":...,"wait_us":...,"place_us":...,"evictions":43,
+//   {"position":512,"n_tokens":1,"us":98211,"hits":341,"late":0,"misses":43,"bytes_read":...,"disk_busy_us":...,"wait_us":...,"place_us":...,"evictions":43,
 //    "first_layer":0,"layer_hits":[8,7,...],"layer_late":[0,0,...],"layer_misses":[0,1,...]}
 //
 // With an --expert-policy, `"policy":"cache-prior:0.2","strength":0.2,"picks":384,"agreed":362,"choices":48,"weight_kept":47.1,
 // "excess_kl":0.93` of the run comes before "first_layer" (RoutingCounts; the last two are sums over the choices), else `"policy":"exact"`
 // where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way,
-// "misses" neither.
+// "misses" neither. The disk is busy while a read is under way, until that is seen to have ended.
 // With --sparsity `"sparsity":0.5,"neurons":46080,"resting":22811` of the run follow "us".
 // With a --neuron-policy `"neuron_policy":"cache-prior:0.1","firing":77012,"left_out":3310,"gate_sum_kept":0.993` of the run come before
 // "first_layer": neurons that fired, how many of them did not run, and the share of the others in the sum of gates. Then "misses" are of those

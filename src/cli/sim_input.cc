@@ -7,6 +7,7 @@
 
 #include "base/parse_number.h"
 #include "base/units.h"
+#include "compute/one_row_products.h"
 #include "engine/run_forecast.h"
 #include "sim/host_costs.h"
 #include "sim/routing_file.h"
@@ -19,10 +20,12 @@ constexpr int64_t kMostTokens = 1'000'000;
 constexpr int64_t kRotationTokens = 32;
 constexpr int64_t kTilePositions = 256;  // engine/kv_cache.h
 constexpr double kMostTraceBytes = 256e6;
+constexpr int64_t kProductBytes = 512 * kMiB;  // more than caches hold
 
 // Parallel loops of a layer beside its experts or matrices (models/*.cc): as in sim/sim_model.cc.
-constexpr double kExpertLayerSteps = 6;
+constexpr double kExpertLayerSteps = 5;
 constexpr double kMatrixSteps = 1;
+constexpr double kRouterBytes = 4;  // of a weight: F32 in all files seen so far
 // Of a layer's weights that every token reads, those before the router where it reads what enters the layer: q, k and v.
 constexpr double kEarlyShare = 0.5;
 
@@ -96,6 +99,8 @@ SimModel ModelOfFile(const ModelShape& shape, const ModelNeeds& needs, const Ses
   model.n_used = has_experts ? shape.n_experts_used : 0;
   model.steps_of_blocks = has_experts ? 3 : 1;
   model.block_cost = work.expert_cost;
+  const double router = Of(shape.n_experts) * Of(shape.n_embd);
+  if (has_experts) model.guess = {.bytes = kRouterBytes * router, .float_macs = router, .n_steps = 1};
   const double n_blocks_used = has_experts ? Of(placer.n_layers()) * shape.n_experts_used : 1;
   const double expert_macs = 3.0 * shape.n_embd * shape.n_ff_expert;
   const double block_macs = has_experts ? n_blocks_used * expert_macs : Of(work.int8_macs);  // of a token
@@ -247,11 +252,20 @@ Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, c
 }
 
 Status MeasureHost(const GgufFile& file, const EngineOptions& engine, DeviceProfile& device) {
-  PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, engine.isa.value_or(BestIsa())));
+  const Isa isa = engine.isa.value_or(BestIsa());
+  PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa));
+  if (needs.blocks.groups().empty()) return InvalidArgumentError("{}: the model has no blocks", file.path());
   std::vector<int64_t> block_bytes;
   for (uint32_t i = 0; i < needs.blocks.n_blocks(); ++i) block_bytes.push_back(needs.blocks.block_bytes(BlockId(i)));
   ThreadPool pool(device.n_cores);
-  return MeasureHostCosts({file.Readers(), needs.blocks, block_bytes, file.pack() == nullptr}, pool, device);
+  const TensorInfo* const matrix = file.FindTensor(needs.blocks.groups().front().tensors.front());
+  if (matrix == nullptr || matrix->dims.size() < 2) return InternalError("{}: a block of no matrix", file.path());
+  Result<OneRowProducts> products =
+      OneRowProducts::Create(matrix->type, isa, matrix->dims[1], matrix->dims[0], kProductBytes);
+  if (!products.ok()) return products.status().WithContext(file.path());
+  const auto run = [&](double n_bytes) { return products->Run(pool, n_bytes); };
+  return MeasureHostCosts({file.Readers(), needs.blocks, block_bytes, file.pack() == nullptr, OneRowReading(run)}, pool,
+                          device);
 }
 
 Result<SimInput> SimInputOf(const SimShape& shape, int64_t budget_bytes, int64_t n_ctx) {

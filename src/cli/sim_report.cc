@@ -157,10 +157,12 @@ std::string SimJson(const SimRunReport& run) {
                      {"evictions", cache.n_evicted},
                      {"guesses", cache.n_guesses},
                      {"guesses_used", cache.n_guesses_used}};
-    json["disk"] = {{"bytes_read", report.reader.bytes_read},
-                    {"transfers", report.reader.n_transfers},
-                    {"busy_us", report.flash_busy_us},
-                    {"bytes_per_s_when_busy", FlashBytesPerS(run)}};
+    json["disk"] = {
+        {"bytes_read", report.reader.bytes_read},
+        {"transfers", report.reader.n_transfers},
+        {"busy_us", report.flash_busy_us},
+        {"seen_busy_us", report.reader.busy_us},  // as --stats of a run has it: until a read is seen to have ended
+        {"bytes_per_s_when_busy", FlashBytesPerS(run)}};
     if (HasExpertPolicy(run)) json["expert_policy"] = ExpertsJson(run);
     json["wait_us"] = report.stream.wait_us;
     json["place_us"] = report.stream.place_us;

@@ -13,6 +13,7 @@
 #include "base/rng.h"
 #include "base/units.h"
 #include "residency/cache/block_cache.h"
+#include "residency/stream/block_stream.h"
 #include "sys/aligned_buffer.h"
 
 namespace pantry {
@@ -26,14 +27,18 @@ constexpr double kTogetherShare = 0.9;
 // Before each measurement of waking.
 constexpr auto kPause = std::chrono::microseconds(500);
 
-constexpr size_t kPiecesAtOnce = 48;        // as many as a stream has slots for
-constexpr int64_t kBusyBytes = 384 * kKiB;  // a piece of an expert
-constexpr int32_t kBusyReads = 8;
-constexpr int kBusyRepeats = 15;
+constexpr size_t kPiecesAtOnce = 48;          // as many as a stream has slots for
+constexpr int64_t kBesideBytes = 384 * kKiB;  // a piece of an expert
+constexpr int kBesideReads = 16;
+constexpr double kComputedAtOnce = 2 * kMiB;  // then the disk is asked, as between groups of experts
 
-constexpr int kPlaceRepeats = 20;
-constexpr size_t kFlushedBytes = 64 * kMiB;  // more than caches hold
-constexpr size_t kFreshBytes = 256 * kMiB;
+constexpr int64_t kPlacedBytes = 192 * kMiB;  // that the cache of the measurement holds
+constexpr int64_t kPlaceUs = 400'000;
+constexpr int kLoopRepeats = 200;
+// Of memory that was free; less where that takes too long. What others gave back a moment ago is soon had, so a small piece tells little.
+constexpr size_t kFreshBytes = kGiB;
+constexpr size_t kFreshAtOnce = 64 * kMiB;
+constexpr double kFreshSeconds = 1.5;
 constexpr int kWakeRepeats = 60;
 constexpr auto kWakeLimit = std::chrono::milliseconds(2);
 
@@ -52,6 +57,11 @@ double LowerQuartile(std::vector<double> values) {
 
 double SecondsSince(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+Result<std::unique_ptr<DiskQueue>> OpenQueue(std::span<const Reader* const> files) {
+  Result<std::unique_ptr<DiskQueue>> queue = OpenUringQueue(files, kDepth);
+  return queue.ok() ? std::move(queue) : OpenPreadQueue(files, kDepth);
 }
 
 struct Burst {
@@ -89,119 +99,156 @@ Result<Burst> RunBurst(DiskQueue& queue, uint64_t n_places, int64_t n_bytes, int
   return burst;
 }
 
-// Reads memory on its own threads as long as it lives.
-class MemoryReaders {
+// Products, reads or both, for about options.us.
+struct Phase {
+  double products_per_s = 0, reads_per_s = 0;  // bytes
+};
+
+class BesideMeasurement {
  public:
-  MemoryReaders(int n_threads, std::span<const uint64_t> memory) {
-    for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this, memory] { Read(memory); });
+  BesideMeasurement(DiskQueue& queue, uint64_t n_bytes, OneRowReading products, const Clock& clock, uint8_t* memory)
+      : queue_(queue),
+        n_places_((n_bytes - kBesideReads * kBesideBytes) / Reader::kBlockBytes),
+        products_(products),
+        clock_(clock),
+        memory_(memory) {}
+
+  // Reads are given out again as they end, as a stream does that knows what comes next.
+  Result<Phase> Run(bool computes, bool reads, int64_t us) {
+    const int64_t begin_us = clock_.NowUs();
+    int64_t now_us = begin_us, read_until_us = begin_us;
+    double n_computed = 0, n_read = 0;
+    int n_under_way = 0;
+    for (; reads && n_under_way < kBesideReads; ++n_under_way) Start(static_cast<uint32_t>(n_under_way));
+    while (now_us - begin_us < us) {
+      if (reads) {
+        queue_.Flush();
+        PANTRY_ASSIGN_OR_RETURN(const std::span<const TransferEnd> ended, Wait(computes ? 0 : DiskQueue::kForever));
+        if (!ended.empty()) read_until_us = clock_.NowUs();
+        n_read += static_cast<double>(ended.size()) * kBesideBytes;
+        for (const TransferEnd& end : ended) Start(end.id);
+      }
+      if (computes) n_computed += products_(kComputedAtOnce);
+      now_us = clock_.NowUs();
+    }
+    while (n_under_way > 0) {
+      PANTRY_ASSIGN_OR_RETURN(const std::span<const TransferEnd> ended, Wait(DiskQueue::kForever));
+      n_under_way -= static_cast<int>(ended.size());
+    }
+    const auto per_s = [&](double n, int64_t until_us) {
+      return 1e6 * n / static_cast<double>(std::max<int64_t>(until_us - begin_us, 1));
+    };
+    return Phase{per_s(n_computed, now_us), per_s(n_read, read_until_us)};
   }
-  ~MemoryReaders() {
-    is_over_ = true;
-    for (std::thread& thread : threads_) thread.join();
-  }
-  MemoryReaders(const MemoryReaders&) = delete;
-  MemoryReaders& operator=(const MemoryReaders&) = delete;
 
  private:
-  static constexpr size_t kAtOnce = 1 << 19;
-  void Read(std::span<const uint64_t> memory) {
-    for (size_t at = 0; !is_over_; at = (at + kAtOnce) % memory.size()) {
-      const auto part = memory.subspan(at, std::min(kAtOnce, memory.size() - at));
-      sum_ += std::accumulate(part.begin(), part.end(), uint64_t{0});
+  void Start(uint32_t id) {
+    to_[id] = {memory_ + static_cast<int64_t>(id) * kBesideBytes, static_cast<size_t>(kBesideBytes)};
+    queue_.Start({id, 0, rng_.NextU64() % n_places_ * Reader::kBlockBytes, {&to_[id], 1}});
+  }
+  Result<std::span<const TransferEnd>> Wait(int64_t timeout_us) {
+    const size_t n = queue_.Wait(ends_, timeout_us);
+    for (const TransferEnd& end : std::span(ends_).first(n)) {
+      if (end.n_bytes != kBesideBytes) return IoError("a read of {} bytes gave {}", kBesideBytes, end.n_bytes);
     }
+    return std::span<const TransferEnd>(ends_).first(n);
   }
 
-  std::atomic<bool> is_over_ = false;
-  std::atomic<uint64_t> sum_ = 0;  // that somebody wants it
-  std::vector<std::thread> threads_;
+  DiskQueue& queue_;
+  const uint64_t n_places_;
+  const OneRowReading products_;
+  const Clock& clock_;
+  uint8_t* const memory_;
+  Rng rng_ = Rng(2);
+  std::array<iovec, kBesideReads> to_;
+  std::array<TransferEnd, kBesideReads> ends_;
 };
 
-// As a layer of experts: the same bursts alone and beside readers, in turns.
-Status MeasureBusyShare(DiskQueue& queue, uint64_t n_bytes, int n_readers, DeviceProfile& device) {
-  const uint64_t burst_bytes = static_cast<uint64_t>(kBusyBytes) * kBusyReads;
-  if (n_readers < 1) return OkStatus();
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, AlignedBuffer::Allocate(burst_bytes));
-  std::fill_n(memory.data(), burst_bytes, uint8_t{1});
-  const std::vector<uint64_t> others(kFlushedBytes / sizeof(uint64_t), 1);
-  const SteadyClock clock;
-  const uint64_t n_places = (n_bytes - burst_bytes) / Reader::kBlockBytes;
-  Rng rng(2);
-  std::vector<double> alone_us, busy_us;
-  for (int repeat = 0; repeat < kBusyRepeats; ++repeat) {
-    for (const bool is_busy : {false, true}) {
-      const MemoryReaders readers(is_busy ? n_readers : 0, others);
-      std::this_thread::sleep_for(kPause);
-      PANTRY_ASSIGN_OR_RETURN(const Burst burst,
-                              RunBurst(queue, n_places, kBusyBytes, kBusyReads, memory.data(), rng, clock));
-      (is_busy ? busy_us : alone_us).push_back(burst.all_us);
-    }
-  }
-  device.flash_busy_share = std::clamp(Median(alone_us) / Median(busy_us), 0.05, 1.0);
-  device.sources["flash_busy_share"] = "measured: a burst beside threads that read memory";
-  return OkStatus();
-}
-
-// Pieces of blocks of the model, one after the other, as they lie in its files.
-struct PieceOf {
-  BlockId block;
-  int piece = 0;
-  const uint8_t* bytes = nullptr;
-  uint8_t* memory = nullptr;  // the block's
-  size_t n_bytes = 0;
-};
-
+// Blocks of the model through a real stream, some after others, with more of them under way: as they are placed in a run. A cache that holds few
+// of them never has those that come next.
 Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfile& device) {
-  const size_t slot_bytes = Reader::SlotBytes(input.placer.max_piece_bytes());
-  const auto rounded = [](int64_t n) { return static_cast<size_t>(BlockCache::SlotBytes(n)); };
-  std::vector<PieceOf> pieces;
-  size_t memory_bytes = 0;
-  for (uint32_t b = 0; b < input.block_bytes.size() && pieces.size() < kPiecesAtOnce; ++b) {
-    const BlockId block(b);
-    for (int p = 0; p < input.placer.n_pieces(block); ++p) {
-      pieces.push_back({block, p, nullptr, nullptr, input.placer.Piece(block, p).n_bytes});
+  const SteadyClock clock;
+  Result<std::unique_ptr<DiskQueue>> queue = OpenQueue(input.files);
+  if (!queue.ok()) return queue.status();
+  BlockReaderOptions reads;
+  reads.max_reads = std::max(reads.max_reads, BlockStream::kStagingSlots);
+  BlockReader reader(input.files, *std::move(queue), reads, clock);
+  std::vector<BlockInfo> blocks;
+  int64_t all_bytes = 0;
+  for (const int64_t n_bytes : input.block_bytes) {
+    blocks.push_back({0, n_bytes});
+    all_bytes += BlockCache::SlotBytes(n_bytes);
+  }
+  BlockCacheOptions options;
+  options.budget_bytes = std::min(all_bytes / 2, kPlacedBytes);
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlockCache> cache, BlockCache::Create(blocks, options));
+  PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlockStream> stream,
+                          BlockStream::Create(*cache, reader, input.placer, clock));
+  const auto n_blocks = static_cast<uint32_t>(blocks.size());
+  uint32_t next = 0;
+  const auto take = [&](uint32_t first, std::span<BlockId> ids) {
+    for (BlockId& id : ids) id = BlockId(first++ % n_blocks);
+    return first % n_blocks;
+  };
+  std::array<BlockId, BlockStream::kBlocksAtOnce> some;
+  const std::span<BlockId> wanted = std::span(some).first(std::min<size_t>(some.size(), n_blocks / 4 + 1));
+  // Of the bytes that the cache admitted, each microsecond of placing.
+  int64_t skipped_bytes = 0, skipped_us = 0, begin_us = clock.NowUs();
+  while (true) {
+    const int64_t n_bytes = cache->TotalStats().admitted_bytes;
+    if (skipped_us == 0 && n_bytes > options.budget_bytes) {  // now its memory is committed
+      skipped_bytes = n_bytes;
+      skipped_us = stream->stats().place_us;
+      begin_us = clock.NowUs();
     }
-    memory_bytes += rounded(input.block_bytes[b]);
+    if (skipped_us > 0 && clock.NowUs() - begin_us > kPlaceUs) break;
+    cache->BeginStep();
+    next = take(next, wanted);
+    stream->Begin(0, wanted);
+    std::array<BlockId, BlockStream::kBlocksAtOnce> later;
+    take(next, std::span(later).first(wanted.size()));
+    stream->Expect(std::span(later).first(wanted.size()), 1);
+    for (std::array<BlockId, BlockStream::kBlocksAtOnce> ready; true;) {
+      PANTRY_ASSIGN_OR_RETURN(const size_t n, stream->Next(pool, ready));
+      if (n == 0) break;
+      stream->Release(std::span(ready).first(n));
+    }
   }
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer staging, AlignedBuffer::Allocate(pieces.size() * slot_bytes));
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer blocks, AlignedBuffer::Allocate(memory_bytes));
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer others, AlignedBuffer::Allocate(kFlushedBytes));
-  size_t at = 0;
-  double n_bytes = 0;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    PieceOf& piece = pieces[i];
-    if (i > 0 && piece.block != pieces[i - 1].block) at += rounded(input.block_bytes[pieces[i - 1].block.value()]);
-    piece.memory = blocks.data() + at;
-    piece.bytes = staging.data() + i * slot_bytes;
-    const BlockPiece where = input.placer.Piece(piece.block, piece.piece);
-    PANTRY_RETURN_IF_ERROR(input.files[static_cast<size_t>(where.file)]->ReadAt(
-        where.offset, {staging.data() + i * slot_bytes, where.n_bytes}));
-    n_bytes += static_cast<double>(where.n_bytes);
-  }
-  std::vector<double> seconds;
-  std::vector<Status> results(pieces.size());
-  for (int repeat = 0; repeat <= kPlaceRepeats; ++repeat) {
-    std::fill_n(others.data(), kFlushedBytes, static_cast<uint8_t>(repeat));
-    const auto begin = std::chrono::steady_clock::now();
-    pool.ParallelFor(static_cast<int64_t>(pieces.size()), [&](int64_t i, int) {
-      const PieceOf& piece = pieces[static_cast<size_t>(i)];
-      results[static_cast<size_t>(i)] = input.placer.Place(piece.block, piece.piece, piece.bytes, piece.memory);
-    });
-    if (repeat > 0) seconds.push_back(SecondsSince(begin));  // the first one touches the memory
-    for (const Status& status : results) PANTRY_RETURN_IF_ERROR(status);
-  }
-  const double rate = n_bytes / LowerQuartile(seconds) / pool.n_threads();
+  stream->CancelReads();
+  const auto placed_us = static_cast<double>(std::max<int64_t>(stream->stats().place_us - skipped_us, 1));
+  const double rate =
+      1e6 * static_cast<double>(cache->TotalStats().admitted_bytes - skipped_bytes) / placed_us / pool.n_threads();
   (input.places_blocks ? device.place_bytes_per_s : device.copy_bytes_per_s) = rate;
-  device.sources[input.places_blocks ? "place_bytes_per_s" : "copy_bytes_per_s"] = "measured: blocks of the model";
+  device.sources[input.places_blocks ? "place_bytes_per_s" : "copy_bytes_per_s"] =
+      "measured: a stream of the model's blocks";
   return OkStatus();
 }
 
 Status MeasureFreshMemory(DeviceProfile& device) {
   PANTRY_ASSIGN_OR_RETURN(AlignedBuffer fresh, AlignedBuffer::Allocate(kFreshBytes));
   const auto begin = std::chrono::steady_clock::now();
-  AlignedBuffer::Touch(fresh.As<uint8_t>());
-  device.fresh_bytes_per_s = static_cast<double>(kFreshBytes) / SecondsSince(begin);
+  size_t n_bytes = 0;
+  for (; n_bytes < kFreshBytes && SecondsSince(begin) < kFreshSeconds; n_bytes += kFreshAtOnce) {
+    AlignedBuffer::Touch(fresh.As<uint8_t>().subspan(n_bytes, kFreshAtOnce));
+  }
+  device.fresh_bytes_per_s = static_cast<double>(n_bytes) / SecondsSince(begin);
   device.sources["fresh_bytes_per_s"] = "measured: memory that was free";
   return OkStatus();
+}
+
+// A matrix in a loop of its own takes so much longer than one of several in a loop.
+void MeasureSteps(OneRowReading products, DeviceProfile& device) {
+  constexpr int kTogether = 8;
+  const double matrix_bytes = products(0);
+  std::vector<double> us;
+  const auto time = [&](double n_bytes) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double n_read = products(n_bytes);
+    return 1e6 * SecondsSince(begin) * matrix_bytes / n_read;
+  };
+  for (int repeat = 0; repeat < kLoopRepeats; ++repeat) us.push_back(time(0) - time(kTogether * matrix_bytes));
+  device.step_us = std::max(Median(us), 0.0) * kTogether / (kTogether - 1);
+  device.sources["step_us"] = "measured: a matrix in a loop of its own, and in one with others";
 }
 
 void MeasureWaking(ThreadPool& pool, DeviceProfile& device) {
@@ -267,18 +314,53 @@ Status MeasureBursts(DiskQueue& queue, uint64_t n_bytes, const BurstOptions& opt
   return OkStatus();
 }
 
+Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products, const BesideOptions& options,
+                     const Clock& clock, DeviceProfile& device) {
+  constexpr auto kReadBytes = static_cast<size_t>(kBesideBytes * kBesideReads);
+  if (n_bytes < 2 * kReadBytes) {
+    return InvalidArgumentError("a file of {} is too small to measure with, it takes {}",
+                                FormatBytes(static_cast<int64_t>(n_bytes)),
+                                FormatBytes(static_cast<int64_t>(2 * kReadBytes)));
+  }
+  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, AlignedBuffer::Allocate(kReadBytes));
+  std::fill_n(memory.data(), kReadBytes, uint8_t{1});  // touched
+  BesideMeasurement measurement(queue, n_bytes, products, clock, memory.data());
+  std::vector<double> computed, read, computed_beside, read_beside;
+  for (int repeat = 0; repeat < options.n_repeats; ++repeat) {
+    PANTRY_ASSIGN_OR_RETURN(const Phase of_products, measurement.Run(true, false, options.us));
+    PANTRY_ASSIGN_OR_RETURN(const Phase of_reads, measurement.Run(false, true, options.us));
+    PANTRY_ASSIGN_OR_RETURN(const Phase both, measurement.Run(true, true, options.us));
+    computed.push_back(of_products.products_per_s);
+    read.push_back(of_reads.reads_per_s);
+    computed_beside.push_back(both.products_per_s);
+    read_beside.push_back(both.reads_per_s);
+  }
+  // Where products are faster than plain reading was, that was measured while others were at work.
+  const double cores_per_s = std::max(device.Rates(device.n_cores, 0).memory_bytes_per_s, Median(computed));
+  std::erase_if(device.dram_read_bytes_per_s, [&](const ThreadRate& rate) { return rate.n_threads >= device.n_cores; });
+  device.dram_read_bytes_per_s.push_back({device.n_cores, cores_per_s});
+  const auto share = [](double part, double of) { return of > 0 ? std::clamp(part / of, 0.05, 1.0) : 1; };
+  device.memory_share = share(Median(computed), cores_per_s);
+  device.flash_busy_share = share(Median(read_beside), Median(read));
+  device.dram_bytes_per_s = std::max(Median(computed_beside) / device.memory_share + Median(read_beside), cores_per_s);
+  device.sources["memory_share"] = "measured: products with one row";
+  device.sources["flash_busy_share"] = "measured: reads beside such products";
+  device.sources["dram_bytes_per_s"] = "measured: such products beside reads";
+  return OkStatus();
+}
+
 Status MeasureHostCosts(const HostCostsInput& input, ThreadPool& pool, DeviceProfile& device) {
   if (input.block_bytes.empty()) return InvalidArgumentError("the model has no blocks to measure with");
   const Reader* largest = input.files.front();
   for (const Reader* file : input.files) largest = file->size() > largest->size() ? file : largest;
   const std::array<const Reader*, 1> files = {largest};
-  Result<std::unique_ptr<DiskQueue>> queue = OpenUringQueue(files, kDepth);
-  if (!queue.ok()) queue = OpenPreadQueue(files, kDepth);
+  Result<std::unique_ptr<DiskQueue>> queue = OpenQueue(files);
   if (!queue.ok()) return queue.status();
   PANTRY_RETURN_IF_ERROR(MeasureFreshMemory(device));
   PANTRY_RETURN_IF_ERROR(MeasureBursts(**queue, largest->size(), {}, SteadyClock(), device));
-  PANTRY_RETURN_IF_ERROR(MeasureBusyShare(**queue, largest->size(), pool.n_threads() - 1, device));
+  PANTRY_RETURN_IF_ERROR(MeasureBeside(**queue, largest->size(), input.products, {}, SteadyClock(), device));
   PANTRY_RETURN_IF_ERROR(MeasurePlacing(input, pool, device));
+  MeasureSteps(input.products, device);
   MeasureWaking(pool, device);
   return device.Validate();
 }

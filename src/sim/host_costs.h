@@ -2,13 +2,16 @@
 // MeasureHostCosts() measures on this machine what a simulation needs and `pantry doctor` does not know: what streaming costs beside rates.
 //
 //   flash, flash_returns_together   bursts of reads into one io_uring, as a layer asks for them: until the last, and the first, is back
-//   flash_busy_share                the same while other threads read memory
+//   memory_share                    products with one row, as the model's, of what cores read by dram_read_bytes_per_s
+//   flash_busy_share                reads without a break beside such products
+//   dram_bytes_per_s                what both move then, products counted as the reading that memory_share makes of them
 //   kick_us, read_cpu_us            of the asking thread: the first read of a burst, and each further one
-//   place_bytes_per_s, or copy_...  the model's own blocks into memory that is not in a core's cache, on all threads of the pool
+//   place_bytes_per_s, or copy_...  the model's own blocks through a real stream, on all threads of the pool, while others are being read
+//   step_us                         a product in a loop of its own, and as one of several in a loop
 //   fresh_bytes_per_s               one core touches memory that was free so far
 //   wake_us                         until a thread of the pool that slept takes part in a loop
 //
-// It only reads, for about two seconds. Rates of memory and arithmetic stay as they are.
+// It only reads, for about four seconds, and takes 1 GiB of memory for a moment. Rates of cores stay as they are.
 // Threads: one measurement at a time, and nobody else at work: what others do counts as this machine's slowness.
 #pragma once
 
@@ -16,6 +19,7 @@
 #include <span>
 
 #include "base/clock.h"
+#include "base/function_ref.h"
 #include "base/status.h"
 #include "io/disk_queue.h"
 #include "residency/stream/block_placer.h"
@@ -24,11 +28,16 @@
 
 namespace pantry {
 
+// Computes products with one row, several in a loop over all cores, until so many bytes of weights were read; returns how many were. 0: of one
+// matrix, in a loop of its own. The weights are more than caches hold.
+using OneRowReading = FunctionRef<double(double n_bytes)>;
+
 struct HostCostsInput {
   std::span<const Reader* const> files;
   const BlockPlacer& placer;
   std::span<const int64_t> block_bytes;  // in memory, by block
   bool places_blocks = true;             // SimModel's
+  OneRowReading products;                // on the pool's threads
 };
 
 // Sets those fields of `device` and their sources. kIoError, kUnsupported; kInvalidArgument: too small a file, or no blocks.
@@ -41,5 +50,13 @@ struct BurstOptions {
 // The part of it that only needs a disk: `queue` was opened for one file of n_bytes.
 Status MeasureBursts(DiskQueue& queue, uint64_t n_bytes, const BurstOptions& options, const Clock& clock,
                      DeviceProfile& device);
+
+struct BesideOptions {
+  int n_repeats = 12;  // of each, in turns: products, reads, both; medians count
+  int64_t us = 25'000;
+};
+// What reads and products take from each other.
+Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products, const BesideOptions& options,
+                     const Clock& clock, DeviceProfile& device);
 
 }  // namespace pantry

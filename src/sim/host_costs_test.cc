@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "io/simulated_queue.h"
@@ -71,11 +72,46 @@ class CopyingPlacer final : public BlockPlacer {
   }
 };
 
+// What was measured of a simulated machine is that machine again: what cores reach, and what they and the flash leave each other.
+TEST(MeasureBeside, FindsWhatReadsAndProductsTakeFromEachOther) {
+  for (const auto& [dram_bytes_per_s, busy_share] : {std::pair(30e9, 1.0), {20e9, 1.0}, {20e9, 0.8}}) {
+    DeviceProfile device = testing::SmallDevice();
+    device.read_cpu_us = device.kick_us = 0;
+    device.flash_returns_together = 1;
+    device.memory_share = 0.75;
+    device.dram_bytes_per_s = dram_bytes_per_s;
+    device.flash_busy_share = busy_share;
+    Machine machine(device, 2);
+    FlashQueue queue(device, machine, 32);
+    machine.Attach(&queue);
+    const auto compute = [&](double n_bytes) {
+      machine.Compute({.bytes = n_bytes}, TimeUse::kBlocks);
+      return n_bytes;
+    };
+    DeviceProfile measured = testing::SmallDevice();
+    const Status status =
+        MeasureBeside(queue, kFileBytes, OneRowReading(compute), {.n_repeats = 3, .us = 50'000}, machine, measured);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    EXPECT_TRUE(measured.Validate().ok());
+    EXPECT_NEAR(measured.memory_share, 0.75, 0.01);
+    EXPECT_NEAR(measured.flash_busy_share, busy_share, 0.03);
+    if (dram_bytes_per_s < 22e9) EXPECT_NEAR(measured.dram_bytes_per_s, dram_bytes_per_s, 0.03 * dram_bytes_per_s);
+    else EXPECT_GT(measured.dram_bytes_per_s, 21e9);  // cores and flash never wanted all of it
+  }
+}
+
+TEST(MeasureBeside, ASmallFileIsRefused) {
+  SimulatedClock clock;
+  SimulatedQueue queue({}, {}, clock);
+  DeviceProfile device = testing::SmallDevice();
+  EXPECT_EQ(MeasureBeside(queue, 1 << 20, {}, {}, clock, device).code(), StatusCode::kInvalidArgument);
+}
+
 TEST(MeasureHostCosts, OfAModelWithoutBlocksIsRefused) {
   const CopyingPlacer placer;
   ThreadPool pool(1);
   DeviceProfile device = testing::SmallDevice();
-  EXPECT_EQ(MeasureHostCosts({{}, placer, {}, true}, pool, device).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(MeasureHostCosts({{}, placer, {}, true, {}}, pool, device).code(), StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -16,9 +16,9 @@ namespace {
 constexpr int64_t kExpertPieceBytes = 512 * 1024;
 constexpr int64_t kMatrixPieceBytes = 1024 * 1024;
 constexpr int64_t kMatrixBlockBytes = 2048 * 1024;
-// Parallel loops of the engine's forward pass: norm with q, k and v; attention; output projection; router, and the next layer's for a guess.
+// Parallel loops of the engine's forward pass: norm with q, k and v; attention; output projection; router.
 constexpr double kAttentionSteps = 3;
-constexpr double kRouterSteps = 3;
+constexpr double kRouterSteps = 2;
 constexpr double kProjectionSteps = 1;
 
 constexpr int64_t kProcessBytes = 41 << 20;  // the program with a tokenizer; assumed, as it was on one machine
@@ -77,8 +77,8 @@ class Builder {
     SimStep& step = model_.steps.emplace_back();
     const double router = MacsOf(shape_.n_experts, shape_.n_embd);
     step.before = MatrixWork(qkv, 1);
-    step.before += Work{
-        .bytes = 8 * router, .float_macs = 2 * router, .n_steps = kRouterSteps};  // F32, its own and the next layer's
+    step.before += Work{.bytes = 4 * router, .float_macs = router, .n_steps = kRouterSteps};  // F32
+    model_.guess = {.bytes = 4 * router, .float_macs = router, .n_steps = 1};
     (routes_early_ ? step.between : step.before) += MatrixWork(out, kAttentionSteps - 1);
     step.layer = layer;
     step.first_block = static_cast<uint32_t>(model_.blocks.size());

@@ -41,6 +41,7 @@ struct SimModel {
   std::string name;
   std::vector<SimStep> steps;
   Work after;  // of a run of tokens: the logits
+  Work guess;  // of a single token, to guess what the next layer will want: its router, once more
   double kv_bytes_per_position = 0;
   double attention_macs_per_position = 0;
 

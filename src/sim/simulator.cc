@@ -127,6 +127,7 @@ class Simulation {
       if (!wanted.empty()) compute(wanted);
     } else {
       if (n_tokens == 1 && later.begin < later.end) {
+        if (options_.guess_recall > 0) machine_.Compute(model_.guess, TimeUse::kBetween);
         stream_->Guess(router_ != nullptr ? router_->Guess(later.begin) : trace_.blocks_of(later.begin));
       }
       PANTRY_RETURN_IF_ERROR(
