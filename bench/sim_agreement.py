@@ -14,7 +14,7 @@ writes, depends on what came in time; the simulator chooses anew from the logits
 
 Since a machine's memory and disk may be faster in one minute than in another, right before and after each run its rates are measured (`pantry
 doctor --no-disk` and `pantry sim --measure-host`), and each run is compared with a simulation of its own, on the mean of both. A disk of a cloud
-may change within seconds: so every --probe seconds the run is stopped for some milliseconds, in which a probe reads a few MiB, as it does
+may change within seconds: so every --probe seconds the run is stopped for some milliseconds, in which a probe reads some MiB, as it does
 before and after the run; the disk's rates are those measured then, times what the probe found while the tokens that count were computed, beside what
 it found then. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
 
@@ -70,22 +70,23 @@ class Config:
 
 class DiskProbe:
     """Reads from all over a file, past the page cache, on a few threads: bytes a second. For comparing moments, not for its own sake."""
-    READS, BYTES = 8, 2 << 20
+    THREADS, READS, BYTES = 4, 16, 512 << 10
 
     def __init__(self, path):
         self.file = os.open(path, os.O_RDONLY | os.O_DIRECT)
         self.n_places = os.fstat(self.file).st_size // self.BYTES
-        self.memory = [mmap.mmap(-1, self.BYTES) for _ in range(self.READS)]
-        self.threads = concurrent.futures.ThreadPoolExecutor(self.READS)
+        self.memory = [mmap.mmap(-1, self.BYTES) for _ in range(self.THREADS)]
+        self.threads = concurrent.futures.ThreadPoolExecutor(self.THREADS)
         self.rate()  # touches the memory, starts the threads
 
     def read(self, i):
-        os.preadv(self.file, [self.memory[i]], random.randrange(self.n_places) * self.BYTES)
+        for _ in range(self.READS):
+            os.preadv(self.file, [self.memory[i]], random.randrange(self.n_places) * self.BYTES)
 
     def rate(self):
         began = time.monotonic()
-        list(self.threads.map(self.read, range(self.READS)))
-        return self.READS * self.BYTES / (time.monotonic() - began)
+        list(self.threads.map(self.read, range(self.THREADS)))
+        return self.THREADS * self.READS * self.BYTES / (time.monotonic() - began)
 
     def close(self):
         self.threads.shutdown()

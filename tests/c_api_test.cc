@@ -194,6 +194,24 @@ TEST(CApi, AStreamedRunStaysInItsBudgetAndTellsItsFigures) {
   EXPECT_EQ(pantry_engine_open(model.c_str(), &options, &engine, &error), PANTRY_INVALID_ARGUMENT);
 }
 
+TEST(CApi, ANeuronPolicyIsReadAndIdleWhereNoNeuronsLieAlone) {
+  pantry_engine_options options;
+  pantry_engine_options_init(&options, sizeof(options));
+  EXPECT_EQ(options.neuron_policy, nullptr);
+  pantry_engine* engine = nullptr;
+  pantry_error error;
+  for (const char* const policy : {"exact", "cache-prior:0.1"}) {
+    options.neuron_policy = policy;
+    ASSERT_EQ(pantry_engine_open(kModel.c_str(), &options, &engine, &error), PANTRY_OK) << error.message;
+    pantry_engine_close(engine);
+  }
+  for (const char* const policy : {"nearest", "cache-prior:2", ""}) {
+    options.neuron_policy = policy;
+    EXPECT_EQ(pantry_engine_open(kModel.c_str(), &options, &engine, &error), PANTRY_INVALID_ARGUMENT) << policy;
+    EXPECT_EQ(engine, nullptr);
+  }
+}
+
 TEST(CApi, OptionsOfOtherVersionsAreUnderstood) {
   pantry_engine* engine = nullptr;
   pantry_error error;

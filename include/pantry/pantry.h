@@ -72,6 +72,8 @@ typedef struct pantry_engine_options {
   int32_t n_batch;
   /* "exact" (NULL), "cache-prior:0.2", "auto:1%", ...: which experts of a streamed model run; see `pantry help run`. */
   const char* expert_policy;
+  /* "exact" (NULL) or "cache-prior:0.1": which neurons of a pack of single neurons run; see `pantry help run`. */
+  const char* neuron_policy;
 } pantry_engine_options;
 
 PANTRY_API void pantry_engine_options_init(pantry_engine_options* options, size_t size); /* size: sizeof(*options) */

@@ -37,7 +37,7 @@ void WriteDefaults(Options defaults, Options* to, size_t size) {
 }
 
 pantry_engine_options DefaultEngineOptions() {
-  return {sizeof(pantry_engine_options), 0, nullptr, nullptr, nullptr, nullptr, 0, 0, 0, nullptr};
+  return {sizeof(pantry_engine_options), 0, nullptr, nullptr, nullptr, nullptr, 0, 0, 0, nullptr, nullptr};
 }
 
 pantry_session_options DefaultSessionOptions() {
@@ -102,6 +102,9 @@ Result<EngineOptions> ToEngineOptions(const pantry_engine_options& from) {
   if (from.n_batch != 0) to.session.n_batch = from.n_batch;
   if (from.expert_policy != nullptr) {
     PANTRY_ASSIGN_OR_RETURN(to.expert_policy.policy, ParseExpertPolicy(from.expert_policy));
+  }
+  if (from.neuron_policy != nullptr) {
+    PANTRY_ASSIGN_OR_RETURN(to.neuron_prior_strength, ParseNeuronPolicy(from.neuron_policy));
   }
   return to;
 }
