@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -22,6 +21,7 @@
 #include "engine/scripted_engine.h"
 #include "io/faulty_reader.h"
 #include "support/test_paths.h"
+#include "support/tiny_engine.h"
 
 namespace pantry {
 namespace {
@@ -34,15 +34,6 @@ constexpr int64_t kAnswerTokens = 12;
 constexpr int64_t kLongContext = 704;
 constexpr size_t kLongPromptTokens = 600;
 static_assert(kLongPromptTokens > 2 * kAttentionTile && kLongPromptTokens % kAttentionTile != 0);
-
-std::vector<std::string> TinyModels() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(testing::TestData("models"))) {
-    if (entry.path().extension() == ".gguf") names.push_back(entry.path().stem().string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 std::vector<Isa> SupportedIsas() {
   std::vector<Isa> isas;
@@ -204,7 +195,8 @@ std::string ParamName(const ::testing::TestParamInfo<std::tuple<std::string, Isa
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(TinyModels, DeterminismTest,
-                         ::testing::Combine(::testing::ValuesIn(TinyModels()), ::testing::ValuesIn(SupportedIsas())),
+                         ::testing::Combine(::testing::ValuesIn(testing::TinyModels()),
+                                            ::testing::ValuesIn(SupportedIsas())),
                          ParamName);
 
 // One model of each family: full and windowed attention, and groups of one, two and four heads.

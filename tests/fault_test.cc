@@ -24,6 +24,7 @@
 #include "engine/memory_watch.h"
 #include "io/faulty_queue.h"
 #include "io/simulated_queue.h"
+#include "support/breakable_queue.h"
 #include "support/limited_group.h"
 #include "support/run_program.h"
 #include "support/temporary_files.h"
@@ -33,6 +34,7 @@ namespace pantry {
 namespace {
 
 using testing::Args;
+using testing::BreakableQueue;
 using testing::Execute;
 using ::testing::HasSubstr;
 using testing::LimitedGroup;
@@ -113,27 +115,6 @@ INSTANTIATE_TEST_SUITE_P(Models, FaultTest, ::testing::Values("tiny-qwen3moe", "
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
-
-// A disk from which nothing can be read while `is_broken`.
-class BreakableQueue final : public DiskQueue {
- public:
-  BreakableQueue(std::unique_ptr<DiskQueue> inner, const bool& is_broken)
-      : inner_(std::move(inner)), is_broken_(is_broken) {}
-  std::string_view name() const override { return inner_->name(); }
-  size_t alignment() const override { return inner_->alignment(); }
-  int depth() const override { return inner_->depth(); }
-  void Start(const Transfer& transfer) override { inner_->Start(transfer); }
-  void Flush() override { inner_->Flush(); }
-  size_t Wait(std::span<TransferEnd> out, int64_t timeout_us) override {
-    const size_t n = inner_->Wait(out, timeout_us);
-    for (size_t i = 0; i < n && is_broken_; ++i) out[i].n_bytes = -EIO;
-    return n;
-  }
-
- private:
-  const std::unique_ptr<DiskQueue> inner_;
-  const bool& is_broken_;
-};
 
 std::unique_ptr<BlockReader> ReaderOf(const GgufFile& file, std::unique_ptr<DiskQueue> queue, const Clock& clock,
                                       int max_retries = 3) {

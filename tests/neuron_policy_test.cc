@@ -83,8 +83,8 @@ class NeuronPolicyTest : public ::testing::Test {
     for (size_t i = 0; i < kTokens; ++i) {
       ForwardRun run;
       run.tokens = std::span(tokens).subspan(i, 1);
-      run.first_position = static_cast<int64_t>(i);
-      run.kv = kv->layers();
+      const RunPart part = {.n_rows = 1, .first_position = static_cast<int64_t>(i), .kv = kv->layers()};
+      run.parts = {&part, 1};
       run.logit_rows = {&row, 1};
       run.logits = std::span(all).subspan(i * n_vocab, n_vocab);
       prepare(i, run);

@@ -84,8 +84,10 @@ class SimAgreementTest : public ::testing::TestWithParam<std::string> {
       const auto last = static_cast<int32_t>(part.size() - 1);
       ForwardRun run;
       run.tokens = part;
-      run.first_position = static_cast<int64_t>(done);
-      run.kv = kv->layers();
+      const RunPart rows = {.n_rows = static_cast<int64_t>(part.size()),
+                            .first_position = static_cast<int64_t>(done),
+                            .kv = kv->layers()};
+      run.parts = {&rows, 1};
       run.logit_rows = {&last, 1};
       run.logits = logits;
       run.experts = &experts;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int32_t kMaxThreads = 1024;
 constexpr int32_t kMaxBatch = 65536;
+constexpr int32_t kMaxSessions = 1024;
 
 // Null when the model has no template or one that does not parse: it can be run without, so that is a warning.
 std::unique_ptr<ChatTemplate> ParseTemplate(const GgufFile& file, Logger& log) {
@@ -104,6 +105,9 @@ Status SessionOptions::Validate() const {
   if (n_ctx < 0) return InvalidArgumentError("--ctx-size {}: expected 0 (the model's own) or more", n_ctx);
   if (n_batch < 1 || n_batch > kMaxBatch) {
     return InvalidArgumentError("--batch-size {}: expected 1 to {}", n_batch, kMaxBatch);
+  }
+  if (n_sessions < 1 || n_sessions > kMaxSessions) {
+    return InvalidArgumentError("{} sessions: expected 1 to {}", n_sessions, kMaxSessions);
   }
   return OkStatus();
 }

@@ -44,6 +44,7 @@ struct SessionOptions {
   KvType k_type = KvType::kF16;
   KvType v_type = KvType::kF16;
   bool all_logits = false;  // FeedAll() will be called: its memory is planned, too
+  int32_t n_sessions = 1;   // of these options that will be open together, in one scratch: memory is planned for all
   Status Validate() const;
 };
 
@@ -73,8 +74,9 @@ struct EngineOptions {
 
 class Session;
 struct ContextPlan;
+struct SessionScratch;
 
-// A token, or a part of a prompt, that was computed.
+// A token, a part of a prompt, or a token of each of several sessions that was computed; then the position is the first one's.
 struct RunReport {
   int64_t first_position = 0;
   int64_t n_tokens = 0;
@@ -82,7 +84,7 @@ struct RunReport {
 };
 using RunObserver = std::function<void(const RunReport& run)>;
 
-// What a session of such options takes, known before anything is loaded: for the planner.
+// What sessions of such options take, known before anything is loaded: for the planner. A position is one of each of them.
 int64_t SessionScratchBytes(const ModelShape& shape, const SessionOptions& options);
 int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions& options);
 
@@ -159,12 +161,14 @@ class Engine {
 
  private:
   Engine(EngineParts parts, Logger& log) : log_(log), parts_(std::move(parts)) {}
+  Result<std::shared_ptr<SessionScratch>> ScratchFor(int64_t n_rows);
   Logger& log_;
   SteadyClock steady_clock_;
   EngineParts parts_;
   friend class Session;
   // Sessions count themselves out, on whatever thread that is, also when the engine has gone.
   std::shared_ptr<std::atomic<int>> n_sessions_ = std::make_shared<std::atomic<int>>(0);
+  std::weak_ptr<SessionScratch> scratch_;
   RunObserver run_observer_;
   ExpertChooser* expert_chooser_ = nullptr;
   RoutingObserver* routing_observer_ = nullptr;
@@ -175,7 +179,7 @@ class Engine {
 //
 // States: tokens() are computed; Feed() appends, Truncate() forgets. Feeding a prompt that begins with what is there already computes only
 // the rest (prefix reuse): call ReusePrefix() first.
-// All memory is taken by NewSession() (and once more by the first FeedAll()); feeding a token takes none.
+// All memory is taken by NewSession() (and once more by the first FeedAll() and FeedTogether()); feeding a token takes none.
 // Threads: thread-compatible; see Engine.
 // Invariants: (1) tokens().size() <= n_ctx(). (2) the KV cache holds exactly the positions of tokens(), also after an error.
 class Session {
@@ -188,6 +192,9 @@ class Session {
   // Returns the number of tokens kept.
   int64_t ReusePrefix(std::span<const TokenId> prompt);
   void Truncate(int64_t n_tokens);
+  // Becomes what `other` is: tokens(), keys and values, logits(). So several answers share the work of one prompt. kInvalidArgument: it is of
+  // another engine, or has another n_ctx() or other KV types.
+  Status CopyFrom(const Session& other);
 
   // Computes `tokens` in batches of n_batch. logits() then hold those of the last one. kInvalidArgument when the context is too small
   // (says both numbers and the fix); kCancelled when `keep_going(n_done, n_total)` returns false, with what was computed kept.
@@ -201,8 +208,15 @@ class Session {
                  const std::function<void(int64_t index, std::span<const float> logits)>& visit,
                  const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going = {});
 
+  // Feeds one token to each of several sessions of an engine, which reads the weights once for all. Each then has its own logits(), the same
+  // bits as if it had been fed alone; but what is lossy and acts on runs of one token only (EngineOptions' expert_policy without in_prompts,
+  // neuron_prior_strength, predictor without all_rows) does not act here, so that such a run is exact. When it fails, none has got a
+  // token. kInvalidArgument: not one token for each, a session twice or of another engine, more than there is scratch for
+  // (SessionOptions::n_sessions), a context that is full.
+  static Status FeedTogether(std::span<Session* const> sessions, std::span<const TokenId> tokens);
+
   int64_t kv_bytes() const;
-  int64_t scratch_bytes() const;
+  int64_t scratch_bytes() const;    // shared with the engine's other sessions
   const ContextPlan& plan() const;  // why n_ctx() is what it is; policy/planner/context_plan.h
 
  private:

@@ -2,6 +2,7 @@
 #include "engine/kv_cache.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/units.h"
 
@@ -53,6 +54,27 @@ Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType
 int64_t KvCache::BytesFor(int64_t n_positions) const {
   const int64_t n_tiles = (n_positions + kAttentionTile - 1) / kAttentionTile;
   return std::min(n_tiles * layers_.front().tile_stride, n_bytes());
+}
+
+bool KvCache::IsLike(const KvCache& other) const {
+  const KvLayerView &a = layers_.front(), &b = other.layers_.front();
+  return layers_.size() == other.layers_.size() && a.k_type == b.k_type && a.v_type == b.v_type &&
+         a.n_kv_heads == b.n_kv_heads && a.head_dim == b.head_dim;
+}
+
+// Pack by pack, so that of a tile's memory only what holds positions is touched.
+void KvCache::CopyFrom(const KvCache& from, int64_t n_positions) {
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    const KvLayerView &to = layers_[layer], &source = from.layers_[layer];
+    const auto k_bytes = static_cast<size_t>(KvHeadBytes(to.k_type, to.head_dim, kKvPack));
+    const auto v_bytes = static_cast<size_t>(KvHeadBytes(to.v_type, to.head_dim, kKvPack));
+    for (int32_t head = 0; head < to.n_kv_heads; ++head) {
+      for (int64_t position = 0; position < n_positions; position += kKvPack) {
+        std::memcpy(to.KPack(head, position), source.KPack(head, position), k_bytes);
+        std::memcpy(to.VPack(head, position), source.VPack(head, position), v_bytes);
+      }
+    }
+  }
 }
 
 }  // namespace pantry

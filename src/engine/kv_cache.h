@@ -31,6 +31,11 @@ class KvCache {
   // Of it, what the first n_positions commit: whole tiles.
   int64_t BytesFor(int64_t n_positions) const;
 
+  // Whether it holds the same numbers of heads in the same formats.
+  bool IsLike(const KvCache& other) const;
+  // Takes over the first n_positions. REQUIRES: IsLike(from), and both hold so many.
+  void CopyFrom(const KvCache& from, int64_t n_positions);
+
  private:
   AlignedBuffer memory_;
   std::vector<KvLayerView> layers_;

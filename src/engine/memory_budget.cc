@@ -64,6 +64,7 @@ Result<MemoryRequest> RequestOf(const ModelNeeds& needs, const ModelShape& shape
   request.process_bytes = memory.resident_bytes + kProcessMargin;
   request.scratch_bytes = SessionScratchBytes(shape, options.session);
   request.kv_bytes_per_position = SessionKvBytesPerPosition(shape, options.session);
+  request.n_sessions = options.session.n_sessions;
   request.n_ctx = options.session.n_ctx;
   request.n_ctx_train = shape.n_ctx_train;
   return request;
@@ -89,7 +90,7 @@ int64_t UnbudgetedContext(const MemoryRequest& request, int64_t available_bytes)
   ContextRequest context;
   context.n_ctx_train = request.n_ctx_train;
   context.scratch_bytes = request.scratch_bytes;
-  context.kv_bytes_per_position = request.kv_bytes_per_position;
+  context.kv_bytes_per_position = request.kv_bytes_per_position;  // of all sessions
   context.free_bytes = std::max<int64_t>(available_bytes - request.dense_bytes - request.resident_block_bytes, 0);
   const Result<ContextPlan> plan = PlanContext(context);
   return plan.ok() ? plan->n_ctx : 0;

@@ -87,15 +87,16 @@ class ScriptModel final : public Model {
     run_sizes_.push_back(n);
     if (fail_at_run_ == static_cast<int64_t>(run_sizes_.size())) return InternalError("scripted failure");
     for (int64_t i = 0; i < n; ++i) {
-      for (const KvLayerView& layer : run.kv) {
-        PANTRY_CHECK(run.first_position + i < layer.n_positions);
+      const auto [position, kv] = PlaceOf(run, i);
+      for (const KvLayerView& layer : kv) {
+        PANTRY_CHECK(position < layer.n_positions);
         std::copy_n(reinterpret_cast<const uint8_t*>(&run.tokens[static_cast<size_t>(i)]), sizeof(TokenId),
-                    TokenAt(layer, run.first_position + i));
+                    TokenAt(layer, position));
       }
     }
     for (size_t row = 0; row < run.logit_rows.size(); ++row) {
-      const int64_t position = run.first_position + run.logit_rows[row];
-      const TokenId next = NextToken(run.kv.back(), position);
+      const auto [position, kv] = PlaceOf(run, run.logit_rows[row]);
+      const TokenId next = NextToken(kv.back(), position);
       for (int32_t v = 0; v < shape_.n_vocab; ++v) {
         run.logits[row * static_cast<size_t>(shape_.n_vocab) + static_cast<size_t>(v)] =
             v == next ? 10.0f : 0.01f * static_cast<float>(v);
@@ -108,6 +109,14 @@ class ScriptModel final : public Model {
   const std::vector<int64_t>& run_sizes() const { return run_sizes_; }
 
  private:
+  // A row's position, and its timeline's cache.
+  static std::pair<int64_t, std::span<const KvLayerView>> PlaceOf(const ForwardRun& run, int64_t row) {
+    for (const RunPart& part : run.parts) {
+      if (row < part.first_row + part.n_rows) return {part.first_position + row - part.first_row, part.kv};
+    }
+    PANTRY_CHECK(false);
+    return {};
+  }
   // Where a position's token is kept: the bytes of one position in head 0's keys.
   static uint8_t* TokenAt(const KvLayerView& layer, int64_t position) {
     const int64_t lane = position % kKvPack;

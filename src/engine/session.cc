@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <numeric>
 
-#include "engine/engine.h"
-#include "engine/kv_cache.h"
-#include "policy/planner/context_plan.h"
-#include "sys/aligned_buffer.h"
-#include "sys/memory_info.h"
+#include "engine/session_impl.h"
 
 namespace pantry {
 namespace {
-
-// Logits of all rows of a batch are large (a vocabulary of 150000 makes 600 kB per row): FeedAll() works in runs that fit in this.
-constexpr int64_t kAllLogitsBytes = int64_t{64} << 20;
 
 // How many tokens the next run computes. Results do not depend on it, but who may cancel must not wait for long: with `is_watched` runs
 // begin short, and grow only while they are quick.
@@ -44,78 +36,16 @@ class RunLength {
   int64_t start_us_ = 0;
 };
 
-int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_type) {
-  return KvBytesPerPosition(shape, KvRowBytes(k_type, shape.head_dim), KvRowBytes(v_type, shape.head_dim));
-}
-
-int64_t LogitsBytes(const ModelShape& shape) { return int64_t{shape.n_vocab} * int64_t{sizeof(float)}; }
-
-// Rows of FeedAll()'s runs.
-int64_t AllLogitsRows(const ModelShape& shape, int64_t n_batch) {
-  return std::clamp<int64_t>(kAllLogitsBytes / std::max<int64_t>(LogitsBytes(shape), 1), 1, n_batch);
-}
-
-Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_batch, const MemoryPlan* budget) {
-  const ModelShape& shape = model.shape();
-  ContextRequest request;
-  request.n_ctx = options.n_ctx;
-  request.n_ctx_train = shape.n_ctx_train;
-  request.weight_bytes = model.weight_bytes();
-  request.scratch_bytes = model.WorkspaceBytes(n_batch) + LogitsBytes(shape);
-  request.kv_bytes_per_position = KvBytesPerPositionOf(shape, options.k_type, options.v_type);
-  if (KvCache::CheckType(shape, KvType::kQ8_0).ok()) {
-    request.kv_bytes_per_position_q8 = KvBytesPerPositionOf(shape, KvType::kQ8_0, KvType::kQ8_0);
-  }
-  request.free_bytes = AvailableMemoryBytes();
-  if (budget != nullptr) {  // what the rest leaves to a session
-    const int64_t planned = budget->budget_bytes - (budget->total_bytes() - budget->kv_bytes - budget->scratch_bytes);
-    request.free_bytes = request.free_bytes < 0 ? planned : std::min(request.free_bytes, planned);
-    if (request.n_ctx == 0) request.n_ctx = budget->n_ctx;
-  }
-  return PlanContext(request);
-}
-
-// A batch larger than the context is never used.
-int64_t BatchOf(const ModelShape& shape, const SessionOptions& options) {
-  const int64_t most = options.n_ctx > 0 ? options.n_ctx : std::max(shape.n_ctx_train, 1);
-  return std::min<int64_t>(options.n_batch, most);
+// Who is asked after each run may be asked at each layer, too.
+std::function<bool()> AtLayer(const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going,
+                              const size_t& n_done, size_t n_total) {
+  if (!keep_going) return {};
+  return [&keep_going, &n_done, n_total] {
+    return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total));
+  };
 }
 
 }  // namespace
-
-int64_t SessionScratchBytes(const ModelShape& shape, const SessionOptions& options) {
-  const int64_t n_batch = BatchOf(shape, options), logits = LogitsBytes(shape);
-  return ForwardWorkspaceBytes(shape, n_batch) + logits +
-         (options.all_logits ? AllLogitsRows(shape, n_batch) * logits : 0);
-}
-
-int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions& options) {
-  return KvBytesPerPositionOf(shape, options.k_type, options.v_type);
-}
-
-using KeepGoing = std::function<bool(int64_t n_done, int64_t n_total)>;
-
-struct Session::Impl {
-  Engine& engine;
-  ContextPlan plan;
-  KvCache kv;
-  std::unique_ptr<Workspace> workspace;
-  int64_t n_batch = 0;
-  int64_t kv_bytes_per_position = 0;
-  std::vector<TokenId> tokens = {};  // capacity n_ctx
-  std::vector<float> logits = {};    // [n_vocab], of the last token
-  bool has_logits = false;
-  std::vector<float> all_logits = {};     // [n_all_rows, n_vocab], empty until FeedAll()
-  std::vector<int32_t> row_numbers = {};  // 0, 1, 2, ...: the rows of a run
-  int64_t n_committed_positions = 0;      // that keys and values were ever written to
-  int64_t n_committed_rows = 0;           // that the workspace holds memory for
-
-  void LendIdleMemory(WeightStream& stream, int64_t n_tokens);
-  Status CheckFits(std::span<const TokenId> more) const;
-  // Computes one run; logits of its rows `rows` go to `out`. Nothing changes when it fails.
-  Status Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out,
-                 const KeepGoing& keep_going, size_t n_done, size_t n_total);
-};
 
 Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
   const auto n_needed = static_cast<int64_t>(tokens.size() + more.size());
@@ -131,94 +61,6 @@ Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
     }
   }
   return OkStatus();
-}
-
-// What the rest of the context and longer runs than this one would take is the stream's meanwhile. A single session was planned for.
-void Session::Impl::LendIdleMemory(WeightStream& stream, int64_t n_tokens) {
-  const auto n_positions = static_cast<int64_t>(tokens.size()) + n_tokens;
-  n_committed_positions = std::max(n_committed_positions, n_positions);
-  if (n_tokens < n_committed_rows) workspace->Trim(n_tokens);
-  n_committed_rows = n_tokens;
-  if (engine.n_sessions() > 1) return stream.Lend(0);
-  const Model& model = engine.model();
-  stream.Lend(kv.n_bytes() - kv.BytesFor(n_committed_positions) + model.WorkspaceBytes(n_batch) -
-              model.WorkspaceBytes(n_committed_rows));
-}
-
-Status Session::Impl::Forward(std::span<const TokenId> run, std::span<const int32_t> rows, std::span<float> out,
-                              const KeepGoing& keep_going, size_t n_done, size_t n_total) {
-  ForwardRun forward;
-  forward.tokens = run;
-  forward.first_position = static_cast<int64_t>(tokens.size());
-  forward.kv = kv.layers();
-  forward.logit_rows = rows;
-  forward.logits = out;
-  std::function<bool()> at_layer;
-  if (WeightStream* const stream = engine.stream()) {
-    forward.experts = stream;
-    forward.matrices = stream;
-    forward.neuron_source = stream;
-    forward.embedding = stream->embedding();
-    if (keep_going) {
-      at_layer = [&] { return keep_going(static_cast<int64_t>(n_done), static_cast<int64_t>(n_total)); };
-    }
-    LendIdleMemory(*stream, static_cast<int64_t>(run.size()));
-    stream->BeginRun(engine.pool(), static_cast<int64_t>(run.size()), at_layer ? &at_layer : nullptr);
-  }
-  has_logits = false;
-  const RunObserver& observer = engine.run_observer();
-  ExpertRouter* const router = engine.router();
-  const int64_t begin_us = observer || router != nullptr ? engine.clock().NowUs() : 0;
-  if (router != nullptr) router->BeginRun();
-  forward.chooser = engine.expert_chooser();
-  forward.routing = engine.routing_observer();
-  forward.neurons = engine.neuron_observer();
-  RestingNeurons* const resting = engine.resting();
-  if (resting != nullptr) {
-    resting->BeginRun();
-    forward.firing = resting->firing();
-    forward.n_firing = &resting->n_firing();
-  }
-  NeuronPrior* const neuron_prior = engine.neuron_prior();
-  if (neuron_prior != nullptr) {
-    neuron_prior->BeginRun();
-    forward.neuron_prior = neuron_prior;
-  }
-  if (engine.predicted() != nullptr) {
-    forward.prediction = &engine.predicted()->BeginRun(static_cast<int64_t>(run.size()));
-  }
-  PANTRY_RETURN_IF_ERROR(engine.model().Forward(forward, engine.pool(), *workspace));
-  if (engine.stream() != nullptr) PANTRY_RETURN_IF_ERROR(engine.stream()->EndRun());
-  tokens.insert(tokens.end(), run.begin(), run.end());
-  const int64_t us = observer || router != nullptr ? engine.clock().NowUs() - begin_us : 0;
-  const auto n_tokens = static_cast<int64_t>(run.size());
-  if (resting != nullptr) resting->EndRun(n_tokens);
-  if (neuron_prior != nullptr) neuron_prior->EndRun();
-  if (observer) observer({forward.first_position, n_tokens, us});
-  if (router != nullptr) router->EndRun(n_tokens, us);
-  return OkStatus();
-}
-
-Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& options) {
-  PANTRY_RETURN_IF_ERROR(options.Validate());
-  PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.k_type));
-  PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.v_type));
-  if (stream() != nullptr) stream()->Lend(0);  // what an earlier session left idle is this one's
-  const int64_t n_batch = BatchOf(shape(), options);
-  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_batch, memory_plan()));
-  if (plan.is_cut || plan.n_ctx > shape().n_ctx_train) log_.Info("context: {}", plan.reason);
-
-  PANTRY_ASSIGN_OR_RETURN(KvCache kv, KvCache::Allocate(shape(), options.k_type, options.v_type, plan.n_ctx));
-  PANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Workspace> workspace, model().MakeWorkspace(n_batch));
-  auto impl =
-      std::unique_ptr<Session::Impl>(new Session::Impl{*this, std::move(plan), std::move(kv), std::move(workspace)});
-  impl->n_batch = n_batch;
-  impl->kv_bytes_per_position = KvBytesPerPositionOf(shape(), options.k_type, options.v_type);
-  impl->tokens.reserve(static_cast<size_t>(impl->plan.n_ctx));
-  impl->logits.resize(static_cast<size_t>(shape().n_vocab));
-  impl->row_numbers.resize(static_cast<size_t>(n_batch));
-  std::iota(impl->row_numbers.begin(), impl->row_numbers.end(), 0);
-  return std::unique_ptr<Session>(new Session(std::move(impl)));
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)), n_open_(impl_->engine.n_sessions_) {
@@ -254,18 +96,42 @@ void Session::Truncate(int64_t n_tokens) {
   impl_->has_logits = false;
 }
 
+Status Session::CopyFrom(const Session& other) {
+  Impl& s = *impl_;
+  const Impl& from = *other.impl_;
+  if (&s == &from) return OkStatus();
+  if (&s.engine != &from.engine || s.plan.n_ctx != from.plan.n_ctx || !s.kv.IsLike(from.kv)) {
+    return InvalidArgumentError("a copy needs a session of the same engine, context ({} here, {} there) and KV types",
+                                s.plan.n_ctx, from.plan.n_ctx);
+  }
+  const auto n_tokens = static_cast<int64_t>(from.tokens.size());
+  s.has_logits = false;
+  s.WillHold(n_tokens);
+  s.LendIdleMemory(s.scratch->n_committed_rows);
+  s.kv.CopyFrom(from.kv, n_tokens);
+  s.tokens.assign(from.tokens.begin(), from.tokens.end());
+  std::copy(from.logits.begin(), from.logits.end(), s.logits.begin());
+  s.has_logits = from.has_logits;
+  return OkStatus();
+}
+
 Status Session::Feed(std::span<const TokenId> tokens,
                      const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going) {
   Impl& s = *impl_;
   PANTRY_RETURN_IF_ERROR(s.CheckFits(tokens));
   RunLength length(s.engine.clock(), s.n_batch, keep_going && s.engine.stream() == nullptr);
-  for (size_t done = 0; done < tokens.size();) {
+  Session* const self = this;
+  size_t done = 0;
+  const std::function<bool()> at_layer = AtLayer(keep_going, done, tokens.size());
+  while (done < tokens.size()) {
     const size_t n = length.Next(tokens.size() - done);
     const bool is_last = done + n == tokens.size();
-    const std::span<const int32_t> rows(s.row_numbers.data() + n - 1, is_last ? 1 : 0);
-    PANTRY_RETURN_IF_ERROR(s.Forward(tokens.subspan(done, n), rows,
-                                     std::span<float>(s.logits.data(), is_last ? s.logits.size() : 0), keep_going, done,
-                                     tokens.size()));
+    PANTRY_RETURN_IF_ERROR(
+        Impl::Compute({.sessions = {&self, 1},
+                       .tokens = tokens.subspan(done, n),
+                       .logit_rows = std::span(s.scratch->row_numbers).subspan(n - 1, is_last ? 1 : 0),
+                       .logits = std::span(s.logits).first(is_last ? s.logits.size() : 0),
+                       .keep_going = keep_going ? &at_layer : nullptr}));
     s.has_logits = is_last;
     done += n;
     length.Done();
@@ -287,11 +153,17 @@ Status Session::FeedAll(std::span<const TokenId> tokens,
   }
   RunLength length(s.engine.clock(), static_cast<int64_t>(s.all_logits.size() / n_vocab),
                    keep_going && s.engine.stream() == nullptr);
-  for (size_t done = 0; done < tokens.size();) {
+  Session* const self = this;
+  size_t done = 0;
+  const std::function<bool()> at_layer = AtLayer(keep_going, done, tokens.size());
+  while (done < tokens.size()) {
     const size_t n = length.Next(tokens.size() - done);
     const std::span<float> out(s.all_logits.data(), n * n_vocab);
-    PANTRY_RETURN_IF_ERROR(
-        s.Forward(tokens.subspan(done, n), std::span(s.row_numbers).first(n), out, keep_going, done, tokens.size()));
+    PANTRY_RETURN_IF_ERROR(Impl::Compute({.sessions = {&self, 1},
+                                          .tokens = tokens.subspan(done, n),
+                                          .logit_rows = std::span(s.scratch->row_numbers).first(n),
+                                          .logits = out,
+                                          .keep_going = keep_going ? &at_layer : nullptr}));
     for (size_t i = 0; i < n; ++i) visit(static_cast<int64_t>(done + i), out.subspan(i * n_vocab, n_vocab));
     done += n;
     if (done == tokens.size()) std::copy_n(out.data() + (n - 1) * n_vocab, n_vocab, s.logits.data());
@@ -300,6 +172,42 @@ Status Session::FeedAll(std::span<const TokenId> tokens,
     if (keep_going && !keep_going(static_cast<int64_t>(done), static_cast<int64_t>(tokens.size()))) {
       return CancelledError("stopped after {} of {} tokens", done, tokens.size());
     }
+  }
+  return OkStatus();
+}
+
+Status Session::FeedTogether(std::span<Session* const> sessions, std::span<const TokenId> tokens) {
+  if (sessions.empty() || sessions.size() != tokens.size()) {
+    return InvalidArgumentError("{} tokens for {} sessions: expected one for each", tokens.size(), sessions.size());
+  }
+  const Impl& first = *sessions.front()->impl_;
+  SessionScratch& scratch = *first.scratch;
+  if (scratch.workspace->max_tokens() < static_cast<int64_t>(sessions.size())) {
+    return InvalidArgumentError(
+        "{} sessions together: there is scratch for {}; open them with SessionOptions::n_sessions", sessions.size(),
+        scratch.workspace->max_tokens());
+  }
+  Status status;
+  for (size_t i = 0; i < sessions.size() && status.ok(); ++i) {
+    Impl& s = *sessions[i]->impl_;
+    status = s.CheckFits(tokens.subspan(i, 1));
+    if (&s.engine != &first.engine) status = InvalidArgumentError("session {} is another engine's", i);
+    if (s.is_in_run) status = InvalidArgumentError("session {} is there twice", i);
+    s.is_in_run = true;
+  }
+  for (const Session* session : sessions) session->impl_->is_in_run = false;
+  PANTRY_RETURN_IF_ERROR(status);
+
+  const size_t n_vocab = first.logits.size();
+  if (scratch.logits.size() < sessions.size() * n_vocab) scratch.logits.resize(sessions.size() * n_vocab);
+  PANTRY_RETURN_IF_ERROR(Impl::Compute({.sessions = sessions,
+                                        .tokens = tokens,
+                                        .logit_rows = std::span(scratch.row_numbers).first(sessions.size()),
+                                        .logits = std::span(scratch.logits).first(sessions.size() * n_vocab)}));
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    Impl& s = *sessions[i]->impl_;
+    std::copy_n(scratch.logits.data() + i * n_vocab, n_vocab, s.logits.data());
+    s.has_logits = true;
   }
   return OkStatus();
 }

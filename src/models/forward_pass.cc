@@ -90,9 +90,17 @@ Status ForwardPass::Embed(const WeightMatrix& embedding) {
   return OkStatus();
 }
 
-void ForwardPass::PrepareRope(const RopeTable& table, float* cos_sin) {
-  ByRow(
-      [this, &table, cos_sin](int64_t row) { table.Fill(run_.first_position + row, cos_sin + row * shape_.head_dim); });
+const RunPart& ForwardPass::PartOf(int64_t row) const {
+  const auto next = std::ranges::upper_bound(run_.parts, row, {}, &RunPart::first_row);
+  return *(next - 1);
+}
+
+void ForwardPass::PrepareRope(const RopeTable& table, const RopeTable& of_long, float* cos_sin) {
+  ByRow([this, &table, &of_long, cos_sin](int64_t row) {
+    const RunPart& part = PartOf(row);
+    const bool is_long = part.kv.front().n_positions > shape_.rope.original_context;
+    (is_long ? of_long : table).Fill(part.first_position + row - part.first_row, cos_sin + row * shape_.head_dim);
+  });
 }
 
 void ForwardPass::Project(const float* in, std::initializer_list<Output> outputs, int64_t y_stride) {
@@ -178,15 +186,21 @@ void ForwardPass::Rotate(const RopeShape& rope_shape, const float* cos_sin) {
 
 void ForwardPass::StoreKv(int32_t layer) {
   FlushRowSteps();
-  const KvLayerView& kv = run_.kv[static_cast<size_t>(layer)];
-  const int64_t d = shape_.head_dim, begin = run_.first_position, end = begin + m;
+  if (run_.parts.size() == 1) return StoreKv(run_.parts.front(), layer, m > 1);
+  ForEach(static_cast<int64_t>(run_.parts.size()), true,
+          [&](int64_t i) { StoreKv(run_.parts[static_cast<size_t>(i)], layer, false); });
+}
+
+void ForwardPass::StoreKv(const RunPart& part, int32_t layer, bool in_parallel) {
+  const KvLayerView& kv = part.kv[static_cast<size_t>(layer)];
+  const int64_t d = shape_.head_dim, begin = part.first_position, end = begin + part.n_rows;
   // Positions of a pack share cache lines, so a pack is one thread's.
   const int64_t first_pack = begin / kKvPack, n_packs = (end - 1) / kKvPack + 1 - first_pack;
-  ForEach(shape_.n_kv_heads * n_packs, m > 1, [&](int64_t item) {
+  ForEach(shape_.n_kv_heads * n_packs, in_parallel, [&](int64_t item) {
     const auto head = static_cast<int32_t>(item / n_packs);
     const int64_t pack = (first_pack + item % n_packs) * kKvPack;
     for (int64_t position = std::max(begin, pack); position < std::min(end, pack + kKvPack); ++position) {
-      const int64_t at = (position - begin) * n_qkv + head * d;
+      const int64_t at = (part.first_row + position - begin) * n_qkv + head * d;
       attention_.store(kv, head, position, k + at, v + at);
     }
   });
@@ -195,18 +209,23 @@ void ForwardPass::StoreKv(int32_t layer) {
 void ForwardPass::Attend(int32_t layer, int64_t window, const float* sinks) {
   FlushRowSteps();
   if (!status_.ok()) return;
-  const AttentionRun run = {.q = q,
-                            .q_stride = n_qkv,
-                            .n_rows = m,
-                            .n_heads = shape_.n_heads,
-                            .position = run_.first_position,
-                            .window = window,
-                            .scale = shape_.attn_scale,
-                            .softcap = shape_.attn_softcap,
-                            .sinks = sinks,
-                            .out = attn,
-                            .out_stride = n_q};
-  pantry::Attend(pool_, attention_, run_.kv[static_cast<size_t>(layer)], run, attention_scratch_);
+  const auto timeline = [&](int64_t i) -> AttentionTimeline {
+    const RunPart& part = run_.parts[static_cast<size_t>(i)];
+    return {&part.kv[static_cast<size_t>(layer)],
+            {.q = q + part.first_row * n_qkv,
+             .q_stride = n_qkv,
+             .n_rows = part.n_rows,
+             .n_heads = shape_.n_heads,
+             .position = part.first_position,
+             .window = window,
+             .scale = shape_.attn_scale,
+             .softcap = shape_.attn_softcap,
+             .sinks = sinks,
+             .out = attn + part.first_row * n_q,
+             .out_stride = n_q}};
+  };
+  pantry::Attend(pool_, attention_, static_cast<int64_t>(run_.parts.size()),
+                 FunctionRef<AttentionTimeline(int64_t)>(timeline), attention_scratch_);
 }
 
 GatedActivation ForwardPass::shape_activation() const {

@@ -57,7 +57,9 @@ class ForwardPass {
   // x = embedding rows of the run's tokens, times shape.embedding_scale. An error is the source's.
   Status Embed(const WeightMatrix& embedding);
   // cos_sin = the table's rows for the run's positions.
-  void PrepareRope(const RopeTable& table, float* cos_sin);
+  void PrepareRope(const RopeTable& table, float* cos_sin) { PrepareRope(table, table, cos_sin); }
+  // The same where a timeline whose cache holds more than the model's original context has a table of its own.
+  void PrepareRope(const RopeTable& table, const RopeTable& of_long, float* cos_sin);
 
   // Whether the source of the layers' matrices has given all of them so far.
   const Status& status() const { return status_; }
@@ -87,9 +89,9 @@ class ForwardPass {
   void NormWholeQk(const float* q_norm, const float* k_norm);
   // Rotates q and k of each row by the row's cos_sin.
   void Rotate(const RopeShape& rope_shape, const float* cos_sin);
-  // Writes k and v of each row to the layer's cache.
+  // Writes k and v of each row to the layer's cache of its timeline.
   void StoreKv(int32_t layer);
-  // attn = attention of each row's q over the layer's cache. `window` positions; 0: all. `sinks` [n_heads] as AttentionQuery's.
+  // attn = attention of each row's q over that cache. `window` positions; 0: all. `sinks` [n_heads] as AttentionQuery's.
   void Attend(int32_t layer, int64_t window, const float* sinks = nullptr);
 
   // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. A single row
@@ -136,6 +138,10 @@ class ForwardPass {
     void (*run)(const void* body, int64_t row);
   };
   static constexpr int kMaxRowSteps = 8;
+
+  // The timeline that a row belongs to.
+  const RunPart& PartOf(int64_t row) const;
+  void StoreKv(const RunPart& part, int32_t layer, bool in_parallel);
 
   // Writes down body(row), which must hold what it needs by value.
   template <typename Body>

@@ -26,12 +26,14 @@ TEST(ForwardPass, AllocatesNothing) {
 
     ForwardRun prompt;
     prompt.tokens = tokens;
-    prompt.kv = kv.views();
+    const RunPart prompt_part = {.n_rows = 8, .kv = kv.views()};
+    prompt.parts = {&prompt_part, 1};
     prompt.logit_rows = rows;
     prompt.logits = logits;
     ForwardRun token = prompt;
     token.tokens = prompt.tokens.first(1);
-    token.first_position = 8;
+    const RunPart token_part = {.n_rows = 1, .first_position = 8, .kv = kv.views()};
+    token.parts = {&token_part, 1};
     token.logit_rows = prompt.logit_rows.first(1);
     token.logits = prompt.logits.first(logits.size() / 2);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Model turns tokens into logits: hyperparameters, packed weights and a straight-line forward pass. One file per architecture.
 //
-// Forward() computes a run of tokens of one timeline at consecutive positions, writes their keys and values into the caller's KV cache,
-// and gives the logits of the rows that were asked for. The result of a position does not depend on how the tokens before it were split
-// into runs, nor on threads (see compute/kernels: one canonical order of summation).
+// Forward() computes a run of tokens, those of a timeline at consecutive positions, writes their keys and values into the caller's KV caches,
+// and gives the logits of the rows that were asked for. A run may hold parts of several timelines: weights are read once for all of them.
+// The result of a position does not depend on how the tokens before it were split into runs, on what else is in its run, nor on threads (see
+// compute/kernels: one canonical order of summation).
 // Threads: immutable after Load(); Forward() from several threads only with distinct workspaces, pools and caches.
 #pragma once
 
@@ -37,11 +38,17 @@ namespace pantry {
 using LoadProgress = std::function<bool(int64_t n_bytes_done, int64_t n_bytes_total)>;
 
 class WeightPlacer;
-// A run of tokens to compute.
+// The rows of a run that belong to one timeline: consecutive positions, and where their keys and values go.
+struct RunPart {
+  int64_t first_row = 0;
+  int64_t n_rows = 0;
+  int64_t first_position = 0;       // of first_row; the cache holds all positions before it
+  std::span<const KvLayerView> kv;  // [n_layers]; capacity >= first_position + n_rows; no other part's
+};
+// A run of tokens to compute. "A run of one token" below is one of a single row, of whatever timeline.
 struct ForwardRun {
   std::span<const TokenId> tokens;        // at most the workspace's max_tokens
-  int64_t first_position = 0;             // of tokens[0]; the cache holds all positions before it
-  std::span<const KvLayerView> kv;        // [n_layers]; capacity >= first_position + tokens.size()
+  std::span<const RunPart> parts;         // one timeline after another, together all rows
   std::span<const int32_t> logit_rows;    // indices into tokens, ascending: whose logits are wanted
   std::span<float> logits;                // [logit_rows.size(), n_vocab]
   ExpertSource* experts = nullptr;        // where experts come from; null: the model's own memory

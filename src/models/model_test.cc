@@ -189,7 +189,8 @@ TEST(Experts, SourceThatFailsFailsTheRun) {
   const std::vector<TokenId> tokens = {1, 2};
   ForwardRun run;
   run.tokens = tokens;
-  run.kv = kv.views();
+  const RunPart part = {.n_rows = 2, .kv = kv.views()};
+  run.parts = {&part, 1};
   run.experts = &failing;
   EXPECT_EQ((*model)->Forward(run, pool, **workspace).code(), StatusCode::kIoError);
 }
@@ -218,7 +219,8 @@ TEST(Embedding, ThatIsLeftInTheFileWantsASourceAndItsErrorIsTheRuns) {
   const std::vector<TokenId> tokens = {1, 2};
   ForwardRun run;
   run.tokens = tokens;
-  run.kv = kv.views();
+  const RunPart part = {.n_rows = 2, .kv = kv.views()};
+  run.parts = {&part, 1};
   run.matrices = &matrices;
   EXPECT_EQ((*model)->Forward(run, pool, **workspace).code(), StatusCode::kInvalidArgument);
   run.embedding = &embedding;
@@ -321,7 +323,8 @@ class TinyLlama : public ::testing::Test {
     kv_ = std::make_unique<KvMemory>(model_->shape(), KvType::kF16, 8);
     logits_.resize(static_cast<size_t>(model_->shape().n_vocab));
     run_.tokens = tokens_;
-    run_.kv = kv_->views();
+    part_ = {.n_rows = 3, .kv = kv_->views()};
+    run_.parts = {&part_, 1};
     run_.logit_rows = rows_;
     run_.logits = logits_;
   }
@@ -338,6 +341,7 @@ class TinyLlama : public ::testing::Test {
   std::vector<TokenId> tokens_ = {5, 6, 7};
   std::vector<int32_t> rows_ = {2};
   std::vector<float> logits_;
+  RunPart part_;
   ForwardRun run_;
 };
 
@@ -368,28 +372,49 @@ TEST_F(TinyLlama, TokenOutsideVocabularyIsRefused) {
 }
 
 TEST_F(TinyLlama, RunBehindTheCacheIsRefused) {
-  run_.first_position = 6;
+  part_.first_position = 6;
   ExpectRefused("3 positions from 6 on do not fit in a KV cache of 8");
-  run_.first_position = INT64_MAX - 1;
+  part_.first_position = INT64_MAX - 1;
   ExpectRefused("do not fit");
-  run_.first_position = -1;
+  part_.first_position = -1;
   ExpectRefused("do not fit");
 }
 
 TEST_F(TinyLlama, CacheOfAnotherShapeIsRefused) {
-  run_.kv = run_.kv.first(1);
+  part_.kv = part_.kv.first(1);
   ExpectRefused("a KV cache of 1 layers for a model of 2");
   std::vector<KvLayerView> views(kv_->views().begin(), kv_->views().end());
   views[1].head_dim = 32;
-  run_.kv = views;
+  part_.kv = views;
   ExpectRefused("heads of 32");
 }
 
 TEST_F(TinyLlama, QuantizedCacheNeedsHeadsOfWholeBlocks) {
   std::vector<KvLayerView> views(kv_->views().begin(), kv_->views().end());
   views[0].k_type = KvType::kQ8_0;
-  run_.kv = views;
+  part_.kv = views;
   ExpectRefused("a multiple of 32 numbers, this model has 16");
+}
+
+TEST_F(TinyLlama, PartsThatAreNotAllRowsInOrderAreRefused) {
+  const KvMemory other(model_->shape(), KvType::kF16, 8);
+  std::vector<RunPart> parts = {{.n_rows = 2, .kv = kv_->views()},
+                                {.first_row = 2, .n_rows = 1, .first_position = 5, .kv = other.views()}};
+  run_.parts = parts;
+  EXPECT_TRUE(model_->Forward(run_, pool_, *workspace_).ok());
+  run_.parts = std::span(parts).first(1);
+  ExpectRefused("parts of 2 rows for a run of 3 tokens");
+  run_.parts = {};
+  ExpectRefused("parts of 0 rows");
+  run_.parts = parts;
+  parts[1].first_row = 1;
+  ExpectRefused("a part of 1 rows from 1 on, after 2 of 3 rows");
+  parts[1] = {.first_row = 2, .n_rows = 2, .kv = other.views()};
+  ExpectRefused("a part of 2 rows from 2 on");
+  parts[1].n_rows = 0;
+  ExpectRefused("a part of 0 rows");
+  parts[1] = {.first_row = 2, .n_rows = 1, .first_position = 8, .kv = other.views()};
+  ExpectRefused("1 positions from 8 on do not fit");
 }
 
 TEST_F(TinyLlama, WrongLogitRowsAreRefused) {

@@ -73,8 +73,7 @@ Status Phi3::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& workspa
   const int64_t n_embd = shape_.n_embd, n_ff = shape_.n_ff;
 
   PANTRY_RETURN_IF_ERROR(p.Embed(ends_.embedding));  // x [m, n_embd]
-  const bool is_long = run.kv[0].n_positions > shape_.rope.original_context;
-  p.PrepareRope(is_long ? rope_long_ : rope_short_, p.rope);  // rope [m, head_dim]
+  p.PrepareRope(rope_short_, rope_long_, p.rope);    // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 

@@ -68,9 +68,8 @@ Status PhiMoe::Forward(const ForwardRun& run, ThreadPool& pool, Workspace& works
   ForwardPass p(shape_, isa_, run, pool, workspace);
   const int64_t n_embd = shape_.n_embd;
 
-  PANTRY_RETURN_IF_ERROR(p.Embed(embedding_));  // x [m, n_embd]
-  const bool is_long = run.kv[0].n_positions > shape_.rope.original_context;
-  p.PrepareRope(is_long ? rope_long_ : rope_short_, p.rope);  // rope [m, head_dim]
+  PANTRY_RETURN_IF_ERROR(p.Embed(embedding_));     // x [m, n_embd]
+  p.PrepareRope(rope_short_, rope_long_, p.rope);  // rope [m, head_dim]
   for (int32_t i = 0; i < shape_.n_layers; ++i) {
     const Layer& w = layers_[static_cast<size_t>(i)];
 

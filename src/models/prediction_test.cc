@@ -168,8 +168,9 @@ TEST(NeuronObserver, IsFedTheSameWhateverTheBatch) {
       for (const size_t length : lengths) {
         ForwardRun run;
         run.tokens = std::span(tokens).subspan(done, length);
-        run.first_position = static_cast<int64_t>(done);
-        run.kv = kv.views();
+        const RunPart part = {
+            .n_rows = static_cast<int64_t>(length), .first_position = static_cast<int64_t>(done), .kv = kv.views()};
+        run.parts = {&part, 1};
         run.neurons = &every;
         ASSERT_TRUE((*model)->Forward(run, pool, **workspace).ok());
         done += length;

@@ -119,8 +119,9 @@ inline std::vector<float> AllLogits(const Model& model, ThreadPool& pool, KvType
   for (size_t length : run_lengths) {
     ForwardRun run;
     run.tokens = std::span(tokens).subspan(done, length);
-    run.first_position = static_cast<int64_t>(done);
-    run.kv = kv.views();
+    const RunPart part = {
+        .n_rows = static_cast<int64_t>(length), .first_position = static_cast<int64_t>(done), .kv = kv.views()};
+    run.parts = {&part, 1};
     run.experts = experts;
     run.prediction = prediction;
     run.logit_rows = std::span(rows).first(length);

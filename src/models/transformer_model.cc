@@ -195,6 +195,27 @@ Status TransformerModel::CheckRopeFactors(std::string_view tensor, const float* 
   return OkStatus();
 }
 
+Status TransformerModel::CheckPart(const RunPart& part) const {
+  if (part.kv.size() != static_cast<size_t>(shape_.n_layers)) {
+    return InvalidArgumentError("a KV cache of {} layers for a model of {}", part.kv.size(), shape_.n_layers);
+  }
+  for (const KvLayerView& kv : part.kv) {
+    if (kv.n_kv_heads != shape_.n_kv_heads || kv.head_dim != shape_.head_dim || kv.k == nullptr || kv.v == nullptr) {
+      return InvalidArgumentError("a KV cache of {} heads of {} for a model of {} heads of {}", kv.n_kv_heads,
+                                  kv.head_dim, shape_.n_kv_heads, shape_.head_dim);
+    }
+    if (part.first_position < 0 || part.n_rows > kv.n_positions - part.first_position) {
+      return InvalidArgumentError("{} positions from {} on do not fit in a KV cache of {}", part.n_rows,
+                                  part.first_position, kv.n_positions);
+    }
+    if ((kv.k_type == KvType::kQ8_0 || kv.v_type == KvType::kQ8_0) && shape_.head_dim % 32 != 0) {
+      return InvalidArgumentError("a q8_0 KV cache needs heads of a multiple of 32 numbers, this model has {}",
+                                  shape_.head_dim);
+    }
+  }
+  return OkStatus();
+}
+
 Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& workspace) const {
   const auto n_tokens = static_cast<int64_t>(run.tokens.size());
   const auto* buffers = dynamic_cast<const ForwardBuffers*>(&workspace);
@@ -216,25 +237,18 @@ Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& worksp
     if (token < 0 || token >= shape_.n_vocab)
       return InvalidArgumentError("token {} is not in the vocabulary of {}", token, shape_.n_vocab);
   }
-  if (run.kv.size() != static_cast<size_t>(shape_.n_layers)) {
-    return InvalidArgumentError("a KV cache of {} layers for a model of {}", run.kv.size(), shape_.n_layers);
+  int64_t n_rows = 0;
+  for (const RunPart& part : run.parts) {
+    if (part.first_row != n_rows || part.n_rows < 1 || part.n_rows > n_tokens - n_rows) {
+      return InvalidArgumentError("a part of {} rows from {} on, after {} of {} rows", part.n_rows, part.first_row,
+                                  n_rows, n_tokens);
+    }
+    PANTRY_RETURN_IF_ERROR(CheckPart(part));
+    n_rows += part.n_rows;
   }
+  if (n_rows != n_tokens) return InvalidArgumentError("parts of {} rows for a run of {} tokens", n_rows, n_tokens);
   if (!run.firing.empty() && run.firing.size() != static_cast<size_t>(shape_.n_layers)) {
     return InvalidArgumentError("thresholds of {} layers for a model of {}", run.firing.size(), shape_.n_layers);
-  }
-  for (const KvLayerView& kv : run.kv) {
-    if (kv.n_kv_heads != shape_.n_kv_heads || kv.head_dim != shape_.head_dim || kv.k == nullptr || kv.v == nullptr) {
-      return InvalidArgumentError("a KV cache of {} heads of {} for a model of {} heads of {}", kv.n_kv_heads,
-                                  kv.head_dim, shape_.n_kv_heads, shape_.head_dim);
-    }
-    if (run.first_position < 0 || n_tokens > kv.n_positions - run.first_position) {
-      return InvalidArgumentError("{} positions from {} on do not fit in a KV cache of {}", n_tokens,
-                                  run.first_position, kv.n_positions);
-    }
-    if ((kv.k_type == KvType::kQ8_0 || kv.v_type == KvType::kQ8_0) && shape_.head_dim % 32 != 0) {
-      return InvalidArgumentError("a q8_0 KV cache needs heads of a multiple of 32 numbers, this model has {}",
-                                  shape_.head_dim);
-    }
   }
   int64_t previous = -1;
   for (int32_t row : run.logit_rows) {

@@ -39,6 +39,7 @@ class TransformerModel : public Model {
   const ExpertLayer& ExpertsOf(int32_t layer) const { return experts_[static_cast<size_t>(layer)]; }
   // Everything about the arguments of Forward() that can be wrong.
   Status CheckRun(const ForwardRun& run, const Workspace& workspace) const;
+  Status CheckPart(const RunPart& part) const;
   // Positions that a layer attends to; 0: all.
   int64_t WindowOf(size_t layer) const;
   // Frequency factors of a file divide, so each must be a positive number. `factors` may be null.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,15 @@
 namespace pantry::testing {
 
 inline std::string TinyModel(const std::string& name) { return TestData("models/" + name + ".gguf"); }
+
+inline std::vector<std::string> TinyModels() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(TestData("models"))) {
+    if (entry.path().extension() == ".gguf") names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 inline std::unique_ptr<GgufFile> OpenGguf(const std::string& path) {
   auto file = GgufFile::Open(path);

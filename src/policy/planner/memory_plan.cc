@@ -45,6 +45,7 @@ MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
   plan.scratch_bytes = request.scratch_bytes;
   plan.reading_bytes = is_streamed ? request.reading_bytes : 0;
   plan.n_ctx = n_ctx;
+  plan.n_sessions = request.n_sessions;
   plan.kv_bytes = KvBytes(request, n_ctx);
   plan.block_bytes = request.block_bytes;
   if (!is_streamed) plan.block_bytes = ResidentBlockBytes(request);
@@ -106,7 +107,8 @@ std::string MemoryPlan::Table() const {
   std::string table = fmt::format("program and tables  {:>10}\n", FormatBytes(process_bytes));
   table += fmt::format("dense weights       {:>10}   always in memory\n", FormatBytes(dense_bytes));
   const std::string lent = is_streamed ? fmt::format("lent to the {} until they are used", blocks) : "";
-  table += fmt::format("KV cache            {:>10}   {} positions{}{}\n", FormatBytes(kv_bytes), n_ctx,
+  const std::string of_each = n_sessions > 1 ? fmt::format("{} times ", n_sessions) : "";
+  table += fmt::format("KV cache            {:>10}   {}{} positions{}{}\n", FormatBytes(kv_bytes), of_each, n_ctx,
                        is_streamed ? ", " : "", lent);
   table += fmt::format("scratch             {:>10}{}{}\n", FormatBytes(scratch_bytes),
                        is_streamed ? "   for prompts, " : "", lent);

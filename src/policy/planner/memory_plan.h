@@ -34,8 +34,9 @@ struct MemoryRequest {
   int64_t least_block_bytes = 0;        // those that must be in memory at once
   int64_t reading_bytes = 0;            // buffers of a streamed run
   int64_t scratch_bytes = 0;            // of a batch
-  int64_t kv_bytes_per_position = 0;
-  int64_t n_ctx = 0;        // positions wanted; 0: the model's own, cut where memory is short
+  int64_t kv_bytes_per_position = 0;    // of all sessions
+  int32_t n_sessions = 1;
+  int64_t n_ctx = 0;        // positions of a session that are wanted; 0: the model's own, cut where memory is short
   int64_t n_ctx_train = 0;  // 0: unknown
 };
 
@@ -50,7 +51,8 @@ struct MemoryPlan {
   int64_t reading_bytes = 0;  // 0 in a resident run
   int64_t cache_bytes = 0;    // for blocks; all of them in a resident run
   int64_t block_bytes = 0;    // all blocks
-  int64_t n_ctx = 0;
+  int64_t n_ctx = 0;          // of a session
+  int32_t n_sessions = 1;
 
   int64_t total_bytes() const {
     return process_bytes + dense_bytes + kv_bytes + scratch_bytes + reading_bytes + cache_bytes;

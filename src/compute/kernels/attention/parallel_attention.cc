@@ -24,6 +24,9 @@ void ForEach(ThreadPool& pool, bool in_parallel, int64_t n_items, const Body& bo
   }
 }
 
+// So many balance.
+int64_t EnoughItems(const ThreadPool& pool) { return 4 * int64_t{pool.n_threads()}; }
+
 // A run that is to be cut into items.
 class Items {
  public:
@@ -36,8 +39,16 @@ class Items {
     in_parallel_ = run.n_rows * run.n_heads * kv.head_dim * 2 * (end - begin) > kInlineWork;
   }
 
+  bool in_parallel() const { return in_parallel_; }
+
+  // All rows of the heads that share a KV head.
+  void RunHead(int64_t kv_head) const {
+    const int64_t head = kv_head * group_;
+    ops_.attend(kv_, Query(0, run_.n_rows, head, group_), run_.out + head * kv_.head_dim, run_.out_stride);
+  }
+
   void Run(float* scratch) {
-    const int64_t enough = 4 * pool_.n_threads();
+    const int64_t enough = EnoughItems(pool_);
     const int64_t rows = std::max<int64_t>(1, kItemQueries / group_);
     const bool by_rows = kv_.n_kv_heads * ((run_.n_rows + rows - 1) / rows) >= enough;
     if (by_rows || n_tiles_ == 1 || run_.n_rows > kMaxTiledRows) {
@@ -125,6 +136,24 @@ int64_t AttentionScratchFloats(int32_t n_heads, int64_t head_dim) { return kSlot
 
 void Attend(ThreadPool& pool, const AttentionOps& ops, const KvLayerView& kv, const AttentionRun& run, float* scratch) {
   Items(pool, ops, kv, run).Run(scratch);
+}
+
+void Attend(ThreadPool& pool, const AttentionOps& ops, int64_t n, FunctionRef<AttentionTimeline(int64_t i)> timeline,
+            float* scratch) {
+  const int64_t n_kv_heads = timeline(0).kv->n_kv_heads;
+  const bool one_by_one = n == 1 || n * n_kv_heads < EnoughItems(pool);
+  bool in_parallel = false;
+  for (int64_t i = 0; i < n; ++i) {
+    const AttentionTimeline at = timeline(i);
+    Items items(pool, ops, *at.kv, at.run);
+    if (one_by_one) items.Run(scratch);
+    in_parallel |= items.in_parallel();
+  }
+  if (one_by_one) return;
+  ForEach(pool, in_parallel, n * n_kv_heads, [&](int64_t item) {
+    const AttentionTimeline at = timeline(item / n_kv_heads);
+    Items(pool, ops, *at.kv, at.run).RunHead(item % n_kv_heads);
+  });
 }
 
 }  // namespace pantry

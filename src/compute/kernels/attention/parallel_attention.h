@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "base/function_ref.h"
 #include "compute/kernels/attention/attention.h"
 #include "sys/thread_pool.h"
 
@@ -33,5 +34,14 @@ int64_t AttentionScratchFloats(int32_t n_heads, int64_t head_dim);
 
 // REQUIRES: as AttentionOps::attend.
 void Attend(ThreadPool& pool, const AttentionOps& ops, const KvLayerView& kv, const AttentionRun& run, float* scratch);
+
+// Rows of a timeline, and the layer's cache of it.
+struct AttentionTimeline {
+  const KvLayerView* kv = nullptr;
+  AttentionRun run;
+};
+// The same for `n` timelines, all of a model: timeline(i) is asked from any thread. With enough of them a thread takes one KV head of one.
+void Attend(ThreadPool& pool, const AttentionOps& ops, int64_t n, FunctionRef<AttentionTimeline(int64_t i)> timeline,
+            float* scratch);
 
 }  // namespace pantry

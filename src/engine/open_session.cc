@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// What sessions take, and how one is opened.
+#include <algorithm>
+#include <numeric>
+
+#include "engine/session_impl.h"
+#include "sys/memory_info.h"
+
+namespace pantry {
+namespace {
+
+// Logits of all rows of a batch are large (a vocabulary of 150000 makes 600 kB per row): FeedAll() works in runs that fit in this.
+constexpr int64_t kAllLogitsBytes = int64_t{64} << 20;
+
+int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_type) {
+  return KvBytesPerPosition(shape, KvRowBytes(k_type, shape.head_dim), KvRowBytes(v_type, shape.head_dim));
+}
+
+int64_t LogitsBytes(const ModelShape& shape) { return int64_t{shape.n_vocab} * int64_t{sizeof(float)}; }
+
+Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_rows, const MemoryPlan* budget) {
+  const ModelShape& shape = model.shape();
+  ContextRequest request;
+  request.n_ctx = options.n_ctx;
+  request.n_ctx_train = shape.n_ctx_train;
+  request.weight_bytes = model.weight_bytes();
+  request.scratch_bytes = model.WorkspaceBytes(n_rows) + LogitsBytes(shape);
+  request.kv_bytes_per_position = KvBytesPerPositionOf(shape, options.k_type, options.v_type);
+  if (KvCache::CheckType(shape, KvType::kQ8_0).ok()) {
+    request.kv_bytes_per_position_q8 = KvBytesPerPositionOf(shape, KvType::kQ8_0, KvType::kQ8_0);
+  }
+  // One session's share: keys and values are its own, scratch is not.
+  const auto share_of = [&](int64_t n_bytes, int64_t n_sessions) {
+    return n_bytes < request.scratch_bytes ? n_bytes
+                                           : request.scratch_bytes + (n_bytes - request.scratch_bytes) / n_sessions;
+  };
+  request.free_bytes = share_of(AvailableMemoryBytes(), options.n_sessions);
+  if (budget != nullptr) {  // what the rest leaves to sessions
+    const int64_t planned = share_of(
+        budget->budget_bytes - (budget->total_bytes() - budget->kv_bytes - budget->scratch_bytes), budget->n_sessions);
+    request.free_bytes = request.free_bytes < 0 ? planned : std::min(request.free_bytes, planned);
+    if (request.n_ctx == 0) request.n_ctx = budget->n_ctx;
+  }
+  return PlanContext(request);
+}
+
+// A batch larger than the context is never used.
+int64_t BatchOf(const ModelShape& shape, const SessionOptions& options) {
+  const int64_t most = options.n_ctx > 0 ? options.n_ctx : std::max(shape.n_ctx_train, 1);
+  return std::min<int64_t>(options.n_batch, most);
+}
+
+// Rows of a session's longest run.
+int64_t MostRows(const ModelShape& shape, const SessionOptions& options) {
+  return std::max<int64_t>(BatchOf(shape, options), options.n_sessions);
+}
+
+}  // namespace
+
+int64_t AllLogitsRows(const ModelShape& shape, int64_t n_batch) {
+  return std::clamp<int64_t>(kAllLogitsBytes / std::max<int64_t>(LogitsBytes(shape), 1), 1, n_batch);
+}
+
+int64_t SessionScratchBytes(const ModelShape& shape, const SessionOptions& options) {
+  const int64_t n_batch = BatchOf(shape, options), logits = LogitsBytes(shape);
+  const int64_t n_last = options.n_sessions;  // each has those of its last token, a run of several those of all
+  return ForwardWorkspaceBytes(shape, MostRows(shape, options)) + (n_last + (n_last > 1 ? n_last : 0)) * logits +
+         (options.all_logits ? AllLogitsRows(shape, n_batch) * logits : 0);
+}
+
+int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions& options) {
+  return options.n_sessions * KvBytesPerPositionOf(shape, options.k_type, options.v_type);
+}
+
+Session::Impl::Impl(Engine& its_engine, std::shared_ptr<SessionScratch> shared, ContextPlan its_plan, KvCache cache)
+    : engine(its_engine), scratch(std::move(shared)), plan(std::move(its_plan)), kv(std::move(cache)) {
+  scratch->kv_bytes += kv.n_bytes();
+}
+
+Session::Impl::~Impl() {
+  scratch->kv_bytes -= kv.n_bytes();
+  scratch->committed_kv_bytes -= kv.BytesFor(n_committed_positions);
+}
+
+// For runs of up to `n_rows`, with sessions that are open already.
+Result<std::shared_ptr<SessionScratch>> Engine::ScratchFor(int64_t n_rows) {
+  std::shared_ptr<SessionScratch> scratch = scratch_.lock();
+  if (scratch == nullptr) scratch = std::make_shared<SessionScratch>();
+  if (scratch->workspace == nullptr || scratch->workspace->max_tokens() < n_rows) {
+    PANTRY_ASSIGN_OR_RETURN(scratch->workspace, model().MakeWorkspace(n_rows));
+    scratch->n_committed_rows = 0;
+    scratch->row_numbers.resize(static_cast<size_t>(n_rows));
+    std::iota(scratch->row_numbers.begin(), scratch->row_numbers.end(), 0);
+    scratch->parts.reserve(1);
+  }
+  scratch_ = scratch;
+  return scratch;
+}
+
+Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& options) {
+  PANTRY_RETURN_IF_ERROR(options.Validate());
+  PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.k_type));
+  PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.v_type));
+  if (stream() != nullptr) stream()->Lend(0);  // what an earlier session left idle is this one's
+  const int64_t n_batch = BatchOf(shape(), options);
+  const int64_t n_rows = MostRows(shape(), options);
+  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_rows, memory_plan()));
+  if (plan.is_cut || plan.n_ctx > shape().n_ctx_train) log_.Info("context: {}", plan.reason);
+
+  PANTRY_ASSIGN_OR_RETURN(KvCache kv, KvCache::Allocate(shape(), options.k_type, options.v_type, plan.n_ctx));
+  PANTRY_ASSIGN_OR_RETURN(std::shared_ptr<SessionScratch> scratch, ScratchFor(n_rows));
+  auto impl = std::make_unique<Session::Impl>(*this, std::move(scratch), std::move(plan), std::move(kv));
+  impl->n_batch = n_batch;
+  impl->kv_bytes_per_position = KvBytesPerPositionOf(shape(), options.k_type, options.v_type);
+  impl->tokens.reserve(static_cast<size_t>(impl->plan.n_ctx));
+  impl->logits.resize(static_cast<size_t>(shape().n_vocab));
+  return std::unique_ptr<Session>(new Session(std::move(impl)));
+}
+
+}  // namespace pantry
