@@ -76,14 +76,19 @@ Json RunJson(const BenchSetup& setup) {
 }
 
 Json PercentilesJson(const Percentiles& figures) {
-  return {{"p50", figures.p50}, {"p90", figures.p90}, {"p99", figures.p99}};
+  return {{"p50", figures.p50}, {"p90", figures.p90}, {"p99", figures.p99}, {"max", figures.max}};
 }
 
-// Of single tokens; nothing where none was generated.
+// Of single steps of generation; nothing where there were none.
 void AddTokenFigures(const SpeedResult& result, Json& json) {
   if (result.tokens.empty()) return;
   const TokenFigures figures = TokenFiguresOf(result);
   json["latency_ms"] = PercentilesJson(figures.latency_ms);
+  json["tok_per_s_each"] = figures.tok_per_s_each;
+  const StepFigures steps = StepFiguresOf(result);
+  json["step_ms"] = steps.ms;
+  json["most_step_ratio"] = steps.most_ratio;
+  if (steps.most_ratio_at_end > 0) json["most_step_ratio_at_end"] = steps.most_ratio_at_end;
   if (figures.hit_rate < 0) return;
   json["hit_rate"] = figures.hit_rate;
   json["misses"] = PercentilesJson(figures.misses);
@@ -98,6 +103,8 @@ Json TestJson(const SpeedResult& result, const HardwareProfile& machine, int64_t
                {"n_depth", result.test.n_depth},
                {"n_threads", result.test.n_threads},
                {"n_batch", result.test.n_batch},
+               {"n_sequences", result.test.n_sequences},
+               {"ends", result.test.ends},
                {"tok_per_s", figures.median},
                {"min", figures.min},
                {"max", figures.max},
@@ -130,7 +137,8 @@ std::string MarkdownField(std::string_view text) {
 }
 
 constexpr std::string_view kCsvHeader =
-    "pantry,cpu,isa,model,file,type,n_params,n_bytes,type_k,type_v,tokens,n_prompt,n_gen,n_depth,n_threads,n_batch,"
+    "pantry,cpu,isa,model,file,type,n_params,n_bytes,type_k,type_v,tokens,n_prompt,n_gen,n_depth,n_threads,n_batch,n_"
+    "sequences,ends,"
     "tok_per_s,min,max,mean,stddev,n_samples,gb_per_s,gops,dram_share,int8_share,f32_share,peak_rss_bytes\n";
 
 std::string CsvShare(double share) { return share < 0 ? "" : fmt::format("{:.4f}", share); }
@@ -140,13 +148,15 @@ std::string CsvRow(const BenchSetup& setup, const SpeedResult& result, int64_t p
   const BenchRates rates = RatesOf(result, setup.machine);
   const SpeedTest& test = result.test;
   return fmt::format(
-      "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.3f},{},{:.3f},{:.1f},{},{},{},{}"
+      "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.3f},{},{:.3f},{:.1f},{},{},"
+      "{},{}"
       "\n",
       setup.version, CsvField(setup.machine.cpu_name), setup.isa, CsvField(setup.model.name),
       CsvField(setup.model.file), setup.model.type, setup.model.n_params, setup.model.n_bytes, setup.k_type,
-      setup.v_type, setup.tokens, test.n_prompt, test.n_gen, test.n_depth, test.n_threads, test.n_batch, figures.median,
-      figures.min, figures.max, figures.mean, figures.stddev, figures.samples.size(), rates.gb_per_s, rates.gops,
-      CsvShare(rates.dram_share), CsvShare(rates.int8_share), CsvShare(rates.f32_share), peak_rss_bytes);
+      setup.v_type, setup.tokens, test.n_prompt, test.n_gen, test.n_depth, test.n_threads, test.n_batch,
+      test.n_sequences, test.ends ? 1 : 0, figures.median, figures.min, figures.max, figures.mean, figures.stddev,
+      figures.samples.size(), rates.gb_per_s, rates.gops, CsvShare(rates.dram_share), CsvShare(rates.int8_share),
+      CsvShare(rates.f32_share), peak_rss_bytes);
 }
 
 // Milliseconds of the tokens that were generated: "9.71 10.2 14.9".
@@ -205,6 +215,16 @@ std::string TableHeader(const BenchSetup& setup) {
     out += '\n';
   }
   return out + "\n" + TableLine(kHeads);
+}
+
+// What a row does not say of sequences that are generated together.
+std::string SequencesLine(const SpeedResult& result) {
+  if (result.test.n_sequences == 1 || result.tokens.empty()) return "";
+  const StepFigures steps = StepFiguresOf(result);
+  std::string line = fmt::format("  each sequence {} tok/s; a step takes at most {:.2f} times its neighbours",
+                                 Speed(TokenFiguresOf(result).tok_per_s_each), steps.most_ratio);
+  if (steps.most_ratio_at_end > 0) line += fmt::format(", {:.2f} after one ended", steps.most_ratio_at_end);
+  return line + "\n";
 }
 
 std::string MarkdownHeader() {
@@ -268,7 +288,7 @@ std::string BenchReport::Begin() const {
 
 std::string BenchReport::Row(const SpeedResult& result, int64_t peak_rss_bytes) {
   switch (format_) {
-    case BenchFormat::kTable: return TableLine(Cells(result, setup_.machine));
+    case BenchFormat::kTable: return TableLine(Cells(result, setup_.machine)) + SequencesLine(result);
     case BenchFormat::kMarkdown: return MarkdownRow(setup_, result);
     case BenchFormat::kCsv: return CsvRow(setup_, result, peak_rss_bytes);
     default: break;

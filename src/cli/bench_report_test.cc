@@ -96,7 +96,7 @@ TEST(BenchReport, JsonHasTheKeysThatScriptsReadAndNullForWhatIsUnknown) {
   EXPECT_EQ(test.at("dram_share"), 0.5);
   EXPECT_TRUE(test.at("int8_share").is_null());
   EXPECT_EQ(test.at("peak_rss_bytes"), 77);
-  EXPECT_EQ(test.at("latency_ms"), (Json{{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}}));
+  EXPECT_EQ(test.at("latency_ms"), (Json{{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}, {"max", 100.0}}));
   EXPECT_FALSE(test.contains("hit_rate")) << "a resident run";
 }
 
@@ -111,8 +111,27 @@ TEST(BenchReport, StreamedTokensHaveHitsAndMissesAndPromptsNoLatencies) {
   report.Row(prompt, 1);
   const Json tests = Json::parse(report.End()).at("tests");
   EXPECT_NEAR(tests[0].at("hit_rate").get<double>(), 0.505, 1e-12);
-  EXPECT_EQ(tests[0].at("misses"), (Json{{"p50", 49.0}, {"p90", 89.0}, {"p99", 98.0}}));
+  EXPECT_EQ(tests[0].at("misses"), (Json{{"p50", 49.0}, {"p90", 89.0}, {"p99", 98.0}, {"max", 99.0}}));
   EXPECT_FALSE(tests[1].contains("latency_ms"));
+}
+
+TEST(BenchReport, SequencesThatEndSayHowEvenTheirStepsAre) {
+  SpeedResult result;
+  result.test = {.n_gen = 4, .n_sequences = 2, .ends = true};  // 2 + 4 tokens
+  result.sample_us = {60'000, 60'000};
+  for (const int64_t ms : {20, 20, 15, 10, 20, 10, 25, 10}) result.tokens.push_back({.us = 1000 * ms});
+  const std::string row = BenchReport(BenchFormat::kTable, MakeSetup()).Row(result, 1);
+  EXPECT_THAT(row, HasSubstr("tg4 best of 2"));
+  EXPECT_THAT(row, HasSubstr(" 100.0 "));
+  EXPECT_THAT(row, ::testing::EndsWith("\n  each sequence 61.54 tok/s; a step takes at most 1.60 times its neighbours, "
+                                       "1.60 after one ended\n"));
+  BenchReport report(BenchFormat::kJson, MakeSetup());
+  report.Row(result, 1);
+  const Json test = Json::parse(report.End()).at("tests")[0];
+  EXPECT_EQ(test.at("n_sequences"), 2);
+  EXPECT_EQ(test.at("ends"), true);
+  EXPECT_EQ(test.at("step_ms"), (Json{20.0, 15.0, 20.0, 10.0}));
+  EXPECT_NEAR(test.at("most_step_ratio_at_end").get<double>(), 1.6, 1e-9);
 }
 
 TEST(BenchReport, JsonWithoutResultsIsStillADocument) {

@@ -46,6 +46,9 @@ Result<SpeedLists> ListsOf(const CliOptions& options) {
   lists.n_threads = options.thread_counts.values;
   if (lists.n_threads.empty()) lists.n_threads = {ThreadPool::DefaultThreadCount()};
   lists.n_batch = options.batch_sizes.values;
+  lists.n_sequences = options.n_sequences.values;
+  lists.best_of = options.best_of.values;
+  if (!options.best_of.is_default && options.n_sequences.is_default) lists.n_sequences.clear();  // that test alone
   if (!options.ubatch_sizes.is_default) {
     const std::vector<int64_t> outer = options.batch_sizes.is_default ? options.ubatch_sizes.values : lists.n_batch;
     lists.n_batch.clear();
@@ -130,6 +133,19 @@ void WarnOfLongContexts(VerbContext& context, const Engine& engine, std::span<co
       most, n_trained);
 }
 
+// What is lossy acts on single tokens (Session::FeedTogether).
+void WarnOfExactSteps(VerbContext& context, Engine& engine, std::span<const SpeedTest> tests) {
+  if (std::ranges::none_of(tests, [](const SpeedTest& test) { return test.n_sequences > 1; })) return;
+  const auto warn = [&](const char* flag, const char* remedy) {
+    context.console.Warning("{}: no effect on steps of more than one sequence, which are exact{}", flag, remedy);
+  };
+  if (engine.router() != nullptr && !context.invocation.options.expert_policy_prompts) {
+    warn("--expert-policy", "; with --expert-policy-prompts it has");
+  }
+  if (engine.neuron_prior() != nullptr) warn("--neuron-policy", "");
+  if (engine.predicted() != nullptr) warn("--predictor", "");
+}
+
 // What `pantry doctor` keeps, while it is true of this machine; else a quick measurement, which is not kept.
 Result<HardwareProfile> MachineFor(VerbContext& context) {
   HardwareProfile now = DescribeMachine();
@@ -162,6 +178,7 @@ SessionOptions BenchSession(std::span<const SpeedTest> tests, const SpeedOptions
   for (const SpeedTest& test : tests) {
     session.n_ctx = std::max(session.n_ctx, test.n_positions());
     session.n_batch = std::max(session.n_batch, test.n_batch);
+    session.n_sessions = std::max(session.n_sessions, test.n_sequences);
   }
   session.k_type = speed.k_type;
   session.v_type = speed.v_type;
@@ -183,6 +200,7 @@ Status BenchVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(HardwareProfile machine, MachineFor(context));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, BenchSession(tests, speed)));
   WarnOfLongContexts(context, *engine, tests);
+  WarnOfExactSteps(context, *engine, tests);
   context.console.Note(ModeLine(*engine, nullptr));
 
   BenchSetup setup;

@@ -227,6 +227,12 @@ void ForEachField(Options& o, Visit&& visit) {
   visit(Flag{"-t, --threads", "LIST", kBench, "Tests", "threads; none given: physical cores"}, o.thread_counts);
   visit(Flag{"-b, --batch-size", "LIST", kBench, "Tests", "tokens of a prompt computed together"}, o.batch_sizes);
   visit(Flag{"-ub, --ubatch-size", "LIST", kBench, "Tests", "the same; the smaller of the two counts"}, o.ubatch_sizes);
+  visit(Flag{"-np, --parallel, -npl", "LIST", kBench, "Tests",
+             "sequences to generate together, a token of each at a time; they share the prompt"},
+        o.n_sequences);
+  visit(Flag{"--best-of", "LIST", kBench, "Tests",
+             "generate N sequences together of which one ends after another, evenly over the tokens of -n"},
+        o.best_of);
   visit(Flag{"-r, --repetitions", "N", kBench, "Tests", "times each test is run; the median counts"}, o.repetitions);
   visit(Flag{"--warmup", "", kBench, "Tests", "a short run before each test that is not timed (on)", "--no-warmup"},
         o.warmup);

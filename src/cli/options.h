@@ -150,6 +150,8 @@ struct CliOptions {
   NumberList thread_counts;  // none: physical cores
   NumberList batch_sizes{{512}};
   NumberList ubatch_sizes;  // none: the batch is computed as one
+  NumberList n_sequences{{1}};
+  NumberList best_of;
   int32_t repetitions = 5;
   bool warmup = true;
   std::string tokens = "sampled";

@@ -18,6 +18,7 @@ constexpr int64_t kTokensPerLogits = 64;  // rows of the output matrix add 1/64 
 constexpr int64_t kMaxPositions = int64_t{1} << 30;
 constexpr int64_t kMaxThreads = 1024;
 constexpr int64_t kMaxBatch = 65536;
+constexpr int64_t kMaxSequences = 1024;
 constexpr size_t kMaxTests = 10000;
 constexpr int64_t kWarmUpTokens = 4;  // of a generation
 
@@ -39,6 +40,8 @@ Status CheckLists(const SpeedLists& lists) {
   PANTRY_RETURN_IF_ERROR(CheckList("--n-depth", lists.n_depth, 0, kMaxPositions));
   PANTRY_RETURN_IF_ERROR(CheckList("--threads", lists.n_threads, 1, kMaxThreads));
   PANTRY_RETURN_IF_ERROR(CheckList("--batch-size", lists.n_batch, 1, kMaxBatch));
+  PANTRY_RETURN_IF_ERROR(CheckList("--parallel", lists.n_sequences, 1, kMaxSequences));
+  PANTRY_RETURN_IF_ERROR(CheckList("--best-of", lists.best_of, 2, kMaxSequences));
   for (const auto& [n_prompt, n_gen] : lists.prompt_then_gen) {
     PANTRY_RETURN_IF_ERROR(CheckList("-pg", std::vector<int64_t>{n_prompt, n_gen}, 1, kMaxPositions));
   }
@@ -58,6 +61,20 @@ std::vector<std::pair<int64_t, int64_t>> Pairs(const SpeedLists& lists) {
   return pairs;
 }
 
+// The test for each number of sequences; a prompt alone is one.
+std::vector<SpeedTest> WithSequences(SpeedTest test, const SpeedLists& lists) {
+  if (test.n_gen == 0) return {test};
+  std::vector<SpeedTest> tests;
+  for (const bool ends : {false, true}) {
+    for (const int64_t n : ends ? lists.best_of : lists.n_sequences) {
+      test.n_sequences = static_cast<int32_t>(n);
+      test.ends = ends;
+      tests.push_back(test);
+    }
+  }
+  return tests;
+}
+
 // Positions of the context that `layer` looks at when `n` tokens end at position `end`.
 int64_t PositionsSeen(const ModelShape& shape, size_t layer, int64_t end, int64_t n) {
   const bool slides =
@@ -65,24 +82,24 @@ int64_t PositionsSeen(const ModelShape& shape, size_t layer, int64_t end, int64_
   return slides ? std::min(end, shape.sliding_window + n - 1) : end;
 }
 
-// Adds a forward pass of n tokens that end at position `end`.
+// Adds a forward pass of n tokens that end at position `end`, of each of `n_sequences`.
 void AddPass(const ModelShape& shape, const ModelCost& cost, double kv_bytes_per_position, int64_t n, int64_t end,
-             bool has_logits, SpeedWork& work) {
+             bool has_logits, SpeedWork& work, int64_t n_sequences = 1) {
   int64_t n_positions = 0;
   for (size_t layer = 0; layer < static_cast<size_t>(shape.n_layers); ++layer) {
-    n_positions += PositionsSeen(shape, layer, end, n);
+    n_positions += n_sequences * PositionsSeen(shape, layer, end, n);
   }
   work.n_bytes += cost.layers.n_bytes + static_cast<int64_t>(static_cast<double>(n_positions) * kv_bytes_per_position /
                                                              std::max(shape.n_layers, 1));
-  work.int8_ops += 2 * n * cost.layers.int8_macs;
-  work.float_ops += 2 * n * cost.layers.float_macs;
+  work.int8_ops += 2 * n_sequences * n * cost.layers.int8_macs;
+  work.float_ops += 2 * n_sequences * n * cost.layers.float_macs;
   if (!has_logits) return;
   work.n_bytes += cost.output.n_bytes;
-  work.int8_ops += 2 * cost.output.int8_macs;
-  work.float_ops += 2 * cost.output.float_macs;
+  work.int8_ops += 2 * n_sequences * cost.output.int8_macs;
+  work.float_ops += 2 * n_sequences * cost.output.float_macs;
 }
 
-// The tests of one batch size: a session, and the tokens that its context begins with.
+// The tests of one batch size: a session for each sequence, and the tokens that the first one's context begins with.
 class SpeedRunner {
  public:
   SpeedRunner(Engine& engine, std::span<const SpeedTest> tests, const SpeedOptions& options,
@@ -95,11 +112,12 @@ class SpeedRunner {
  private:
   Status Run(size_t index);
   Status FillTo(int64_t n_depth);
-  void Prepare(const SpeedTest& test);
+  Status Prepare(const SpeedTest& test);
+  Status CopyToOthers(const SpeedTest& test);
   Status Repeat(const SpeedTest& test);
   Status FeedPrompt(std::span<const TokenId> tokens, int64_t n_batch);
-  Status Generate(int64_t n, bool follows_prompt);
-  TokenId NextToken();
+  Status Generate(const SpeedTest& test);
+  TokenId NextToken(size_t sequence);
   Status Ask(SpeedProgress::Stage stage, int64_t n_done, int64_t n_total);
   Status Ask();  // as the last time
   CacheStats Cached() { return engine_.stream() != nullptr ? engine_.stream()->stats().cache : CacheStats(); }
@@ -108,10 +126,13 @@ class SpeedRunner {
   std::span<const SpeedTest> tests_;
   const SpeedOptions& options_;
   const SpeedCallbacks& callbacks_;
-  std::unique_ptr<Session> session_;
+  std::vector<std::unique_ptr<Session>> sessions_;
+  Session* session_ = nullptr;  // the first
   std::vector<TokenId> text_;
-  int64_t n_filled_ = 0;  // the session begins with so many tokens of text_
-  std::optional<Sampler> sampler_;
+  int64_t n_filled_ = 0;           // the session begins with so many tokens of text_
+  std::vector<Sampler> samplers_;  // one for each sequence, unless tokens are random
+  std::vector<Session*> alive_;    // of the step at hand
+  std::vector<TokenId> next_;      // for each of them
   Rng rng_{0};
   std::vector<TokenSample> generated_;  // of the test at hand
   size_t index_ = 0;
@@ -134,8 +155,8 @@ Status SpeedRunner::Ask(SpeedProgress::Stage stage, int64_t n_done, int64_t n_to
   return Ask();
 }
 
-TokenId SpeedRunner::NextToken() {
-  if (sampler_.has_value()) return sampler_->Sample(session_->logits());
+TokenId SpeedRunner::NextToken(size_t sequence) {
+  if (!samplers_.empty()) return samplers_[sequence].Sample(sessions_[sequence]->logits());
   return static_cast<TokenId>(rng_.NextU64() % static_cast<uint64_t>(engine_.shape().n_vocab));
 }
 
@@ -148,15 +169,26 @@ Status SpeedRunner::FeedPrompt(std::span<const TokenId> tokens, int64_t n_batch)
   return OkStatus();
 }
 
-Status SpeedRunner::Generate(int64_t n, bool follows_prompt) {
-  if (n == 0) return OkStatus();
-  TokenId token = follows_prompt ? NextToken() : text_[session_->tokens().size()];
+// Sequences that end early come first, so that those that go on are the last ones of `alive_`.
+Status SpeedRunner::Generate(const SpeedTest& test) {
+  const auto n_sequences = static_cast<size_t>(test.n_sequences);
+  alive_.clear();
+  next_.clear();
+  for (size_t i = 0; i < n_sequences && test.n_gen > 0; ++i) {
+    alive_.push_back(sessions_[i].get());
+    next_.push_back(test.n_prompt > 0 ? NextToken(i) : text_[session_->tokens().size() + i]);
+  }
   CacheStats before = Cached();
-  for (int64_t i = 0; i < n; ++i) {
+  size_t n_ended = 0;
+  for (int64_t step = 0; step < test.n_gen; ++step) {
     PANTRY_RETURN_IF_ERROR(Ask());
     const int64_t begin_us = engine_.clock().NowUs();
-    PANTRY_RETURN_IF_ERROR(session_->Feed({&token, 1}));
-    token = NextToken();
+    while (test.LengthOf(static_cast<int32_t>(n_ended)) <= step) ++n_ended;
+    const std::span<TokenId> next = std::span(next_).subspan(n_ended);
+    PANTRY_RETURN_IF_ERROR(n_sequences == 1
+                               ? session_->Feed(next)
+                               : Session::FeedTogether(std::span<Session* const>(alive_).subspan(n_ended), next));
+    for (size_t i = n_ended; i < n_sequences; ++i) next_[i] = NextToken(i);
     const int64_t us = engine_.clock().NowUs() - begin_us;
     const CacheStats now = Cached();
     generated_.push_back(
@@ -180,11 +212,20 @@ Status SpeedRunner::FillTo(int64_t n_depth) {
   return fed;
 }
 
+Status SpeedRunner::CopyToOthers(const SpeedTest& test) {
+  for (size_t i = 1; i < static_cast<size_t>(test.n_sequences); ++i) {
+    PANTRY_RETURN_IF_ERROR(sessions_[i]->CopyFrom(*session_));
+  }
+  return OkStatus();
+}
+
 // So that every repetition does the same work; what this allocates is no part of the time.
-void SpeedRunner::Prepare(const SpeedTest& test) {
+Status SpeedRunner::Prepare(const SpeedTest& test) {
   session_->Truncate(test.n_depth);
+  if (test.n_prompt == 0) PANTRY_RETURN_IF_ERROR(CopyToOthers(test));
   rng_ = Rng(options_.seed);
-  if (options_.tokens == SpeedTokens::kRandom || test.n_gen == 0) return;
+  samplers_.clear();
+  if (options_.tokens == SpeedTokens::kRandom || test.n_gen == 0) return OkStatus();
   // The filters of a run: drawing from a whole vocabulary of 49152 tokens took a quarter of the time of a model of 135 M parameters.
   SamplingOptions sampling;
   sampling.temperature = 1;
@@ -192,14 +233,18 @@ void SpeedRunner::Prepare(const SpeedTest& test) {
   for (const TokenId token : engine_.tokenizer().end_of_generation()) {
     sampling.logit_bias.emplace_back(token, -std::numeric_limits<float>::infinity());
   }
-  sampler_.emplace(sampling, engine_.shape().n_vocab);
+  for (int32_t i = 0; i < test.n_sequences; ++i, ++sampling.seed) {
+    samplers_.emplace_back(sampling, engine_.shape().n_vocab);
+  }
+  return OkStatus();
 }
 
 Status SpeedRunner::Repeat(const SpeedTest& test) {
   const std::span<const TokenId> prompt =
       std::span(text_).subspan(static_cast<size_t>(test.n_depth), static_cast<size_t>(test.n_prompt));
   PANTRY_RETURN_IF_ERROR(FeedPrompt(prompt, test.n_batch));
-  return Generate(test.n_gen, test.n_prompt > 0);
+  if (test.n_prompt > 0) PANTRY_RETURN_IF_ERROR(CopyToOthers(test));
+  return Generate(test);
 }
 
 Status SpeedRunner::Run(size_t index) {
@@ -211,8 +256,8 @@ Status SpeedRunner::Run(size_t index) {
     PANTRY_RETURN_IF_ERROR(Ask(SpeedProgress::Stage::kWarmUp, 0, 1));
     SpeedTest warm_up = test;
     warm_up.n_prompt = std::min<int64_t>(test.n_prompt, test.n_batch);
-    warm_up.n_gen = std::min(test.n_gen, kWarmUpTokens);
-    Prepare(warm_up);
+    warm_up.n_gen = std::min<int64_t>(test.n_gen, std::max<int64_t>(kWarmUpTokens, test.n_sequences));
+    PANTRY_RETURN_IF_ERROR(Prepare(warm_up));
     PANTRY_RETURN_IF_ERROR(Repeat(warm_up));
   }
   SpeedResult result;
@@ -226,7 +271,7 @@ Status SpeedRunner::Run(size_t index) {
   generated_.reserve(static_cast<size_t>(options_.repetitions * test.n_gen));
   Status status;
   for (int32_t i = 0; i < options_.repetitions && status.ok(); ++i) {
-    Prepare(test);
+    PANTRY_RETURN_IF_ERROR(Prepare(test));
     status = Ask(SpeedProgress::Stage::kRunning, i, options_.repetitions);
     const int64_t start_us = engine_.clock().NowUs();
     if (status.ok()) status = Repeat(test);
@@ -244,29 +289,43 @@ Status SpeedRunner::RunGroup(size_t begin, size_t end) {
   session.n_batch = tests_[begin].n_batch;
   session.k_type = options_.k_type;
   session.v_type = options_.v_type;
-  for (size_t i = begin; i < end; ++i) session.n_ctx = std::max(session.n_ctx, tests_[i].n_positions());
-  session_.reset();  // its memory first
-  n_filled_ = 0;
-  Result<std::unique_ptr<Session>> made = engine_.NewSession(session);
-  if (!made.ok()) {
-    return made.status().WithContext(
-        fmt::format("the largest test takes {} positions (--n-depth + --n-prompt + --n-gen)", session.n_ctx));
+  for (size_t i = begin; i < end; ++i) {
+    session.n_ctx = std::max(session.n_ctx, tests_[i].n_positions());
+    session.n_sessions = std::max(session.n_sessions, tests_[i].n_sequences);
   }
-  session_ = std::move(made).value();
+  sessions_.clear();  // their memory first
+  n_filled_ = 0;
+  for (int32_t i = 0; i < session.n_sessions; ++i) {
+    Result<std::unique_ptr<Session>> made = engine_.NewSession(session);
+    if (!made.ok()) {
+      return made.status().WithContext(
+          fmt::format("the largest test takes {} positions (--n-depth + --n-prompt + --n-gen){}", session.n_ctx,
+                      session.n_sessions > 1 ? fmt::format(" of {} sequences", session.n_sessions) : ""));
+    }
+    sessions_.push_back(std::move(made).value());
+  }
+  session_ = sessions_.front().get();
   const int32_t n_vocab = engine_.shape().n_vocab;
-  text_ = options_.tokens == SpeedTokens::kRandom
-              ? RandomTokens(n_vocab, session.n_ctx + 1, options_.seed)
-              : TextTokens(engine_.tokenizer(), n_vocab, session.n_ctx + 1, options_.seed);
+  const int64_t n_text = session.n_ctx + session.n_sessions;  // each sequence begins with another token
+  text_ = options_.tokens == SpeedTokens::kRandom ? RandomTokens(n_vocab, n_text, options_.seed)
+                                                  : TextTokens(engine_.tokenizer(), n_vocab, n_text, options_.seed);
   for (size_t i = begin; i < end; ++i) PANTRY_RETURN_IF_ERROR(Run(i));
   return OkStatus();
 }
 
 }  // namespace
 
+int64_t SpeedTest::n_generated() const {
+  int64_t n = 0;
+  for (int32_t i = 0; i < n_sequences; ++i) n += LengthOf(i);
+  return n;
+}
+
 std::string SpeedTestName(const SpeedTest& test) {
   std::string name;
   if (test.n_prompt > 0) name = fmt::format("pp{}", test.n_prompt);
   if (test.n_gen > 0) name += fmt::format("{}tg{}", name.empty() ? "" : "+", test.n_gen);
+  if (test.n_sequences > 1) name += fmt::format(" {}{}", test.ends ? "best of " : "x", test.n_sequences);
   if (test.n_depth > 0) name += fmt::format(" @ d{}", test.n_depth);
   return name;
 }
@@ -278,6 +337,12 @@ Result<std::vector<SpeedTest>> CombineTests(const SpeedLists& lists) {
     return InvalidArgumentError(
         "nothing to measure: --n-prompt and --n-gen are 0 and there is no -pg. Try: -p 512 -n 128");
   }
+  for (const auto& [n_prompt, n_gen] : pairs) {
+    for (const int64_t n : lists.best_of) {
+      if (n_gen > 0 && n > n_gen)
+        return InvalidArgumentError("--best-of {}: expected at most the {} tokens of --n-gen", n, n_gen);
+    }
+  }
   std::vector<int64_t> depths = lists.n_depth;
   std::sort(depths.begin(), depths.end());
   std::vector<SpeedTest> tests;
@@ -287,7 +352,9 @@ Result<std::vector<SpeedTest>> CombineTests(const SpeedLists& lists) {
         for (const auto& [n_prompt, n_gen] : pairs) {
           const SpeedTest test{n_prompt, n_gen, n_depth, static_cast<int32_t>(n_threads),
                                static_cast<int32_t>(n_batch)};
-          if (std::find(tests.begin(), tests.end(), test) == tests.end()) tests.push_back(test);
+          for (const SpeedTest& of_sequences : WithSequences(test, lists)) {
+            if (std::find(tests.begin(), tests.end(), of_sequences) == tests.end()) tests.push_back(of_sequences);
+          }
           if (tests.size() > kMaxTests)
             return InvalidArgumentError("more than {} tests. Give shorter lists", kMaxTests);
         }
@@ -314,15 +381,18 @@ SpeedWork WorkOf(const SpeedTest& test, const ModelShape& shape, const ModelCost
     done += n;
     AddPass(shape, cost, kv_bytes_per_position, n, test.n_depth + done, done == feed_end, work);
   }
+  int32_t n_ended = 0;
   for (int64_t i = 1; i <= test.n_gen; ++i) {
-    AddPass(shape, cost, kv_bytes_per_position, 1, test.n_depth + test.n_prompt + i, true, work);
+    while (test.LengthOf(n_ended) < i) ++n_ended;
+    AddPass(shape, cost, kv_bytes_per_position, 1, test.n_depth + test.n_prompt + i, true, work,
+            test.n_sequences - n_ended);
   }
   return work;
 }
 
 SpeedFigures FiguresOf(const SpeedResult& result) {
   SpeedFigures figures;
-  const auto n_tokens = static_cast<double>(result.test.n_prompt + result.test.n_gen);
+  const auto n_tokens = static_cast<double>(result.test.n_prompt + result.test.n_generated());
   for (const int64_t us : result.sample_us)
     figures.samples.push_back(n_tokens * 1e6 / static_cast<double>(std::max<int64_t>(us, 1)));
   const size_t n = figures.samples.size();
@@ -349,17 +419,46 @@ TokenFigures TokenFiguresOf(const SpeedResult& result) {
     for (const TokenSample& token : tokens) sorted.push_back(static_cast<double>(token.*field) / unit);
     std::sort(sorted.begin(), sorted.end());
     const auto at = [&](size_t percent) { return sorted[(sorted.size() * percent + 99) / 100 - 1]; };
-    return Percentiles{at(50), at(90), at(99)};
+    return Percentiles{at(50), at(90), at(99), sorted.back()};
   };
   TokenFigures figures;
   figures.latency_ms = percentiles(1000, &TokenSample::us);
   figures.misses = percentiles(1, &TokenSample::n_misses);
-  int64_t n_hits = 0, n_demanded = 0;
+  int64_t n_hits = 0, n_demanded = 0, us = 0;
   for (const TokenSample& token : tokens) {
+    us += token.us;
     n_hits += token.n_hits;
     n_demanded += token.n_hits + token.n_misses;
   }
+  figures.tok_per_s_each = static_cast<double>(tokens.size()) * 1e6 / static_cast<double>(std::max<int64_t>(us, 1));
   if (n_demanded > 0) figures.hit_rate = static_cast<double>(n_hits) / static_cast<double>(n_demanded);
+  return figures;
+}
+
+StepFigures StepFiguresOf(const SpeedResult& result) {
+  const auto n_steps = static_cast<size_t>(result.test.n_gen);
+  PANTRY_CHECK(n_steps > 0 && !result.tokens.empty() && result.tokens.size() % n_steps == 0);
+  StepFigures figures;
+  for (size_t step = 0; step < n_steps; ++step) {
+    std::vector<double> ms;
+    for (size_t i = step; i < result.tokens.size(); i += n_steps) {
+      ms.push_back(static_cast<double>(result.tokens[i].us) / 1000);
+    }
+    std::sort(ms.begin(), ms.end());
+    figures.ms.push_back((ms[(ms.size() - 1) / 2] + ms[ms.size() / 2]) / 2);
+  }
+  if (n_steps == 1) return figures;
+  const auto ratio_at = [&](size_t step) {
+    const double before = figures.ms[step > 0 ? step - 1 : 1],
+                 after = figures.ms[step + 1 < n_steps ? step + 1 : step - 1];
+    return figures.ms[step] / std::max((before + after) / 2, 1e-3);
+  };
+  figures.most_ratio = 0;
+  for (size_t step = 0; step < n_steps; ++step) figures.most_ratio = std::max(figures.most_ratio, ratio_at(step));
+  for (int32_t i = 0; i < result.test.n_sequences; ++i) {
+    const auto end = static_cast<size_t>(result.test.LengthOf(i));
+    if (end < n_steps) figures.most_ratio_at_end = std::max(figures.most_ratio_at_end, ratio_at(end));
+  }
   return figures;
 }
 

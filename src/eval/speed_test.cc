@@ -42,6 +42,23 @@ TEST(CombineTests, GivesEveryCombinationOnceSharingBatchAndDepth) {
                           MakeTest(8, 2, 32, 2), MakeTest(16, 0, 32, 1), MakeTest(0, 4, 32, 1), MakeTest(8, 2, 32, 1)));
 }
 
+TEST(CombineTests, SequencesAreForGenerationOnly) {
+  SpeedLists lists;
+  lists.n_prompt = {16};
+  lists.n_gen = {4};
+  lists.n_sequences = {1, 3};
+  lists.best_of = {2};
+  const auto tests = CombineTests(lists);
+  ASSERT_TRUE(tests.ok()) << tests.status().ToString();
+  SpeedTest three = MakeTest(0, 4), best = MakeTest(0, 4);
+  three.n_sequences = 3;
+  best.n_sequences = 2;
+  best.ends = true;
+  EXPECT_THAT(*tests, ElementsAre(MakeTest(16, 0), MakeTest(0, 4), three, best));
+  EXPECT_EQ(three.n_generated(), 12);
+  EXPECT_EQ(best.n_generated(), 2 + 4);
+}
+
 TEST(CombineTests, MistakesNameTheFlagAndTheRange) {
   SpeedLists lists;
   lists.n_prompt = {0};
@@ -53,6 +70,16 @@ TEST(CombineTests, MistakesNameTheFlagAndTheRange) {
   lists.n_batch = {0};
   EXPECT_THAT(ErrorOf(lists), HasSubstr("--batch-size 0: expected 1 to"));
   lists.n_batch = {1};
+  lists.n_sequences = {0};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--parallel 0: expected 1 to 1024"));
+  lists.n_sequences = {1};
+  lists.best_of = {1};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--best-of 1: expected 2 to 1024"));
+  lists.best_of = {4};
+  lists.n_gen = {8, 3};
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--best-of 4: expected at most the 3 tokens of --n-gen"));
+  lists.best_of = {};
+  lists.n_gen = {};
   lists.n_depth = {-1};
   EXPECT_THAT(ErrorOf(lists), HasSubstr("--n-depth -1: expected 0 to"));
   lists.n_depth = {0};
@@ -64,6 +91,8 @@ TEST(SpeedTestName, IsLlamaBenchs) {
   EXPECT_EQ(SpeedTestName(MakeTest(512, 0)), "pp512");
   EXPECT_EQ(SpeedTestName(MakeTest(0, 128, 8000)), "tg128 @ d8000");
   EXPECT_EQ(SpeedTestName(MakeTest(512, 128)), "pp512+tg128");
+  EXPECT_EQ(SpeedTestName({.n_gen = 128, .n_depth = 10, .n_sequences = 4}), "tg128 x4 @ d10");
+  EXPECT_EQ(SpeedTestName({.n_prompt = 64, .n_gen = 16, .n_sequences = 4, .ends = true}), "pp64+tg16 best of 4");
 }
 
 TEST(FiguresOf, AreMedianRangeAndSpreadOfTheSamples) {
@@ -117,6 +146,15 @@ TEST(WorkOf, GenerationReadsAllWeightsAndTheContextForEachToken) {
   EXPECT_EQ(work.float_ops, 2 * 2 * 400);
 }
 
+TEST(WorkOf, SequencesShareTheWeightsButNotTheContext) {
+  const Toy toy = MakeToy();
+  const SpeedTest test = {.n_gen = 4, .n_depth = 10, .n_sequences = 2, .ends = true};
+  const SpeedWork work = WorkOf(test, toy.shape, toy.cost, 8.0);
+  EXPECT_EQ(work.n_bytes, 4 * (1000 + 300) + 8 * (2 * 11 + 2 * 12 + 13 + 14));
+  EXPECT_EQ(work.int8_ops, 2 * 6 * 1600);
+  EXPECT_EQ(work.float_ops, 2 * 6 * 400);
+}
+
 TEST(WorkOf, PromptReadsWeightsOncePerBatchAndTheOutputMatrixOnceAtItsEnd) {
   const Toy toy = MakeToy();
   const SpeedWork work = WorkOf(MakeTest(50, 0, 0, 1, 20), toy.shape, toy.cost, 8.0);
@@ -167,6 +205,25 @@ TEST_F(MeasureSpeedTest, RepetitionsDoTheSameWorkAndTheContextIsFilledOnce) {
   EXPECT_TRUE(results_[0].tokens.empty());
   ASSERT_EQ(results_[1].tokens.size(), 4u);
   for (const TokenSample& token : results_[1].tokens) EXPECT_EQ(token.us, 1000);
+}
+
+TEST_F(MeasureSpeedTest, SequencesShareThePromptAndGoOnTogetherUntilTheyEnd) {
+  options_.repetitions = 2;
+  options_.warm_up = false;
+  SpeedTest best = MakeTest(5, 6), equal = MakeTest(0, 2, 3);
+  best.n_sequences = 3;
+  best.ends = true;
+  equal.n_sequences = 4;
+  ASSERT_TRUE(Measure({best, equal}).ok());
+  EXPECT_THAT(run_sizes(), ElementsAre(5, 3, 3, 2, 2, 1, 1, 5, 3, 3, 2, 2, 1, 1,  // each repetition begins anew
+                                       3, 4, 4, 4, 4));                           // filled to 3
+  EXPECT_DOUBLE_EQ(FiguresOf(results_[0]).median, (5 + 2 + 4 + 6) / 13e-3);
+  EXPECT_EQ(results_[0].tokens.size(), 12u);
+  EXPECT_EQ(TokenFiguresOf(results_[0]).tok_per_s_each, 1000);
+  EXPECT_EQ(StepFiguresOf(results_[0]).most_ratio, 1);
+  EXPECT_EQ(StepFiguresOf(results_[0]).most_ratio_at_end, 1);
+  EXPECT_EQ(StepFiguresOf(results_[1]).most_ratio_at_end, 0);
+  EXPECT_EQ(scripted_.engine->n_sessions(), 0);
 }
 
 TEST_F(MeasureSpeedTest, WarmUpIsShortAndNotCounted) {
