@@ -54,9 +54,18 @@ void Convert(const MatMulKernel& kernel, const ActivationRows& rows, int64_t row
 
 int64_t StrideOf(const WeightMatrix& outputs) { return ExpertRun::ScratchFloats(outputs.rows); }
 
-// The rows of x that a task's picks are of, as one run of rows: in place where there is one row only.
+// Whether the rows of x that a task's picks are of follow each other.
+bool IsRun(const ExpertRun& run, const ExpertTask& task) {
+  const int32_t* const rows = run.pick_row + task.first_pick;
+  for (int64_t i = 1; i < task.n_picks; ++i) {
+    if (rows[i] != rows[0] + i) return false;
+  }
+  return true;
+}
+
+// These rows as one run of rows: in place where they are one.
 ActivationRows InputOf(const ExpertRun& run, const ExpertTask& task) {
-  if (task.n_picks == 1) return run.x.Rows(run.pick_row[task.first_pick], 1);
+  if (IsRun(run, task)) return run.x.Rows(run.pick_row[task.first_pick], task.n_picks);
   return RowsInRoom(run.layout->shape.gate.kernel->activation,
                     run.partials + task.first_pick * StrideOf(run.layout->shape.down), task.n_picks, run.x.n_cols);
 }
@@ -67,13 +76,13 @@ ActivationRows HiddenOf(const ExpertRun& run, const ExpertTask& task) {
                     run.layout->shape.down.cols);
 }
 
-// Gathers the rows of tasks that have several.
+// Gathers the rows of tasks whose are no run.
 void Gather(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> tasks) {
-  if (std::all_of(tasks.begin(), tasks.end(), [](const ExpertTask& task) { return task.n_picks <= 1; })) return;
+  if (std::ranges::all_of(tasks, [&](const ExpertTask& task) { return IsRun(run, task); })) return;
   const ActivationFormat form = run.layout->shape.gate.kernel->activation;
   pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t item, int) {
     const ExpertTask& task = tasks[static_cast<size_t>(item)];
-    if (task.n_picks == 1) return;
+    if (IsRun(run, task)) return;
     const ActivationRows gathered = InputOf(run, task);
     for (int64_t i = 0; i < task.n_picks; ++i) {
       CopyRow(form, run.x.Rows(run.pick_row[task.first_pick + i], 1), gathered.Rows(i, 1));
@@ -162,9 +171,6 @@ void Multiply(const WeightMatrix& w, int64_t begin, int64_t n, const ActivationR
   w.kernel->compute(w.tiles + begin / tile * w.kernel->packed_tile_bytes(w.cols), n, w.cols, 0, (n + tile - 1) / tile,
                     x, y, y_stride);
 }
-
-// How many rows' firing neurons are looked for one row after another. More rows together read most neurons anyway.
-constexpr int64_t kSparseRows = 2;
 
 // y[i] = row list[i] of a matrix in rows.
 void MultiplyRows(const WeightMatrix& w, std::span<const int32_t> list, const ActivationRows& x, float* y) {

@@ -83,7 +83,7 @@ struct ExpertRun {
   float* ff;  // [n_picks, ScratchFloats(n_ff)], 64-byte aligned: scratch
   float*
       partials;  // [n_picks, ScratchFloats(n_embd)], same: results, in columns [0, n_embd); before that the gathered rows of x
-  // What fires in blocks that lie by neuron. REQUIRES, where it is not gates above zero: such blocks, and tasks of one pick.
+  // What fires in blocks that lie by neuron. REQUIRES, where it is not gates above zero: such blocks, and tasks of at most kSparseRows picks.
   FiringGates firing = FiringGates::Positive();
   std::atomic<int64_t>* n_firing = nullptr;  // if given, those that fire are added
   PredictorRun* prediction = nullptr;        // where a task has a predictor; x is there in F32 then
@@ -94,6 +94,9 @@ struct ExpertRun {
 
 // Brings row `row` of x into the form that the layout's gate and up read.
 void PrepareExpertRow(const ExpertLayout& layout, const ActivationRows& x, int64_t row);
+
+// So many rows of a task look for their firing neurons one after another.
+inline constexpr int64_t kSparseRows = 4;
 
 inline constexpr size_t kMaxExpertTasks = 1024;  // of one ComputeExperts()
 

@@ -204,17 +204,24 @@ TEST_P(ExpertsOnIsa, NeuronsBelowAThresholdAreZero) {
   if (FindMatMulKernel(TensorType::kQ4_0, GetParam(), WeightOrder::kColumns) == nullptr)
     GTEST_SKIP() << "no kernels over rows and columns";
   for (const Formats& formats : kByNeuron) {
-    int64_t n_before = 2 * Layer::kFf;
-    for (const float threshold : {0.0f, 0.05f, 0.27f, 0.5f, 1e9f}) {
-      Layer layer(formats, GetParam(), 1, 1);
-      layer.firing = FiringGates::OfSilu(threshold);
-      ASSERT_EQ(layer.tasks.size(), 1u);
-      const std::vector<float> results = layer.Compute(2, {layer.tasks});
-      EXPECT_EQ(results, layer.Expected(layer.tasks[0].expert, 0)) << TensorTypeName(formats.up) << " " << threshold;
-      EXPECT_LT(layer.n_firing, n_before) << threshold;
-      n_before = layer.n_firing;
+    for (int64_t m = 1; m <= kSparseRows; ++m) {
+      int64_t n_before = m * Layer::kFf + 1;
+      for (const float threshold : {0.0f, 0.05f, 0.27f, 0.5f, 1e9f}) {
+        Layer layer(formats, GetParam(), m, 1);
+        layer.firing = FiringGates::OfSilu(threshold);
+        const std::vector<float> results = layer.Compute(2, {layer.tasks});
+        for (const ExpertTask& task : layer.tasks) {
+          for (int64_t pick = task.first_pick; pick < task.first_pick + task.n_picks; ++pick) {
+            const auto expected = layer.Expected(task.expert, layer.pick_row[static_cast<size_t>(pick)]);
+            EXPECT_TRUE(std::equal(expected.begin(), expected.end(), results.begin() + pick * Layer::kEmbd))
+                << TensorTypeName(formats.up) << " " << threshold << ", " << m << " rows";
+          }
+        }
+        EXPECT_LT(layer.n_firing, n_before) << threshold;
+        n_before = layer.n_firing;
+      }
+      EXPECT_EQ(n_before, 0);
     }
-    EXPECT_EQ(n_before, 0);
   }
 }
 

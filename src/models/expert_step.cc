@@ -39,28 +39,40 @@ void ForwardPass::ExpectExperts(int32_t layer) {
 }
 
 // The residual stream changes little from layer to layer, so a later layer's router chooses mostly the same now (recall of 0.77 to 0.87
-// one layer ahead, published for trained models). In prefill nearly all experts are wanted anyway.
+// one layer ahead, published for trained models). In prefill nearly all experts are wanted anyway. What a chooser does to several rows is
+// mostly nothing, so their guesses are the router's own.
 void ForwardPass::GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router, const float* norm_bias,
                                const float* router_bias) {
   constexpr double kLikelihood = 0.7;
-  if (run_.experts == nullptr || m > 1) return;
+  if (run_.experts == nullptr || m > kGuessRows) return;
   FlushRowSteps();
   const int64_t n = shape_.n_embd;
   const float* in = x;
-  if (norm != nullptr) {
-    if (norm_bias == nullptr) ops_.rms_norm(x, norm, n, shape_.norm_eps, guess_);
-    else ops_.layer_norm(x, norm, norm_bias, n, shape_.norm_eps, guess_);
+  for (int64_t row = 0; row < m && norm != nullptr; ++row) {
+    if (norm_bias == nullptr) ops_.rms_norm(x + row * n, norm, n, shape_.norm_eps, guess_ + row * n);
+    else ops_.layer_norm(x + row * n, norm, norm_bias, n, shape_.norm_eps, guess_ + row * n);
     in = guess_;
   }
-  float* const logits = guess_ + n;
+  float* const logits = guess_ + m * n;
   const MatMulTask task = {&router, logits, shape_.n_experts};
-  MatMul(pool_, {&task, 1}, ActivationRows::InScratch(in, 1, n, quantized_));
-  if (router_bias != nullptr) ops_.add(logits, router_bias, shape_.n_experts);
-  const std::span<int32_t> guessed(reinterpret_cast<int32_t*>(logits + shape_.n_experts), static_cast<size_t>(n_slots));
-  const std::span<const float> of_next(logits, static_cast<size_t>(shape_.n_experts));
-  if (run_.chooser != nullptr) run_.chooser->Guess(layer, of_next, guessed);
-  else ChooseExperts(of_next, guessed);
-  run_.experts->Expect(layer, guessed, kLikelihood);
+  MatMul(pool_, {&task, 1}, ActivationRows::InScratch(in, m, n, quantized_));
+  auto* const guessed = reinterpret_cast<int32_t*>(logits + m * shape_.n_experts);
+  for (int64_t row = 0; row < m; ++row) {
+    float* const of_row = logits + row * shape_.n_experts;
+    if (router_bias != nullptr) ops_.add(of_row, router_bias, shape_.n_experts);
+    const std::span<const float> of_next(of_row, static_cast<size_t>(shape_.n_experts));
+    const std::span<int32_t> by_row(guessed + row * n_slots, static_cast<size_t>(n_slots));
+    if (run_.chooser != nullptr && m == 1) run_.chooser->Guess(layer, of_next, by_row);
+    else ChooseExperts(of_next, by_row);
+  }
+  // Each once, what the rows like best first.
+  int32_t* const all = guessed + m * n_slots;
+  int32_t* end = all;
+  for (int64_t i = 0; i < m * n_slots; ++i) {
+    const int32_t expert = guessed[i % m * n_slots + i / m];
+    if (std::find(all, end, expert) == end) *end++ = expert;
+  }
+  run_.experts->Expect(layer, {all, end}, kLikelihood);
 }
 
 // Sorts the run's picks by expert, and by row within an expert. The tasks of the experts that were chosen, without blocks.

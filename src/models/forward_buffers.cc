@@ -51,7 +51,8 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.shared = carver.Floats(shape.has_experts() && n_ff > 0 ? m * shape.n_embd : 0);
   parts.router_logits = carver.Floats(m * shape.n_experts);
   parts.routing = carver.Floats(m * shape.n_experts);
-  parts.guess = carver.Floats(shape.has_experts() ? shape.n_embd + shape.n_experts + shape.n_experts_used : 0);
+  const int64_t of_guess = shape.n_embd + shape.n_experts + 2 * shape.n_experts_used;
+  parts.guess = carver.Floats(shape.has_experts() ? std::min(m, kGuessRows) * of_guess : 0);
   parts.mix = carver.Floats(n_picks);
   parts.chosen = carver.Array<int32_t>(n_picks);
   parts.pick_row = carver.Array<int32_t>(n_picks);

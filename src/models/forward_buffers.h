@@ -22,6 +22,9 @@ inline int64_t WidestFf(const ModelShape& shape) {
   return shape.n_ff > shape.n_ff_shared ? shape.n_ff : shape.n_ff_shared;
 }
 
+// Rows of a run whose next layer's experts are guessed: those of several sequences, more want most of a layer anyway.
+inline constexpr int64_t kGuessRows = 4;
+
 // What the parts are for: forward_pass.h.
 struct ForwardParts {
   float *x, *h, *qkv, *attn, *gate_up, *ff, *rope, *rope_local, *attention_scratch;

@@ -241,12 +241,12 @@ GatedActivation ForwardPass::shape_activation() const {
 void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float* out) {
   if (weights.neurons.layout) return FeedForwardFromSource(weights, in, out);
   const NeuronPredictor* const predictor = PredictorOf(weights.layer, 0);
-  if (m == 1 && weights.is_by_neuron() && run_.neurons == nullptr) {
+  if (m <= kSparseRows && weights.is_by_neuron() && run_.neurons == nullptr) {
     const ExpertLayout layout = ExpertLayout::Around({weights.gate, weights.up, weights.down});
-    constexpr int32_t kRow = 0;
+    constexpr std::array<int32_t, kSparseRows> kRows = {0, 1, 2, 3};
     const ExpertRun run = {.layout = &layout,
                            .x = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_),
-                           .pick_row = &kRow,
+                           .pick_row = kRows.data(),
                            .activation = shape_activation(),
                            .ops = &ops_,
                            .ff = ff,
@@ -254,9 +254,9 @@ void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float*
                            .firing = FiringOf(weights),
                            .n_firing = run_.n_firing,
                            .prediction = run_.prediction};
-    const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = 1, .predictor = predictor};
+    const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = m, .predictor = predictor};
+    ByRow([&run](int64_t row) { PrepareExpertRow(*run.layout, run.x, row); });
     FlushRowSteps();
-    PrepareExpertRow(layout, run.x, 0);
     return pantry::ComputeExperts(pool_, run, {&whole, 1});
   }
   Project(in, {{weights.gate, gate}, {weights.up, up}}, 2 * n_ff);

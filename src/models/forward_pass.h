@@ -94,8 +94,8 @@ class ForwardPass {
   // attn = attention of each row's q over that cache. `window` positions; 0: all. `sinks` [n_heads] as AttentionQuery's.
   void Attend(int32_t layer, int64_t window, const float* sinks = nullptr);
 
-  // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. A single row
-  // computes only what fires, where the weights lie by neuron.
+  // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. Few rows
+  // compute only what fires, where the weights lie by neuron.
   void FeedForward(const GluWeights& weights, const float* in, float* out);
   void FeedForwardFromSource(const GluWeights& weights, const float* in, float* out);  // neuron_step.cc
   GatedActivation shape_activation() const;                                            // the shape's
@@ -118,7 +118,7 @@ class ForwardPass {
   void RouteExperts(int32_t layer, const float* in, const WeightMatrix& router, const float* router_bias = nullptr);
   // Expect: where they come from a source, it begins to fetch what Route chose. For models that choose long before they compute.
   void ExpectExperts(int32_t layer);
-  // Guess: what a later layer will choose if x stays as it is by then, for a single row: its router on norm(x) * norm (null: on x).
+  // Guess: what a later layer will choose if x stays as it is by then, for up to kGuessRows rows: its router on norm(x) * norm (null: on x).
   void GuessExperts(int32_t layer, const float* norm, const WeightMatrix& router, const float* norm_bias = nullptr,
                     const float* router_bias = nullptr);
   Status ComputeExperts(int32_t layer, const ExpertLayer& experts, const float* in, GatedActivation activation);
@@ -175,7 +175,7 @@ class ForwardPass {
   int32_t* pick_row_;  // [picks]
   int32_t* pick_at_;   // [m, n_slots]  where a row's picks are
   float* routing_;     // [m, n_experts] scratch
-  float* guess_;       // [n_embd + n_experts + n_slots] scratch of GuessExperts()
+  float* guess_;       // [min(m, kGuessRows), n_embd + n_experts + 2 n_slots] scratch of GuessExperts()
   ExpertTask* tasks_;  // [n_experts]
   float* expert_ff_;   // [picks, ExpertRun::ScratchFloats(n_ff_expert)]
   float* partials_;    // [picks, ExpertRun::ScratchFloats(n_embd)]
