@@ -411,9 +411,11 @@ TEST(Bench, JsonHasATestForEveryCombination) {
 }
 
 TEST(Bench, TableShowsTestsAtDepthsAndRandomTokensWork) {
-  const Outcome outcome = Execute({"bench", Model(), "-pg", "8,4", "-d", "0,16", "-r", "1", "--tokens", "random"});
+  const Outcome outcome = Execute(
+      {"bench", Model(), "-pg", "8,4", "-d", "0,16", "-r", "1", "--tokens", "random", "-np", "1,3", "--best-of", "2"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, ContainsRegex("pp8\\+tg4  .*pp8\\+tg4 @ d16 "));
+  EXPECT_THAT(outcome.out, ContainsRegex("pp8\\+tg4 x3 .*each sequence .*pp8\\+tg4 best of 2 .* after one ended"));
 }
 
 TEST(Bench, MistakesAreUsageErrors) {

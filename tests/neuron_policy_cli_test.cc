@@ -190,7 +190,8 @@ TEST_F(NeuronPolicy, AReferenceMustBeExact) {
 
 TEST_F(NeuronPolicy, BenchNamesThePolicy) {
   const auto bench = [&](const char* policy) {
-    return Execute({"bench", "-m", pack_.path(), "-p", "0", "-n", "4", "-r", "1", "--json", "--neuron-policy", policy});
+    return Execute({"bench", "-m", pack_.path(), "-p", "0", "-n", "4", "-np", "1,2", "-r", "1", "--json",
+                    "--neuron-policy", policy});
   };
   const Outcome lossy = bench("cache-prior:0.5"), exact = bench("exact");
   ASSERT_EQ(lossy.exit_code, 0) << lossy.err;
@@ -199,6 +200,9 @@ TEST_F(NeuronPolicy, BenchNamesThePolicy) {
   EXPECT_EQ(json.at("neuron_policy"), "cache-prior:0.5");
   EXPECT_THAT(json.at("model").at("type").get<std::string>(), EndsWith(" cache-prior:0.5"));
   EXPECT_FALSE(nlohmann::json::parse(exact.out).contains("neuron_policy"));
+  const auto of_two = HasSubstr("--neuron-policy: no effect on steps of more than one sequence, which are exact");
+  EXPECT_THAT(lossy.err, of_two);
+  EXPECT_THAT(exact.err, Not(of_two));
 }
 
 TEST_F(NeuronPolicy, MistakesAreToldInWords) {
