@@ -14,10 +14,11 @@ inline constexpr int64_t kMaxChunkBytes = 256 << 10;
 inline constexpr int64_t kChunksPerThread = 8;
 inline constexpr int64_t kRowGroup = 16;  // rows that most kernels take at once, at most
 
-// Bytes of weights that a thread claims at once. More rows, more work per byte.
-inline int64_t ChunkBytes(int64_t total_bytes, int64_t n_rows, int n_threads) {
+// Bytes of weights that a thread claims at once, at most max_bytes. More rows, more work per byte.
+inline int64_t ChunkBytes(int64_t total_bytes, int64_t n_rows, int n_threads, int64_t max_bytes = kMaxChunkBytes) {
   const int64_t fair_bytes = total_bytes / (n_threads * kChunksPerThread);
-  return std::clamp(fair_bytes, kMinChunkBytes / std::clamp<int64_t>(n_rows, 1, kRowGroup), kMaxChunkBytes);
+  const int64_t min_bytes = kMinChunkBytes / std::clamp<int64_t>(n_rows, 1, kRowGroup);
+  return std::max(min_bytes, std::min(fair_bytes, max_bytes));
 }
 
 // Activation rows that pass over a chunk together, in full groups: a megabyte of L2 holds their codes and the chunk. All passes over a chunk
