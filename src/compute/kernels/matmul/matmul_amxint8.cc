@@ -22,9 +22,7 @@ PANTRY_INLINE Ints AddDotBytes(Ints sum, Ints codes, Ints values) { return _mm51
 
 #include "compute/kernels/matmul/vnni_dot.inc"
 
-// Measured on Granite Rapids, two threads, Llama-7B Q4_0: without 25.9 GB/s, 2 KiB ahead 28.1, 3 KiB 29.9, 4 KiB 27.6, 8 KiB 27.1; on Zen 4 it
-// costs 5 to 20 %.
-#define PANTRY_READ_AHEAD_BYTES 3072
+#define PANTRY_READ_AHEAD_BYTES kAmxReadAheadBytes
 #include "compute/kernels/matmul/integer_kernel.inc"
 
 constexpr int kGroupRows = 16;  // of activations, that one instruction takes

@@ -15,6 +15,8 @@ constexpr int64_t kLanes = 16;
 enum class Element { kF32, kF16, kBF16 };
 #define PANTRY_INLINE inline __attribute__((always_inline))
 
+#include "compute/kernels/matmul/read_ahead.inc"
+
 template <Element E>
 PANTRY_INLINE __m512 Load16(const uint8_t* p) {
   if constexpr (E == Element::kF32) return _mm512_loadu_ps(p);
@@ -34,7 +36,7 @@ PANTRY_INLINE __m128 SumLanes(const __m512 (&v)[kR]) {
   return _mm512_castps512_ps128(_mm512_permutexvar_ps(first_lanes, one));
 }
 
-template <Element E, int M>
+template <Element E, int M, int64_t kAhead = 0>
 PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_t first, float* y, int64_t y_stride,
                             int64_t n_valid) {
   constexpr int64_t kGroup = kLanes * (E == Element::kF32 ? 4 : 2);
@@ -46,6 +48,7 @@ PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_
   }
   int64_t k = 0;
   for (; k + kLanes <= cols; k += kLanes, tile += kR * kGroup) {
+    ReadAhead<kAhead>(tile, kR * kGroup);
     __m512 w[kR];
     for (int n = 0; n < kR; ++n) w[n] = Load16<E>(tile + n * kGroup);
     for (int r = 0; r < M; ++r) {
@@ -66,7 +69,7 @@ PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_
   for (int r = 0; r < M; ++r) _mm_mask_storeu_ps(y + (first + r) * y_stride, valid, SumLanes(acc[r]));
 }
 
-template <Element E>
+template <Element E, int64_t kAhead = 0>
 void Compute(PANTRY_MATMUL_ARGS) {
   const int64_t tile_bytes = (cols + kLanes - 1) / kLanes * kR * kLanes * (E == Element::kF32 ? 4 : 2);
   for (int64_t t = tile_begin; t < tile_end; ++t) {
@@ -76,12 +79,16 @@ void Compute(PANTRY_MATMUL_ARGS) {
     int64_t r = 0;
     for (; r + 4 <= x.n_rows; r += 4) TileRows<E, 4>(tile, x, r, out, y_stride, n_valid);
     if (r + 2 <= x.n_rows) TileRows<E, 2>(tile, x, r, out, y_stride, n_valid), r += 2;
-    if (r < x.n_rows) TileRows<E, 1>(tile, x, r, out, y_stride, n_valid);
+    if (r < x.n_rows) TileRows<E, 1, kAhead>(tile, x, r, out, y_stride, n_valid);
   }
 }
 
 }  // namespace
 
 PANTRY_FLOAT_FORMATS(PANTRY_DEFINE_FLOAT_KERNEL, avx512)
+
+void ComputeF16_amxint8(PANTRY_MATMUL_ARGS) {
+  Compute<Element::kF16, kAmxReadAheadBytes>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
+}
 
 }  // namespace pantry::matmul

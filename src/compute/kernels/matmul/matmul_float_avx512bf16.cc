@@ -18,6 +18,8 @@ constexpr int kR = 4;
 constexpr int64_t kGroupCols = 32;
 constexpr int64_t kGroupBytes = 64;
 
+#include "compute/kernels/matmul/read_ahead.inc"
+
 // The canonical tree (l with l + 8, l + 4, l + 2, l + 1) for four vectors at once.
 PANTRY_INLINE __m128 SumLanes(const __m512 (&v)[kR]) {
   const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xEE));
@@ -31,7 +33,7 @@ PANTRY_INLINE __m128 SumLanes(const __m512 (&v)[kR]) {
 
 PANTRY_INLINE __m512bh LoadGroup(const void* p) { return (__m512bh)_mm512_loadu_si512(p); }
 
-template <int M>
+template <int M, int64_t kAhead = 0>
 PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_t first, float* y, int64_t y_stride,
                             int64_t n_valid) {
   const int64_t cols = x.n_cols;
@@ -42,6 +44,7 @@ PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_
   }
   int64_t k = 0;
   for (; k + kGroupCols <= cols; k += kGroupCols, tile += kR * kGroupBytes) {
+    ReadAhead<kAhead>(tile, kR * kGroupBytes);
     __m512bh w[kR];
     for (int n = 0; n < kR; ++n) w[n] = LoadGroup(tile + n * kGroupBytes);
     for (int r = 0; r < M; ++r) {
@@ -62,9 +65,8 @@ PANTRY_INLINE void TileRows(const uint8_t* tile, const ActivationRows& x, int64_
   for (int r = 0; r < M; ++r) _mm_mask_storeu_ps(y + (first + r) * y_stride, valid, SumLanes(acc[r]));
 }
 
-}  // namespace
-
-void ComputeBF16_avx512bf16(PANTRY_MATMUL_ARGS) {
+template <int64_t kAhead>
+void Compute(PANTRY_MATMUL_ARGS) {
   const int64_t tile_bytes = (cols + kGroupCols - 1) / kGroupCols * kR * kGroupBytes;
   for (int64_t t = tile_begin; t < tile_end; ++t) {
     const uint8_t* tile = tiles + t * tile_bytes;
@@ -73,8 +75,16 @@ void ComputeBF16_avx512bf16(PANTRY_MATMUL_ARGS) {
     int64_t r = 0;
     for (; r + 6 <= x.n_rows; r += 6) TileRows<6>(tile, x, r, out, y_stride, n_valid);
     for (; r + 2 <= x.n_rows; r += 2) TileRows<2>(tile, x, r, out, y_stride, n_valid);
-    if (r < x.n_rows) TileRows<1>(tile, x, r, out, y_stride, n_valid);
+    if (r < x.n_rows) TileRows<1, kAhead>(tile, x, r, out, y_stride, n_valid);
   }
+}
+
+}  // namespace
+
+void ComputeBF16_avx512bf16(PANTRY_MATMUL_ARGS) { Compute<0>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride); }
+
+void ComputeBF16_amxint8(PANTRY_MATMUL_ARGS) {
+  Compute<kAmxReadAheadBytes>(tiles, rows, cols, tile_begin, tile_end, x, y, y_stride);
 }
 
 }  // namespace pantry::matmul
