@@ -75,7 +75,7 @@ TEST(RunForecast, ExpertsByNeuronAreComputedInPart) {
     const SpeedEstimate of_all = EstimateBatch(rates, dense, n_tokens, 0, n_distinct, {});
     const SpeedEstimate of_some = EstimateBatch(rates, sparse, n_tokens, 0, n_distinct, {});
     EXPECT_LE(of_some.arithmetic_s, of_all.arithmetic_s);
-    EXPECT_EQ(of_some.arithmetic_s < of_all.arithmetic_s, of_some.memory_s < of_all.memory_s);
+    EXPECT_LE(of_some.memory_s, of_all.memory_s);
     return of_all.memory_s - of_some.memory_s;
   };
   const double one = saved(1, 2);
@@ -83,8 +83,8 @@ TEST(RunForecast, ExpertsByNeuronAreComputedInPart) {
   EXPECT_NEAR(saved(2, 4), 2 * one, 1e-9 * one) << "one row each";
   EXPECT_GT(saved(2, 2), 0) << "two rows each";
   EXPECT_LT(saved(2, 2), one);
-  EXPECT_EQ(saved(3, 2), 0) << "three rows each";
-  EXPECT_EQ(saved(8, 4), 0);
+  EXPECT_EQ(saved(3, 2), 0) << "three rows each: scattered reads take as long as all of it";
+  EXPECT_EQ(saved(16, 4), 0) << "eight rows each";
 }
 
 TEST(RunForecast, ADenseModelThatFitsHasNothingOnDisk) {

@@ -12,6 +12,8 @@
 namespace pantry {
 namespace {
 
+constexpr double kGuessTokens = 4;  // of a run whose next layer is guessed: models/forward_buffers.h's kGuessRows
+
 class Simulation {
  public:
   Simulation(const SimModel& model, const RoutingTrace& trace, const DeviceProfile& device, const SimOptions& options,
@@ -126,9 +128,10 @@ class Simulation {
       meanwhile(1);
       if (!wanted.empty()) compute(wanted);
     } else {
-      if (n_tokens == 1 && later.begin < later.end) {
-        if (options_.guess_recall > 0) machine_.Compute(model_.guess, TimeUse::kBetween);
-        stream_->Guess(router_ != nullptr ? router_->Guess(later.begin) : trace_.blocks_of(later.begin));
+      if (n_tokens <= kGuessTokens && later.begin < later.end) {
+        if (options_.guess_recall > 0) machine_.Compute(OfTokens(n_tokens, model_.guess), TimeUse::kBetween);
+        const bool by_policy = router_ != nullptr && n_tokens == 1;
+        stream_->Guess(by_policy ? router_->Guess(later.begin) : trace_.blocks_of(later.begin));
       }
       PANTRY_RETURN_IF_ERROR(
           stream_->Provide(step, wanted, FunctionRef<void(double)>(meanwhile), SimStream::Compute(compute)));

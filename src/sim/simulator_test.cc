@@ -309,7 +309,7 @@ TEST(Simulator, WhatRestsIsNeitherReadNorComputed) {
 }
 
 // What is computed of a block depends on how many rows of a run picked it, not on how long the run is.
-TEST(Simulator, BlocksOfUpToTwoPicksAreComputedInPart) {
+TEST(Simulator, BlocksOfFewPicksAreComputedInPart) {
   SimModel model = SmallModel(1);
   const auto blocks_us = [&](int32_t n_tokens, uint32_t n_blocks, bool is_sparse) {
     RoutingTrace trace;
@@ -328,9 +328,10 @@ TEST(Simulator, BlocksOfUpToTwoPicksAreComputedInPart) {
   EXPECT_NEAR(share(1, 4), gate + rest, 1e-6);
   EXPECT_NEAR(share(4, 16), gate + rest, 1e-6) << "sixteen picks of sixteen blocks";
   EXPECT_NEAR(share(4, 8), gate + 2 * rest, 1e-6) << "two picks of each";
-  EXPECT_NEAR(share(4, 5), 1, 1e-6);
+  EXPECT_NEAR(share(4, 5), gate + 3.2 * rest, 1e-6);
   EXPECT_NEAR(share(2, 4), gate + 2 * rest, 1e-6);
-  EXPECT_NEAR(share(3, 4), 1, 1e-6);
+  EXPECT_NEAR(share(4, 4), gate + 4 * rest, 1e-6);
+  EXPECT_NEAR(share(5, 4), 1, 1e-6);
 }
 
 TEST(Simulator, ATraceOfAnotherModelIsRefused) {

@@ -45,18 +45,19 @@ double DiskSeconds(const MachineRates& rates, double n, double piece_bytes);
 
 // What one row costs of an expert, as shares of streaming and computing all of it: less where only the neurons that fire are computed.
 struct SparseCost {
-  static constexpr double kMostRows = 2;  // more compute everything: compute/expert_matmul.cc's kSparseRows
+  static constexpr double kMostRows = 4;  // more compute everything: compute/expert_matmul.h's kSparseRows
 
   double bytes = 1;    // read from memory
   double traffic = 1;  // as many would be streamed in the time that these take
   double macs = 1;
   double once = 1;  // of bytes and traffic, what all rows share: the gates
 
-  // Of so many rows, each: macs of one, bytes and traffic of all together. What fires for both of two counts twice.
+  // Of so many rows, each: macs of one, bytes and traffic of all together. What fires for several counts for each of them, but no more than
+  // everything.
   SparseCost Of(double n_rows) const {
     if (n_rows > kMostRows) return {};
     const double more = std::max(n_rows - 1, 0.0);
-    return {bytes + more * (bytes - once), traffic + more * (traffic - once), macs, once};
+    return {std::min(bytes + more * (bytes - once), 1.0), std::min(traffic + more * (traffic - once), 1.0), macs, once};
   }
 };
 
