@@ -20,9 +20,7 @@ constexpr int64_t kPartAlignment = 64;  // bytes
 constexpr int64_t kStripFloats = 2048;  // rows * outputs of a strip: with those of up 16 KiB, so L1 keeps them
 // Bytes that come from memory cost a single row what the arithmetic of some more rows costs.
 constexpr int64_t kRowsPerFetch = 3;
-// How many rows' firing neurons are looked for one row after another. More rows together read most neurons anyway.
-constexpr int64_t kSparseRows = 2;
-// Chunks of so few rows are large: a chunk's gates are one stream, up another, or rows here and there, and each change costs more than a
+// Chunks of few rows (kSparseRows) are large: a chunk's gates are one stream, up another, or rows here and there, and each change costs more than a
 // microsecond. 14336 neurons, 17 % firing, gate and up on two threads of Granite Rapids: chunks of 256 KiB 1.70 ms, 2 MiB 1.47, 4 MiB 1.42;
 // all of them (--no-sparse) 2.23, 2.11, 2.11.
 constexpr int64_t kMaxFewRowsBytes = 4 << 20;

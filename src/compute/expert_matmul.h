@@ -95,7 +95,7 @@ struct ExpertRun {
 // Brings row `row` of x into the form that the layout's gate and up read.
 void PrepareExpertRow(const ExpertLayout& layout, const ActivationRows& x, int64_t row);
 
-// So many rows of a task look for their firing neurons one after another.
+// So many rows of a task look for their firing neurons one after another. More together read most neurons anyway.
 inline constexpr int64_t kSparseRows = 4;
 
 inline constexpr size_t kMaxExpertTasks = 1024;  // of one ComputeExperts()

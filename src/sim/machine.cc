@@ -124,13 +124,16 @@ void Machine::Place(double n_bytes, double bytes_per_s, double n_fresh_bytes) {
   if (is_new_batch_) {
     std::fill(core_free_us_.begin(), core_free_us_.end(), std::max(now_us_, all_awake_us_));
     core_free_us_.front() = now_us_;
-    memory_free_us_ = now_us_;
+    memory_free_us_ = fresh_free_us_ = now_us_;
   }
   is_new_batch_ = false;
   const auto core = std::min_element(core_free_us_.begin(), core_free_us_.end());
   const double us = Us(n_bytes, bytes_per_s);
   if (us > 0) memory_free_us_ += Us(kPlacingTraffic * n_bytes, device_.dram_bytes_per_s);
-  *core = std::max(*core + us, us > 0 ? memory_free_us_ : 0) + Us(n_fresh_bytes, device_.fresh_bytes_per_s);
+  *core = std::max(*core + us, us > 0 ? memory_free_us_ : 0);
+  if (n_fresh_bytes > 0 && device_.fresh_bytes_per_s > 0) {
+    *core = fresh_free_us_ = std::max(fresh_free_us_, *core) + Us(n_fresh_bytes, device_.fresh_bytes_per_s);
+  }
   end_of_batch_us_ = std::max(end_of_batch_us_, *core);
   WaitUntil(end_of_batch_us_, TimeUse::kPlacing);  // the threads meet when all is placed
 }

@@ -75,7 +75,7 @@ class Machine final : public Clock {
   // The same for the flash: where that takes longer than threads spin, all but one of the cores come DeviceProfile::wake_us later.
   void SleepUntil(double us);
   // A piece is placed by the core that is free first. Pieces since BeginBatch() are placed at the same time by several,
-  // which share the memory's rate.
+  // which share the memory's rate, and touch fresh memory one after another.
   void BeginBatch() { is_new_batch_ = true; }
   void Place(double n_bytes, double bytes_per_s, double n_fresh_bytes);
 
@@ -109,7 +109,8 @@ class Machine final : public Clock {
   double second_left_ = 0;            // share of it
   std::vector<double> core_free_us_;  // of the batch at hand
   double memory_free_us_ = 0;         // when memory has moved what was placed of it
-  double end_of_batch_us_ = 0;        // when all that was placed of it is
+  double fresh_free_us_ = 0;    // when one core has touched what was fresh of it: huge pages, for which the others wait
+  double end_of_batch_us_ = 0;  // when all that was placed of it is
   bool is_new_batch_ = true;
   std::array<double, kTimeUses> time_us_ = {};
 };

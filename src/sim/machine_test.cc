@@ -97,5 +97,17 @@ TEST(Machine, CoresThatPlaceShareTheMemory) {
   }
 }
 
+TEST(Machine, FreshMemoryIsTouchedByOneCoreAfterAnother) {
+  DeviceProfile device = PlainDevice();
+  device.fresh_bytes_per_s = 0.5e9;
+  Machine machine(device, 2);
+  machine.BeginBatch();
+  for (int i = 0; i < 2; ++i) machine.Place(5e6, 5e9, 1e6);  // copied together in 1000 us, then 2000 us each
+  EXPECT_DOUBLE_EQ(machine.now_us(), 5000);
+  machine.BeginBatch();
+  machine.Place(5e6, 5e9, 1e6);
+  EXPECT_DOUBLE_EQ(machine.now_us(), 8000);
+}
+
 }  // namespace
 }  // namespace pantry

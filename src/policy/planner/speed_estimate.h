@@ -52,12 +52,13 @@ struct SparseCost {
   double macs = 1;
   double once = 1;  // of bytes and traffic, what all rows share: the gates
 
-  // Of so many rows, each: macs of one, bytes and traffic of all together. What fires for several counts for each of them, but no more than
+  // Of so many rows, each: macs of one, bytes and traffic of all together. What fires for several counts for each of them, up to
   // everything.
   SparseCost Of(double n_rows) const {
     if (n_rows > kMostRows) return {};
     const double more = std::max(n_rows - 1, 0.0);
-    return {std::min(bytes + more * (bytes - once), 1.0), std::min(traffic + more * (traffic - once), 1.0), macs, once};
+    const auto all = [&](double one) { return std::min(one + more * (one - once), std::max(one, 1.0)); };
+    return {all(bytes), all(traffic), macs, once};
   }
 };
 
