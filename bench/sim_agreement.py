@@ -40,6 +40,8 @@ import time
 # Of the probe, before and after each run; and what the run has asked for has arrived by then.
 PROBES = 10
 DRAIN_S = 0.02
+# From the last token to the end of the process, about.
+TEARDOWN_S = 0.15
 
 
 class Config:
@@ -161,13 +163,18 @@ def measure(args, config, folder):
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     stops = []
-    while not has_ended(process, args.probe):
-        stopped = time.monotonic()
-        os.killpg(process.pid, signal.SIGSTOP)
-        time.sleep(DRAIN_S)
-        rate = probe.rate()
-        os.killpg(process.pid, signal.SIGCONT)
-        stops.append({"at": stopped, "s": time.monotonic() - stopped, "bytes_per_s": rate})
+    try:
+        while not has_ended(process, args.probe):
+            stopped = time.monotonic()
+            os.killpg(process.pid, signal.SIGSTOP)
+            time.sleep(DRAIN_S)
+            rate = probe.rate()
+            os.killpg(process.pid, signal.SIGCONT)
+            stops.append({"at": stopped, "s": time.monotonic() - stopped, "bytes_per_s": rate})
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGTERM)
     ended = time.monotonic()
     rest_rates += [probe.rate() for _ in range(PROBES)]
     probe.close()
@@ -190,8 +197,11 @@ def run_of(args, config, folder):
     """What was counted, less the stops in it, and how fast the disk was meanwhile beside before and after."""
     run = stats_of(folder / "stats", tokens_of(args, config)[1])
     saved = json.loads((folder / "run.json").read_text())
-    stops = [stop for stop in saved["stops"] if stop["at"] >= saved["end"] - run["us"] / 1e6]
-    run["us"] -= 1e6 * sum(stop["s"] for stop in stops)
+    end = saved["end"] - TEARDOWN_S
+    stops = [stop for stop in saved["stops"] if end - run["us"] / 1e6 <= stop["at"] <= end]
+    stopped = 1e6 * sum(stop["s"] for stop in stops) / run["us"]
+    for key in ("us", "wait_us", "place_us", "disk_busy_us"):  # a stop falls into any of them
+        run[key] *= 1 - stopped
     rates = [stop["bytes_per_s"] for stop in stops]
     run["disk"] = statistics.harmonic_mean(rates) / statistics.harmonic_mean(saved["rest_bytes_per_s"]) if rates else 1
     return run
@@ -213,6 +223,8 @@ def mean_device(before, after):
     for field in ("memory_share", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us",
                   "place_bytes_per_s", "copy_bytes_per_s"):
         device[field] = (before[field] + after[field]) / 2
+    device["dram_read_bytes_per_s"] = [dict(b, per_s=(a["per_s"] + b["per_s"]) / 2)
+                                       for a, b in zip(before["dram_read_bytes_per_s"], after["dram_read_bytes_per_s"])]
     device["flash"] = [dict(b, bytes_per_s=statistics.harmonic_mean([a["bytes_per_s"], b["bytes_per_s"]]))
                        for a, b in zip(before["flash"], after["flash"])]
     return device

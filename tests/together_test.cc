@@ -186,8 +186,10 @@ TEST_P(TogetherTest, ACopyGoesOnWithTheBitsOfItsOriginal) {
     for (int i = 0; i < 3; ++i) sessions.push_back(engine->NewSession(OptionsOf(*engine, 3)).value());
     ASSERT_TRUE(sessions[1]->Feed(TokensOf(*engine, 8)).ok());  // to be overwritten
     ASSERT_TRUE(sessions[0]->Feed(std::span(tokens).first(n_prompt)).ok());
+    const size_t n_kept = n_prompt / 2;  // which the last one has already
+    ASSERT_TRUE(sessions[2]->Feed(std::span(tokens).first(n_kept)).ok());
     for (size_t i = 1; i < 3; ++i) {
-      ASSERT_TRUE(sessions[i]->CopyFrom(*sessions[0]).ok());
+      ASSERT_TRUE(sessions[i]->CopyFrom(*sessions[0], i == 2 ? static_cast<int64_t>(n_kept) : 0).ok());
       EXPECT_TRUE(std::ranges::equal(sessions[i]->tokens(), sessions[0]->tokens()));
       EXPECT_TRUE(SameBits(sessions[i]->logits(), sessions[0]->logits()));
     }
@@ -305,6 +307,10 @@ TEST(FeedTogether, WhatCannotBeIsRefusedAndChangesNothing) {
   longer.n_ctx = 16;
   EXPECT_EQ(engine->NewSession(longer).value()->CopyFrom(*a).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(stranger->CopyFrom(*a).code(), StatusCode::kInvalidArgument);
+  for (const int64_t n_kept : {-1, 4, 5}) {  // their fourth tokens differ, and b has no fifth
+    EXPECT_EQ(b->CopyFrom(*a, n_kept).code(), StatusCode::kInvalidArgument) << n_kept;
+    EXPECT_EQ(b->tokens().size(), 4u);
+  }
   longer = options;
   longer.n_sessions = 3;
   const auto fourth = engine->NewSession(longer).value();
@@ -363,6 +369,15 @@ TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
   sessions.pop_back();  // its keys and values are free again
   together.pop_back();
   ASSERT_TRUE(Session::FeedTogether(together, std::span(tokens).first(3)).ok());
+  // What was lent and given back meanwhile changed nothing.
+  options.memory_bytes = 0;
+  const auto resident = Engine::Open(testing::OpenGguf(pack.path()), options, log, {});
+  ASSERT_TRUE(resident.ok()) << resident.status().ToString();
+  for (const Session* const session : together) {
+    const auto alone = (*resident)->NewSession(options.session).value();
+    ASSERT_TRUE(alone->Feed(session->tokens()).ok());
+    EXPECT_TRUE(std::ranges::equal(alone->logits(), session->logits())) << session->tokens().size();
+  }
   const int64_t of_three = engine.model().WorkspaceBytes(32) - engine.model().WorkspaceBytes(3);
   EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 3 * tile + of_three);
   // One more than was planned for: nothing is lent.
@@ -370,6 +385,34 @@ TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
   const auto fifth = engine.NewSession(options.session).value();
   ASSERT_TRUE(sessions[0]->Feed(std::span(tokens).first(1)).ok());
   EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes);
+}
+
+TEST(FeedTogether, ASessionUnlikeThePlannedOneLendsNoMoreThanItLeaves) {
+  NullLogger log;
+  const testing::TinyPack pack("tiny-bamboo-quantized", NeuronPacking::kAlways);
+  EngineOptions options;
+  options.n_threads = 2;
+  options.session.n_ctx = 512;
+  options.session.n_batch = 32;
+  const auto free = FreeMemory{.available_bytes = int64_t{1} << 30, .resident_bytes = 0};
+  const auto file = testing::OpenGguf(pack.path());
+  const MemoryPlan all =
+      PlanBudget(*file, ParseModelShape(file->metadata()).value(), BestIsa(), options, free).value().value();
+  options.memory_bytes = all.total_bytes() - all.cache_bytes / 2 + (int64_t{256} << 20);
+  const auto opened = Engine::Open(testing::OpenGguf(pack.path()), options, log, {});
+  ASSERT_TRUE(opened.ok()) << opened.status().ToString();
+  Engine& engine = **opened;
+  const MemoryPlan& plan = *engine.memory_plan();
+  SessionOptions other = options.session;
+  other.n_ctx = 64;
+  other.n_batch = 64;  // more scratch, fewer keys and values
+  const auto session = engine.NewSession(other);
+  ASSERT_TRUE(session.ok()) << session.status().ToString();
+  for (const size_t n : {1, 20}) {
+    ASSERT_TRUE((*session)->Feed(std::vector<TokenId>(n, 7)).ok());
+    const int64_t used = (*session)->kv_bytes() + engine.model().WorkspaceBytes(static_cast<int64_t>(n));
+    EXPECT_LE(engine.stream()->cache_bytes() + used, plan.cache_bytes + plan.kv_bytes + plan.scratch_bytes) << n;
+  }
 }
 
 }  // namespace

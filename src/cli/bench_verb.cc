@@ -48,6 +48,13 @@ Result<SpeedLists> ListsOf(const CliOptions& options) {
   lists.n_batch = options.batch_sizes.values;
   lists.n_sequences = options.n_sequences.values;
   lists.best_of = options.best_of.values;
+  const bool generates =
+      !lists.prompt_then_gen.empty() || std::ranges::any_of(lists.n_gen, [](int64_t n) { return n > 0; });
+  for (const auto& [flag, is_default] :
+       {std::pair("-np", options.n_sequences.is_default), {"--best-of", options.best_of.is_default}}) {
+    if (is_default || generates) continue;
+    return InvalidArgumentError("{} has no effect: nothing is generated. Give -n or -pg", flag);
+  }
   if (!options.best_of.is_default && options.n_sequences.is_default) lists.n_sequences.clear();  // that test alone
   if (!options.ubatch_sizes.is_default) {
     const std::vector<int64_t> outer = options.batch_sizes.is_default ? options.ubatch_sizes.values : lists.n_batch;

@@ -254,7 +254,10 @@ Result<SimInput> SimInputOf(const GgufFile& file, const EngineOptions& engine, c
 Status MeasureHost(const GgufFile& file, const EngineOptions& engine, DeviceProfile& device) {
   const Isa isa = engine.isa.value_or(BestIsa());
   PANTRY_ASSIGN_OR_RETURN(const ModelNeeds needs, NeedsOf(file, isa));
-  if (needs.blocks.groups().empty()) return InvalidArgumentError("{}: the model has no blocks", file.path());
+  if (needs.blocks.groups().empty())
+    return InvalidArgumentError(
+        "{}: --measure-host needs a model that can be streamed, and this one has nothing to leave in its file",
+        file.path());
   std::vector<int64_t> block_bytes;
   for (uint32_t i = 0; i < needs.blocks.n_blocks(); ++i) block_bytes.push_back(needs.blocks.block_bytes(BlockId(i)));
   ThreadPool pool(device.n_cores);

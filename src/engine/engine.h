@@ -192,9 +192,10 @@ class Session {
   // Returns the number of tokens kept.
   int64_t ReusePrefix(std::span<const TokenId> prompt);
   void Truncate(int64_t n_tokens);
-  // Becomes what `other` is: tokens(), keys and values, logits(). So several answers share the work of one prompt. kInvalidArgument: it is of
-  // another engine, or has another n_ctx() or other KV types.
-  Status CopyFrom(const Session& other);
+  // Becomes what `other` is: tokens(), keys and values, logits(). So several answers share the work of one prompt. Of the first n_kept
+  // positions it keeps its own keys and values. kInvalidArgument: it is of another engine, has another n_ctx() or other KV types, or not the
+  // same first n_kept tokens.
+  Status CopyFrom(const Session& other, int64_t n_kept = 0);
 
   // Computes `tokens` in batches of n_batch. logits() then hold those of the last one. kInvalidArgument when the context is too small
   // (says both numbers and the fix); kCancelled when `keep_going(n_done, n_total)` returns false, with what was computed kept.
@@ -210,7 +211,7 @@ class Session {
 
   // Feeds one token to each of several sessions of an engine, which reads the weights once for all. Each then has its own logits(), the same
   // bits as if it had been fed alone; but what is lossy and acts on runs of one token only (EngineOptions' expert_policy without in_prompts,
-  // neuron_prior_strength, predictor without all_rows) does not act here, so that such a run is exact. When it fails, none has got a
+  // neuron_prior_strength, predictor without all_rows) does not act here, so that a run of several is exact. When it fails, none has got a
   // token. kInvalidArgument: not one token for each, a session twice or of another engine, more than there is scratch for
   // (SessionOptions::n_sessions), a context that is full.
   static Status FeedTogether(std::span<Session* const> sessions, std::span<const TokenId> tokens);

@@ -63,13 +63,13 @@ bool KvCache::IsLike(const KvCache& other) const {
 }
 
 // Pack by pack, so that of a tile's memory only what holds positions is touched.
-void KvCache::CopyFrom(const KvCache& from, int64_t n_positions) {
+void KvCache::CopyFrom(const KvCache& from, int64_t begin, int64_t end) {
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     const KvLayerView &to = layers_[layer], &source = from.layers_[layer];
     const auto k_bytes = static_cast<size_t>(KvHeadBytes(to.k_type, to.head_dim, kKvPack));
     const auto v_bytes = static_cast<size_t>(KvHeadBytes(to.v_type, to.head_dim, kKvPack));
     for (int32_t head = 0; head < to.n_kv_heads; ++head) {
-      for (int64_t position = 0; position < n_positions; position += kKvPack) {
+      for (int64_t position = begin / kKvPack * kKvPack; position < end; position += kKvPack) {
         std::memcpy(to.KPack(head, position), source.KPack(head, position), k_bytes);
         std::memcpy(to.VPack(head, position), source.VPack(head, position), v_bytes);
       }

@@ -33,8 +33,8 @@ class KvCache {
 
   // Whether it holds the same numbers of heads in the same formats.
   bool IsLike(const KvCache& other) const;
-  // Takes over the first n_positions. REQUIRES: IsLike(from), and both hold so many.
-  void CopyFrom(const KvCache& from, int64_t n_positions);
+  // Takes over positions [begin, end), and those that share a pack with `begin`. REQUIRES: IsLike(from), and both hold so many.
+  void CopyFrom(const KvCache& from, int64_t begin, int64_t end);
 
  private:
   AlignedBuffer memory_;

@@ -18,26 +18,40 @@ int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_ty
 
 int64_t LogitsBytes(const ModelShape& shape) { return int64_t{shape.n_vocab} * int64_t{sizeof(float)}; }
 
-Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_rows, const MemoryPlan* budget) {
+// Sessions of an engine that are open already.
+struct OpenSessions {
+  int32_t n = 0;
+  int64_t n_rows = 0;    // that their scratch is for
+  int64_t kv_bytes = 0;  // address space
+  int64_t committed_kv_bytes = 0;
+};
+
+Result<ContextPlan> Plan(const Model& model, const SessionOptions& options, int64_t n_rows, const MemoryPlan* budget,
+                         const OpenSessions& open) {
   const ModelShape& shape = model.shape();
   ContextRequest request;
   request.n_ctx = options.n_ctx;
   request.n_ctx_train = shape.n_ctx_train;
   request.weight_bytes = model.weight_bytes();
-  request.scratch_bytes = model.WorkspaceBytes(n_rows) + LogitsBytes(shape);
+  request.scratch_bytes = model.WorkspaceBytes(std::max(n_rows, open.n_rows)) + LogitsBytes(shape);
   request.kv_bytes_per_position = KvBytesPerPositionOf(shape, options.k_type, options.v_type);
   if (KvCache::CheckType(shape, KvType::kQ8_0).ok()) {
     request.kv_bytes_per_position_q8 = KvBytesPerPositionOf(shape, KvType::kQ8_0, KvType::kQ8_0);
   }
-  // One session's share: keys and values are its own, scratch is not.
-  const auto share_of = [&](int64_t n_bytes, int64_t n_sessions) {
-    return n_bytes < request.scratch_bytes ? n_bytes
-                                           : request.scratch_bytes + (n_bytes - request.scratch_bytes) / n_sessions;
+  // One session's share of what the open ones leave: keys and values are its own, scratch is not. Who comes when all that were planned for are
+  // there gets as much as if he were the first.
+  const auto share_of = [&](int64_t n_bytes, int32_t n_planned, int64_t of_open) {
+    const bool is_planned = open.n < n_planned;
+    const int64_t for_kv = n_bytes - request.scratch_bytes - (is_planned ? of_open : 0);
+    return for_kv < 0 ? std::min(n_bytes, request.scratch_bytes)
+                      : request.scratch_bytes + for_kv / (is_planned ? n_planned - open.n : n_planned);
   };
-  request.free_bytes = share_of(AvailableMemoryBytes(), options.n_sessions);
+  // What the open ones have taken is not available any more; what they will take is.
+  request.free_bytes = share_of(AvailableMemoryBytes(), options.n_sessions, open.kv_bytes - open.committed_kv_bytes);
   if (budget != nullptr) {  // what the rest leaves to sessions
-    const int64_t planned = share_of(
-        budget->budget_bytes - (budget->total_bytes() - budget->kv_bytes - budget->scratch_bytes), budget->n_sessions);
+    const int64_t planned =
+        share_of(budget->budget_bytes - (budget->total_bytes() - budget->kv_bytes - budget->scratch_bytes),
+                 budget->n_sessions, open.kv_bytes);
     request.free_bytes = request.free_bytes < 0 ? planned : std::min(request.free_bytes, planned);
     if (request.n_ctx == 0) request.n_ctx = budget->n_ctx;
   }
@@ -77,9 +91,14 @@ Session::Impl::Impl(Engine& its_engine, std::shared_ptr<SessionScratch> shared, 
   scratch->kv_bytes += kv.n_bytes();
 }
 
+// The memory goes first: who counts it as free may lend it.
 Session::Impl::~Impl() {
-  scratch->kv_bytes -= kv.n_bytes();
-  scratch->committed_kv_bytes -= kv.BytesFor(n_committed_positions);
+  const int64_t n_bytes = kv.n_bytes(), n_committed = kv.BytesFor(n_committed_positions);
+  {
+    const KvCache gone = std::move(kv);
+  }
+  scratch->kv_bytes -= n_bytes;
+  scratch->committed_kv_bytes -= n_committed;
 }
 
 // For runs of up to `n_rows`, with sessions that are open already.
@@ -104,7 +123,11 @@ Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& option
   if (stream() != nullptr) stream()->Lend(0);  // what an earlier session left idle is this one's
   const int64_t n_batch = BatchOf(shape(), options);
   const int64_t n_rows = MostRows(shape(), options);
-  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_rows, memory_plan()));
+  OpenSessions open;
+  if (const std::shared_ptr<SessionScratch> scratch = scratch_.lock()) {
+    open = {n_sessions(), scratch->workspace->max_tokens(), scratch->kv_bytes, scratch->committed_kv_bytes};
+  }
+  PANTRY_ASSIGN_OR_RETURN(ContextPlan plan, Plan(model(), options, n_rows, memory_plan(), open));
   if (plan.is_cut || plan.n_ctx > shape().n_ctx_train) log_.Info("context: {}", plan.reason);
 
   PANTRY_ASSIGN_OR_RETURN(KvCache kv, KvCache::Allocate(shape(), options.k_type, options.v_type, plan.n_ctx));

@@ -15,7 +15,9 @@ ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPla
   work.float_macs = cost.layers.float_macs;
   work.output_int8_macs = cost.output.int8_macs;
   work.output_float_macs = cost.output.float_macs;
-  work.kv_bytes_per_position = SessionKvBytesPerPosition(shape, session);
+  SessionOptions one = session;  // whose token it is
+  one.n_sessions = 1;
+  work.kv_bytes_per_position = SessionKvBytesPerPosition(shape, one);
   work.attention_macs_per_position = int64_t{2} * shape.n_layers * shape.n_heads * shape.head_dim;
   work.dense_bytes = cost.layers.n_bytes + cost.output.n_bytes;
   if (blocks.n_blocks() == 0) return work;

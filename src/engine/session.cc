@@ -66,7 +66,10 @@ Status Session::Impl::CheckFits(std::span<const TokenId> more) const {
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)), n_open_(impl_->engine.n_sessions_) {
   ++*n_open_;
 }
-Session::~Session() { --*n_open_; }
+Session::~Session() {
+  impl_.reset();
+  --*n_open_;
+}
 
 int64_t Session::n_ctx() const { return impl_->plan.n_ctx; }
 std::span<const TokenId> Session::tokens() const { return impl_->tokens; }
@@ -96,7 +99,7 @@ void Session::Truncate(int64_t n_tokens) {
   impl_->has_logits = false;
 }
 
-Status Session::CopyFrom(const Session& other) {
+Status Session::CopyFrom(const Session& other, int64_t n_kept) {
   Impl& s = *impl_;
   const Impl& from = *other.impl_;
   if (&s == &from) return OkStatus();
@@ -104,11 +107,17 @@ Status Session::CopyFrom(const Session& other) {
     return InvalidArgumentError("a copy needs a session of the same engine, context ({} here, {} there) and KV types",
                                 s.plan.n_ctx, from.plan.n_ctx);
   }
-  const auto n_tokens = static_cast<int64_t>(from.tokens.size());
+  const auto n_tokens = static_cast<int64_t>(from.tokens.size()), n_own = static_cast<int64_t>(s.tokens.size());
+  if (n_kept < 0 || n_kept > std::min(n_tokens, n_own) ||
+      !std::equal(s.tokens.begin(), s.tokens.begin() + n_kept, from.tokens.begin())) {
+    return InvalidArgumentError(
+        "a copy that keeps its first {} tokens must begin with the same; there are {} here, {} there", n_kept, n_own,
+        n_tokens);
+  }
   s.has_logits = false;
   s.WillHold(n_tokens);
   s.LendIdleMemory(s.scratch->n_committed_rows);
-  s.kv.CopyFrom(from.kv, n_tokens);
+  s.kv.CopyFrom(from.kv, n_kept, n_tokens);
   s.tokens.assign(from.tokens.begin(), from.tokens.end());
   std::copy(from.logits.begin(), from.logits.end(), s.logits.begin());
   s.has_logits = from.has_logits;

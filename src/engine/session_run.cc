@@ -71,10 +71,14 @@ void Session::Impl::LendIdleMemory(int64_t n_rows) {
   scratch->n_committed_rows = n_rows;
   const MemoryPlan* const budget = engine.memory_plan();
   if (engine.n_sessions() > (budget != nullptr ? budget->n_sessions : 1)) return stream->Lend(0);
-  const int64_t kv_bytes = std::max(scratch->kv_bytes.load(), budget != nullptr ? budget->kv_bytes : 0);
-  const Model& model = engine.model();
-  stream->Lend(kv_bytes - scratch->committed_kv_bytes + model.WorkspaceBytes(workspace.max_tokens()) -
-               model.WorkspaceBytes(n_rows));
+  // Of what was planned, whatever sessions were opened then.
+  int64_t kv_bytes = scratch->kv_bytes, workspace_bytes = engine.model().WorkspaceBytes(workspace.max_tokens());
+  if (budget != nullptr) {
+    kv_bytes = budget->kv_bytes;
+    workspace_bytes = std::min(workspace_bytes, budget->scratch_bytes);
+  }
+  const int64_t used_bytes = scratch->committed_kv_bytes + engine.model().WorkspaceBytes(n_rows);
+  stream->Lend(std::max<int64_t>(kv_bytes + workspace_bytes - used_bytes, 0));
 }
 
 Status Session::Impl::Compute(const Run& run) {

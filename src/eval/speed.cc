@@ -113,7 +113,7 @@ class SpeedRunner {
   Status Run(size_t index);
   Status FillTo(int64_t n_depth);
   Status Prepare(const SpeedTest& test);
-  Status CopyToOthers(const SpeedTest& test);
+  Status CopyToOthers(const SpeedTest& test, int64_t n_kept);
   Status Repeat(const SpeedTest& test);
   Status FeedPrompt(std::span<const TokenId> tokens, int64_t n_batch);
   Status Generate(const SpeedTest& test);
@@ -212,9 +212,10 @@ Status SpeedRunner::FillTo(int64_t n_depth) {
   return fed;
 }
 
-Status SpeedRunner::CopyToOthers(const SpeedTest& test) {
+// They have the first n_kept tokens.
+Status SpeedRunner::CopyToOthers(const SpeedTest& test, int64_t n_kept) {
   for (size_t i = 1; i < static_cast<size_t>(test.n_sequences); ++i) {
-    PANTRY_RETURN_IF_ERROR(sessions_[i]->CopyFrom(*session_));
+    PANTRY_RETURN_IF_ERROR(sessions_[i]->CopyFrom(*session_, n_kept));
   }
   return OkStatus();
 }
@@ -222,7 +223,7 @@ Status SpeedRunner::CopyToOthers(const SpeedTest& test) {
 // So that every repetition does the same work; what this allocates is no part of the time.
 Status SpeedRunner::Prepare(const SpeedTest& test) {
   session_->Truncate(test.n_depth);
-  if (test.n_prompt == 0) PANTRY_RETURN_IF_ERROR(CopyToOthers(test));
+  PANTRY_RETURN_IF_ERROR(CopyToOthers(test, 0));
   rng_ = Rng(options_.seed);
   samplers_.clear();
   if (options_.tokens == SpeedTokens::kRandom || test.n_gen == 0) return OkStatus();
@@ -243,7 +244,7 @@ Status SpeedRunner::Repeat(const SpeedTest& test) {
   const std::span<const TokenId> prompt =
       std::span(text_).subspan(static_cast<size_t>(test.n_depth), static_cast<size_t>(test.n_prompt));
   PANTRY_RETURN_IF_ERROR(FeedPrompt(prompt, test.n_batch));
-  if (test.n_prompt > 0) PANTRY_RETURN_IF_ERROR(CopyToOthers(test));
+  if (test.n_prompt > 0) PANTRY_RETURN_IF_ERROR(CopyToOthers(test, test.n_depth));
   return Generate(test);
 }
 
@@ -340,7 +341,8 @@ Result<std::vector<SpeedTest>> CombineTests(const SpeedLists& lists) {
   for (const auto& [n_prompt, n_gen] : pairs) {
     for (const int64_t n : lists.best_of) {
       if (n_gen > 0 && n > n_gen)
-        return InvalidArgumentError("--best-of {}: expected at most the {} tokens of --n-gen", n, n_gen);
+        return InvalidArgumentError("--best-of {}: expected at most the {} tokens that --n-gen or -pg generates", n,
+                                    n_gen);
     }
   }
   std::vector<int64_t> depths = lists.n_depth;

@@ -77,7 +77,7 @@ TEST(CombineTests, MistakesNameTheFlagAndTheRange) {
   EXPECT_THAT(ErrorOf(lists), HasSubstr("--best-of 1: expected 2 to 1024"));
   lists.best_of = {4};
   lists.n_gen = {8, 3};
-  EXPECT_THAT(ErrorOf(lists), HasSubstr("--best-of 4: expected at most the 3 tokens of --n-gen"));
+  EXPECT_THAT(ErrorOf(lists), HasSubstr("--best-of 4: expected at most the 3 tokens that --n-gen or -pg generates"));
   lists.best_of = {};
   lists.n_gen = {};
   lists.n_depth = {-1};

@@ -243,7 +243,8 @@ void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float*
   const NeuronPredictor* const predictor = PredictorOf(weights.layer, 0);
   if (m <= kSparseRows && weights.is_by_neuron() && run_.neurons == nullptr) {
     const ExpertLayout layout = ExpertLayout::Around({weights.gate, weights.up, weights.down});
-    constexpr std::array<int32_t, kSparseRows> kRows = {0, 1, 2, 3};
+    constexpr std::array<int32_t, 4> kRows = {0, 1, 2, 3};
+    static_assert(kRows.size() == kSparseRows);
     const ExpertRun run = {.layout = &layout,
                            .x = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_),
                            .pick_row = kRows.data(),

@@ -32,7 +32,8 @@ constexpr int64_t kBesideBytes = 384 * kKiB;  // a piece of an expert
 constexpr int kBesideReads = 16;
 constexpr double kComputedAtOnce = 2 * kMiB;  // then the disk is asked, as between groups of experts
 
-constexpr int64_t kPlacedBytes = 192 * kMiB;  // that the cache of the measurement holds
+constexpr int64_t kPlacedBytes = 192 * kMiB;  // that the cache of the measurement holds, or so many blocks
+constexpr int64_t kPlacedBlocks = 4;
 constexpr int64_t kPlaceUs = 400'000;
 constexpr int kLoopRepeats = 200;
 // Of memory that was free; less where that takes too long. What others gave back a moment ago is soon had, so a small piece tells little.
@@ -86,16 +87,18 @@ Result<Burst> RunBurst(DiskQueue& queue, uint64_t n_places, int64_t n_bytes, int
   }
   const auto asked_us = static_cast<double>(clock.NowUs() - begin_us);
   burst.ask_us = n_reads > 1 ? (asked_us - burst.kick_us) / (n_reads - 1) : 0;
-  for (int32_t n_done = 0; n_done < n_reads;) {
+  Status status;
+  for (int32_t n_done = 0; n_done < n_reads;) {  // all of them, also after an error: they write to `memory`
     const size_t n = queue.Wait(ends, DiskQueue::kForever);
     for (const TransferEnd& end : std::span(ends).first(n)) {
-      if (end.n_bytes != n_bytes) return IoError("a read of {} bytes gave {}", n_bytes, end.n_bytes);
+      if (end.n_bytes != n_bytes) status = IoError("a read of {} bytes gave {}", n_bytes, end.n_bytes);
     }
     const auto now_us = static_cast<double>(clock.NowUs() - begin_us);
     if (n > 0 && n_done == 0) burst.first_us = now_us;
     n_done += static_cast<int32_t>(n);
     burst.all_us = now_us;
   }
+  PANTRY_RETURN_IF_ERROR(status);
   return burst;
 }
 
@@ -120,10 +123,10 @@ class BesideMeasurement {
     double n_computed = 0, n_read = 0;
     int n_under_way = 0;
     for (; reads && n_under_way < kBesideReads; ++n_under_way) Start(static_cast<uint32_t>(n_under_way));
-    while (now_us - begin_us < us) {
+    while (now_us - begin_us < us && status_.ok()) {
       if (reads) {
         queue_.Flush();
-        PANTRY_ASSIGN_OR_RETURN(const std::span<const TransferEnd> ended, Wait(computes ? 0 : DiskQueue::kForever));
+        const std::span<const TransferEnd> ended = Wait(computes ? 0 : DiskQueue::kForever);
         if (!ended.empty()) read_until_us = clock_.NowUs();
         n_read += static_cast<double>(ended.size()) * kBesideBytes;
         for (const TransferEnd& end : ended) Start(end.id);
@@ -131,10 +134,8 @@ class BesideMeasurement {
       if (computes) n_computed += products_(kComputedAtOnce);
       now_us = clock_.NowUs();
     }
-    while (n_under_way > 0) {
-      PANTRY_ASSIGN_OR_RETURN(const std::span<const TransferEnd> ended, Wait(DiskQueue::kForever));
-      n_under_way -= static_cast<int>(ended.size());
-    }
+    while (n_under_way > 0) n_under_way -= static_cast<int>(Wait(DiskQueue::kForever).size());
+    PANTRY_RETURN_IF_ERROR(status_);
     const auto per_s = [&](double n, int64_t until_us) {
       return 1e6 * n / static_cast<double>(std::max<int64_t>(until_us - begin_us, 1));
     };
@@ -146,12 +147,12 @@ class BesideMeasurement {
     to_[id] = {memory_ + static_cast<int64_t>(id) * kBesideBytes, static_cast<size_t>(kBesideBytes)};
     queue_.Start({id, 0, rng_.NextU64() % n_places_ * Reader::kBlockBytes, {&to_[id], 1}});
   }
-  Result<std::span<const TransferEnd>> Wait(int64_t timeout_us) {
-    const size_t n = queue_.Wait(ends_, timeout_us);
-    for (const TransferEnd& end : std::span(ends_).first(n)) {
-      if (end.n_bytes != kBesideBytes) return IoError("a read of {} bytes gave {}", kBesideBytes, end.n_bytes);
+  std::span<const TransferEnd> Wait(int64_t timeout_us) {
+    const std::span<const TransferEnd> ended = std::span(ends_).first(queue_.Wait(ends_, timeout_us));
+    for (const TransferEnd& end : ended) {
+      if (end.n_bytes != kBesideBytes) status_ = IoError("a read of {} bytes gave {}", kBesideBytes, end.n_bytes);
     }
-    return std::span<const TransferEnd>(ends_).first(n);
+    return ended;
   }
 
   DiskQueue& queue_;
@@ -159,6 +160,7 @@ class BesideMeasurement {
   const OneRowReading products_;
   const Clock& clock_;
   uint8_t* const memory_;
+  Status status_;
   Rng rng_ = Rng(2);
   std::array<iovec, kBesideReads> to_;
   std::array<TransferEnd, kBesideReads> ends_;
@@ -174,13 +176,14 @@ Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfi
   reads.max_reads = std::max(reads.max_reads, BlockStream::kStagingSlots);
   BlockReader reader(input.files, *std::move(queue), reads, clock);
   std::vector<BlockInfo> blocks;
-  int64_t all_bytes = 0;
+  int64_t all_bytes = 0, largest_bytes = 0;
   for (const int64_t n_bytes : input.block_bytes) {
     blocks.push_back({0, n_bytes});
     all_bytes += BlockCache::SlotBytes(n_bytes);
+    largest_bytes = std::max(largest_bytes, BlockCache::SlotBytes(n_bytes));
   }
   BlockCacheOptions options;
-  options.budget_bytes = std::min(all_bytes / 2, kPlacedBytes);
+  options.budget_bytes = std::min(all_bytes / 2, std::max(kPlacedBytes, kPlacedBlocks * largest_bytes));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlockCache> cache, BlockCache::Create(blocks, options));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlockStream> stream,
                           BlockStream::Create(*cache, reader, input.placer, clock));
@@ -339,6 +342,7 @@ Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products,
   const double cores_per_s = std::max(device.Rates(device.n_cores, 0).memory_bytes_per_s, Median(computed));
   std::erase_if(device.dram_read_bytes_per_s, [&](const ThreadRate& rate) { return rate.n_threads >= device.n_cores; });
   device.dram_read_bytes_per_s.push_back({device.n_cores, cores_per_s});
+  if (cores_per_s == Median(computed)) device.sources["dram_read_bytes_per_s"] = "measured: products with one row";
   const auto share = [](double part, double of) { return of > 0 ? std::clamp(part / of, 0.05, 1.0) : 1; };
   device.memory_share = share(Median(computed), cores_per_s);
   device.flash_busy_share = share(Median(read_beside), Median(read));

@@ -11,7 +11,7 @@
 //   fresh_bytes_per_s               one core touches memory that was free so far
 //   wake_us                         until a thread of the pool that slept takes part in a loop
 //
-// It only reads, for about four seconds, and takes 1 GiB of memory for a moment. Rates of cores stay as they are.
+// It only reads, for about four seconds, and takes 1.5 GiB of memory for a moment. Rates of cores stay as they are, but where products are faster.
 // Threads: one measurement at a time, and nobody else at work: what others do counts as this machine's slowness.
 #pragma once
 
