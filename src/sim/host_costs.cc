@@ -27,7 +27,6 @@ constexpr double kTogetherShare = 0.9;
 // Before each measurement of waking.
 constexpr auto kPause = std::chrono::microseconds(500);
 
-constexpr size_t kPiecesAtOnce = 48;          // as many as a stream has slots for
 constexpr int64_t kBesideBytes = 384 * kKiB;  // a piece of an expert
 constexpr int kBesideReads = 16;
 constexpr double kComputedAtOnce = 2 * kMiB;  // then the disk is asked, as between groups of experts
