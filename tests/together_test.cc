@@ -317,30 +317,43 @@ TEST(FeedTogether, WhatCannotBeIsRefusedAndChangesNothing) {
   EXPECT_TRUE(Session::FeedTogether(std::vector<Session*>{b, c, fourth.get()}, tokens).ok());
 }
 
-// One number for all of them: keys and values of each, one scratch, and what they leave idle in the cache.
-TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
-  NullLogger log;
-  const testing::TinyPack pack("tiny-bamboo-quantized", NeuronPacking::kAlways);
-  EngineOptions options;
-  options.n_threads = 2;
-  options.session.n_ctx = 512;
-  options.session.n_batch = 32;
-  const auto plan_of = [&](int32_t n_sessions) {
+// A pack of neurons, and a budget with which half of them are in memory.
+struct PackInABudget {
+  PackInABudget() {
+    options.n_threads = 2;
+    options.session.n_ctx = 512;
+    options.session.n_batch = 32;
+  }
+  // As if there were a gigabyte.
+  MemoryPlan PlanFor(int32_t n_sessions) {
     options.session.n_sessions = n_sessions;
     const auto file = testing::OpenGguf(pack.path());
     return PlanBudget(*file, ParseModelShape(file->metadata()).value(), BestIsa(), options,
                       {.available_bytes = int64_t{1} << 30, .resident_bytes = 0})
         .value()
         .value();
-  };
-  const MemoryPlan one = plan_of(1), four = plan_of(4);
+  }
+  Result<std::unique_ptr<Engine>> Open(const MemoryPlan& plan) {
+    options.memory_bytes = plan.total_bytes() - plan.cache_bytes / 2 + (int64_t{256} << 20);
+    return Engine::Open(testing::OpenGguf(pack.path()), options, log, {});
+  }
+
+  NullLogger log;
+  testing::TinyPack pack{"tiny-bamboo-quantized", NeuronPacking::kAlways};
+  EngineOptions options;
+};
+
+// One number for all of them: keys and values of each, one scratch, and what they leave idle in the cache.
+TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
+  PackInABudget setup;
+  EngineOptions& options = setup.options;
+  const MemoryPlan one = setup.PlanFor(1), four = setup.PlanFor(4);
   EXPECT_EQ(four.kv_bytes, 4 * one.kv_bytes);
   EXPECT_EQ(four.n_ctx, 512);
   EXPECT_LT(four.scratch_bytes - one.scratch_bytes, one.scratch_bytes);  // logits only
   EXPECT_THAT(four.Table(), HasSubstr("4 times 512 positions"));
 
-  options.memory_bytes = four.total_bytes() - four.cache_bytes / 2 + (int64_t{256} << 20);
-  const auto opened = Engine::Open(testing::OpenGguf(pack.path()), options, log, {});
+  const auto opened = setup.Open(four);
   ASSERT_TRUE(opened.ok()) << opened.status().ToString();
   Engine& engine = **opened;
   const MemoryPlan& plan = *engine.memory_plan();
@@ -371,7 +384,7 @@ TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
   ASSERT_TRUE(Session::FeedTogether(together, std::span(tokens).first(3)).ok());
   // What was lent and given back meanwhile changed nothing.
   options.memory_bytes = 0;
-  const auto resident = Engine::Open(testing::OpenGguf(pack.path()), options, log, {});
+  const auto resident = Engine::Open(testing::OpenGguf(setup.pack.path()), options, setup.log, {});
   ASSERT_TRUE(resident.ok()) << resident.status().ToString();
   for (const Session* const session : together) {
     const auto alone = (*resident)->NewSession(options.session).value();
@@ -388,22 +401,12 @@ TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
 }
 
 TEST(FeedTogether, ASessionUnlikeThePlannedOneLendsNoMoreThanItLeaves) {
-  NullLogger log;
-  const testing::TinyPack pack("tiny-bamboo-quantized", NeuronPacking::kAlways);
-  EngineOptions options;
-  options.n_threads = 2;
-  options.session.n_ctx = 512;
-  options.session.n_batch = 32;
-  const auto free = FreeMemory{.available_bytes = int64_t{1} << 30, .resident_bytes = 0};
-  const auto file = testing::OpenGguf(pack.path());
-  const MemoryPlan all =
-      PlanBudget(*file, ParseModelShape(file->metadata()).value(), BestIsa(), options, free).value().value();
-  options.memory_bytes = all.total_bytes() - all.cache_bytes / 2 + (int64_t{256} << 20);
-  const auto opened = Engine::Open(testing::OpenGguf(pack.path()), options, log, {});
+  PackInABudget setup;
+  const auto opened = setup.Open(setup.PlanFor(1));
   ASSERT_TRUE(opened.ok()) << opened.status().ToString();
   Engine& engine = **opened;
   const MemoryPlan& plan = *engine.memory_plan();
-  SessionOptions other = options.session;
+  SessionOptions other = setup.options.session;
   other.n_ctx = 64;
   other.n_batch = 64;  // more scratch, fewer keys and values
   const auto session = engine.NewSession(other);

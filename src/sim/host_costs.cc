@@ -64,6 +64,18 @@ Result<std::unique_ptr<DiskQueue>> OpenQueue(std::span<const Reader* const> file
   return queue.ok() ? std::move(queue) : OpenPreadQueue(files, kDepth);
 }
 
+// Touched, for n_bytes that are under way at once from places all over a file, which must have room for such places.
+Result<AlignedBuffer> MemoryToRead(uint64_t file_bytes, uint64_t n_bytes) {
+  if (file_bytes < 2 * n_bytes) {
+    return InvalidArgumentError("a file of {} is too small to measure with, it takes {}",
+                                FormatBytes(static_cast<int64_t>(file_bytes)),
+                                FormatBytes(static_cast<int64_t>(2 * n_bytes)));
+  }
+  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, AlignedBuffer::Allocate(n_bytes));
+  std::fill_n(memory.data(), n_bytes, uint8_t{1});
+  return memory;
+}
+
 struct Burst {
   double first_us = 0, all_us = 0;  // until it is back
   double kick_us = 0;               // to ask for the first
@@ -276,15 +288,9 @@ void MeasureWaking(ThreadPool& pool, DeviceProfile& device) {
 
 Status MeasureBursts(DiskQueue& queue, uint64_t n_bytes, const BurstOptions& options, const Clock& clock,
                      DeviceProfile& device) {
-  const uint64_t largest = static_cast<uint64_t>(kBurstBytes.back()) * kDepth;
-  if (n_bytes < 2 * largest) {
-    return InvalidArgumentError("a file of {} is too small to measure with, it takes {}",
-                                FormatBytes(static_cast<int64_t>(n_bytes)),
-                                FormatBytes(static_cast<int64_t>(2 * largest)));
-  }
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, AlignedBuffer::Allocate(largest));
-  std::fill_n(memory.data(), largest, uint8_t{1});  // touched
-  const uint64_t n_places = (n_bytes - largest) / Reader::kBlockBytes;
+  constexpr uint64_t kLargest = static_cast<uint64_t>(kBurstBytes.back()) * kDepth;
+  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, MemoryToRead(n_bytes, kLargest));
+  const uint64_t n_places = (n_bytes - kLargest) / Reader::kBlockBytes;
   Rng rng(1);
   std::vector<DiskRate> flash;
   std::vector<double> first_share, kick_us, ask_us;
@@ -319,13 +325,7 @@ Status MeasureBursts(DiskQueue& queue, uint64_t n_bytes, const BurstOptions& opt
 Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products, const BesideOptions& options,
                      const Clock& clock, DeviceProfile& device) {
   constexpr auto kReadBytes = static_cast<size_t>(kBesideBytes * kBesideReads);
-  if (n_bytes < 2 * kReadBytes) {
-    return InvalidArgumentError("a file of {} is too small to measure with, it takes {}",
-                                FormatBytes(static_cast<int64_t>(n_bytes)),
-                                FormatBytes(static_cast<int64_t>(2 * kReadBytes)));
-  }
-  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, AlignedBuffer::Allocate(kReadBytes));
-  std::fill_n(memory.data(), kReadBytes, uint8_t{1});  // touched
+  PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, MemoryToRead(n_bytes, kReadBytes));
   BesideMeasurement measurement(queue, n_bytes, products, clock, memory.data());
   std::vector<double> computed, read, computed_beside, read_beside;
   for (int repeat = 0; repeat < options.n_repeats; ++repeat) {
@@ -337,13 +337,14 @@ Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products,
     computed_beside.push_back(both.products_per_s);
     read_beside.push_back(both.reads_per_s);
   }
+  const double products_per_s = Median(computed);
   // Where products are faster than plain reading was, that was measured while others were at work.
-  const double cores_per_s = std::max(device.Rates(device.n_cores, 0).memory_bytes_per_s, Median(computed));
+  const double cores_per_s = std::max(device.Rates(device.n_cores, 0).memory_bytes_per_s, products_per_s);
   std::erase_if(device.dram_read_bytes_per_s, [&](const ThreadRate& rate) { return rate.n_threads >= device.n_cores; });
   device.dram_read_bytes_per_s.push_back({device.n_cores, cores_per_s});
-  if (cores_per_s == Median(computed)) device.sources["dram_read_bytes_per_s"] = "measured: products with one row";
+  if (cores_per_s == products_per_s) device.sources["dram_read_bytes_per_s"] = "measured: products with one row";
   const auto share = [](double part, double of) { return of > 0 ? std::clamp(part / of, 0.05, 1.0) : 1; };
-  device.memory_share = share(Median(computed), cores_per_s);
+  device.memory_share = share(products_per_s, cores_per_s);
   device.flash_busy_share = share(Median(read_beside), Median(read));
   device.dram_bytes_per_s = std::max(Median(computed_beside) / device.memory_share + Median(read_beside), cores_per_s);
   device.sources["memory_share"] = "measured: products with one row";
