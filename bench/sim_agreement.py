@@ -14,9 +14,9 @@ writes, depends on what came in time; the simulator chooses anew from the logits
 
 Since a machine's memory and disk may be faster in one minute than in another, right before and after each run its rates are measured (`pantry
 doctor --no-disk` and `pantry sim --measure-host`), and each run is compared with a simulation of its own, on the mean of both. A disk of a cloud
-may change within seconds: so every --probe seconds the run is stopped for some milliseconds, in which a probe reads some MiB, as it does
-before and after the run; the disk's rates are those measured then, times what the probe found while the tokens that count were computed, beside what
-it found then. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
+may change within seconds: so every --probe seconds a run is stopped for some milliseconds, in which a probe reads some MiB, and so is
+`--measure-host` while it reads; the disk's rates are those measured, times what the probe found while the tokens that count were computed, beside what
+it found in that measurement. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
 
 --keep FOLDER keeps what was measured; with it and -r 0 nothing is run, and what lies there is simulated again.
 """
@@ -37,9 +37,11 @@ import tempfile
 import time
 
 
-# Of the probe, before and after each run; and what the run has asked for has arrived by then.
-PROBES = 10
+# What a stopped process has asked for has arrived by then.
 DRAIN_S = 0.02
+# Between two stops of a measurement, which reads for about three seconds; and what it reads before that is the model's description.
+PROBE_OF_MEASUREMENT_S = 0.4
+DESCRIPTION_BYTES = 64 << 20
 # From the last token to the end of the process, about.
 TEARDOWN_S = 0.15
 
@@ -116,8 +118,54 @@ def measure_host(args, config, folder, name):
         alone(args, lambda: subprocess.run(prefix + [args.pantry, "doctor", "--no-disk"], env=env, check=True, capture_output=True))
     time.sleep(args.rest)  # a host takes back free memory meanwhile: what is measured and what runs finds it as it is after a while
     # Without the prefix: threads of real-time priority that read memory would keep the kernel from serving the disk.
-    alone(args, lambda: subprocess.run([args.pantry, "sim", "-m", config.model, "--measure-host", str(folder / name)], env=env,
-                                       check=True, capture_output=True))
+    command = [args.pantry, "sim", "-m", config.model, "--measure-host", str(folder / name)]
+
+    def work():
+        probe = DiskProbe(config.model)
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+        stops = probe_while(process, PROBE_OF_MEASUREMENT_S, probe, lambda: bytes_read(process) > DESCRIPTION_BYTES)
+        probe.close()
+        check(process, command, folder)
+        if not stops:
+            sys.exit(f"{' '.join(command)}: has read nothing from the disk")
+        (folder / f"probe-{name}").write_text(json.dumps(stops))
+
+    alone(args, work)
+
+
+def bytes_read(process):
+    """From the disk, by a process that may have ended."""
+    try:
+        lines = pathlib.Path(f"/proc/{process.pid}/io").read_text().splitlines()
+    except OSError:
+        return 0
+    return int(dict(line.split(": ") for line in lines)["read_bytes"])
+
+
+def check(process, command, folder):
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {(folder / 'log').read_text()}")
+
+
+def probe_while(process, interval_s, probe, is_due=lambda: True):
+    """Stops a process now and then until it ends, and probes the disk meanwhile."""
+    stops = []
+    try:
+        while not has_ended(process, interval_s):
+            if not is_due():
+                continue
+            stopped = time.monotonic()
+            os.killpg(process.pid, signal.SIGSTOP)
+            time.sleep(DRAIN_S)
+            rate = probe.rate()
+            os.killpg(process.pid, signal.SIGCONT)
+            stops.append({"at": stopped, "s": time.monotonic() - stopped, "bytes_per_s": rate})
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGTERM)
+    return stops
 
 
 def alone(args, work):
@@ -158,30 +206,15 @@ def measure(args, config, folder):
     if config.expert_policy or folder.name.endswith("-0"):
         command += ["--routing-trace", str(folder / "routing")]
     probe = DiskProbe(config.model)
-    rest_rates = [probe.rate() for _ in range(PROBES)]
     began, busy, own = time.monotonic(), busy_s(), own_s()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
-    stops = []
-    try:
-        while not has_ended(process, args.probe):
-            stopped = time.monotonic()
-            os.killpg(process.pid, signal.SIGSTOP)
-            time.sleep(DRAIN_S)
-            rate = probe.rate()
-            os.killpg(process.pid, signal.SIGCONT)
-            stops.append({"at": stopped, "s": time.monotonic() - stopped, "bytes_per_s": rate})
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGCONT)
-            os.killpg(process.pid, signal.SIGTERM)
+    stops = probe_while(process, args.probe, probe)
     ended = time.monotonic()
-    rest_rates += [probe.rate() for _ in range(PROBES)]
     probe.close()
-    run = {"others": (busy_s() - busy - own_s() + own) / (ended - began), "end": ended, "stops": stops, "rest_bytes_per_s": rest_rates}
+    run = {"others": (busy_s() - busy - own_s() + own) / (ended - began), "end": ended, "stops": stops}
     (folder / "run.json").write_text(json.dumps(run))
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {(folder / 'log').read_text()}")
+    check(process, command, folder)
     return run["others"]
 
 
@@ -194,7 +227,7 @@ def has_ended(process, timeout_s):
 
 
 def run_of(args, config, folder):
-    """What was counted, less the stops in it, and how fast the disk was meanwhile beside before and after."""
+    """What was counted, less the stops in it, and how fast the disk was meanwhile: by the probe, or None if there was no stop."""
     run = stats_of(folder / "stats", tokens_of(args, config)[1])
     saved = json.loads((folder / "run.json").read_text())
     end = saved["end"] - TEARDOWN_S
@@ -202,9 +235,12 @@ def run_of(args, config, folder):
     stopped = 1e6 * sum(stop["s"] for stop in stops) / run["us"]
     for key in ("us", "wait_us", "place_us", "disk_busy_us"):  # a stop falls into any of them
         run[key] *= 1 - stopped
-    rates = [stop["bytes_per_s"] for stop in stops]
-    run["disk"] = statistics.harmonic_mean(rates) / statistics.harmonic_mean(saved["rest_bytes_per_s"]) if rates else 1
+    run["disk"] = rate_of(stops)
     return run
+
+
+def rate_of(stops):
+    return statistics.harmonic_mean([stop["bytes_per_s"] for stop in stops]) if stops else None
 
 
 def stats_of(path, skip):
@@ -219,22 +255,27 @@ def stats_of(path, skip):
 
 def mean_device(before, after):
     """Of two measurements of the same machine: rates and costs in the middle. What was free memory is so only before the run."""
-    device = dict(after, fresh_bytes_per_s=before["fresh_bytes_per_s"])
-    for field in ("memory_share", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us",
+    device = dict(after, fresh_bytes_per_s=before["fresh_bytes_per_s"], flash=[])
+    for field in ("memory_share", "flash_share", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us",
                   "place_bytes_per_s", "copy_bytes_per_s"):
         device[field] = (before[field] + after[field]) / 2
     device["dram_read_bytes_per_s"] = [dict(b, per_s=(a["per_s"] + b["per_s"]) / 2)
                                        for a, b in zip(before["dram_read_bytes_per_s"], after["dram_read_bytes_per_s"])]
-    device["flash"] = [dict(b, bytes_per_s=statistics.harmonic_mean([a["bytes_per_s"], b["bytes_per_s"]]))
-                       for a, b in zip(before["flash"], after["flash"])]
     return device
 
 
 def device_for(args, folder, run):
     """The round's profile, with what --set says of it."""
-    device = mean_device(*(json.loads((folder / name).read_text()) for name in ("before.json", "after.json")))
-    for cell in device["flash"]:
-        cell["bytes_per_s"] *= run["disk"]
+    measured = []
+    for name in ("before.json", "after.json"):
+        device = json.loads((folder / name).read_text())
+        then = rate_of(json.loads((folder / f"probe-{name}").read_text()))
+        for cell in device["flash"]:
+            cell["bytes_per_s"] *= (run["disk"] or then) / then
+        measured.append(device)
+    device = mean_device(*measured)
+    for cells in zip(*(each["flash"] for each in measured)):
+        device["flash"].append(dict(cells[0], bytes_per_s=statistics.harmonic_mean([cell["bytes_per_s"] for cell in cells])))
     for text in args.set:
         field, _, value = text.partition("=")
         if field not in device:
@@ -336,7 +377,7 @@ def main():
                         break
                 run = run_of(args, config, folder)
                 print(f"round {i + 1}: {config.name()}: {1e6 * run['tokens'] / run['us']:.2f} tok/s, others used "
-                      f"{100 * others:.0f} % of a CPU, the disk {run['disk']:.2f} times as fast as before and after", file=sys.stderr)
+                      f"{100 * others:.0f} % of a CPU", file=sys.stderr)
         for config in configs:
             folders = [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "after.json").exists()]
             config.runs = [run_of(args, config, folder) for folder in folders]

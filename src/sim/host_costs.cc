@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "residency/cache/block_cache.h"
 #include "residency/stream/block_stream.h"
+#include "residency/stream/stream_observer.h"
 #include "sys/aligned_buffer.h"
 
 namespace pantry {
@@ -34,6 +35,8 @@ constexpr double kComputedAtOnce = 2 * kMiB;  // then the disk is asked, as betw
 constexpr int64_t kPlacedBytes = 192 * kMiB;  // that the cache of the measurement holds, or so many blocks
 constexpr int64_t kPlacedBlocks = 4;
 constexpr int64_t kPlaceUs = 400'000;
+// Of the pieces, the slowest were interrupted.
+constexpr double kUndisturbed = 0.97;
 constexpr int kLoopRepeats = 200;
 // Of memory that was free; less where that takes too long. What others gave back a moment ago is soon had, so a small piece tells little.
 constexpr size_t kFreshBytes = kGiB;
@@ -152,6 +155,18 @@ class BesideMeasurement {
     };
     return Phase{per_s(n_computed, now_us), per_s(n_read, read_until_us)};
   }
+  // As many reads at a time as above, again and again, each time until all are back: their bytes a second.
+  Result<double> RunBursts(int64_t us) {
+    const int64_t begin_us = clock_.NowUs();
+    double n_bursts = 0, burst_us = 0;
+    do {
+      PANTRY_ASSIGN_OR_RETURN(const Burst burst,
+                              RunBurst(queue_, n_places_, kBesideBytes, kBesideReads, memory_, rng_, clock_));
+      ++n_bursts;
+      burst_us += std::max(burst.all_us, 1.0);
+    } while (clock_.NowUs() - begin_us < us);
+    return 1e6 * n_bursts * kBesideReads * kBesideBytes / burst_us;
+  }
 
  private:
   void Start(uint32_t id) {
@@ -177,8 +192,36 @@ class BesideMeasurement {
   std::array<TransferEnd, kBesideReads> ends_;
 };
 
+// How long a core was at each piece.
+class PlacingTimes final : public StreamObserver {
+ public:
+  void PieceCame(const StreamedPiece& piece) override {
+    if (piece.place_thread < 0) return;
+    pieces_.push_back(
+        {static_cast<double>(piece.n_bytes), static_cast<double>(piece.place_end_us - piece.place_begin_us)});
+  }
+  void Restart() { pieces_.clear(); }
+  double BytesPerSecond() {
+    std::sort(pieces_.begin(), pieces_.end(),
+              [](const Piece& a, const Piece& b) { return a.us * b.n_bytes < b.us * a.n_bytes; });
+    double n_bytes = 0, us = 1;
+    for (size_t i = 0;
+         i < pieces_.size() && static_cast<double>(i) <= kUndisturbed * static_cast<double>(pieces_.size()); ++i) {
+      n_bytes += pieces_[i].n_bytes;
+      us += pieces_[i].us;
+    }
+    return 1e6 * n_bytes / us;
+  }
+
+ private:
+  struct Piece {
+    double n_bytes = 0, us = 0;
+  };
+  std::vector<Piece> pieces_;
+};
+
 // Blocks of the model through a real stream, some after others, with more of them under way: as they are placed in a run. A cache that holds few
-// of them never has those that come next.
+// of them never has those that come next. Timed by piece, because a stream that only reads places mostly one at a time.
 Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfile& device) {
   const SteadyClock clock;
   Result<std::unique_ptr<DiskQueue>> queue = OpenQueue(input.files);
@@ -198,6 +241,8 @@ Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfi
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlockCache> cache, BlockCache::Create(blocks, options));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlockStream> stream,
                           BlockStream::Create(*cache, reader, input.placer, clock));
+  PlacingTimes times;
+  stream->Observe(&times);
   const auto n_blocks = static_cast<uint32_t>(blocks.size());
   uint32_t next = 0;
   const auto take = [&](uint32_t first, std::span<BlockId> ids) {
@@ -206,16 +251,15 @@ Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfi
   };
   std::array<BlockId, BlockStream::kBlocksAtOnce> some;
   const std::span<BlockId> wanted = std::span(some).first(std::min<size_t>(some.size(), n_blocks / 4 + 1));
-  // Of the bytes that the cache admitted, each microsecond of placing.
-  int64_t skipped_bytes = 0, skipped_us = 0, begin_us = clock.NowUs();
+  bool is_committed = false;  // the cache's memory
+  int64_t begin_us = clock.NowUs();
   while (true) {
-    const int64_t n_bytes = cache->TotalStats().admitted_bytes;
-    if (skipped_us == 0 && n_bytes > options.budget_bytes) {  // now its memory is committed
-      skipped_bytes = n_bytes;
-      skipped_us = stream->stats().place_us;
+    if (!is_committed && cache->TotalStats().admitted_bytes > options.budget_bytes) {
+      is_committed = true;
+      times.Restart();
       begin_us = clock.NowUs();
     }
-    if (skipped_us > 0 && clock.NowUs() - begin_us > kPlaceUs) break;
+    if (is_committed && clock.NowUs() - begin_us > kPlaceUs) break;
     cache->BeginStep();
     next = take(next, wanted);
     stream->Begin(0, wanted);
@@ -229,12 +273,9 @@ Status MeasurePlacing(const HostCostsInput& input, ThreadPool& pool, DeviceProfi
     }
   }
   stream->CancelReads();
-  const auto placed_us = static_cast<double>(std::max<int64_t>(stream->stats().place_us - skipped_us, 1));
-  const double rate =
-      1e6 * static_cast<double>(cache->TotalStats().admitted_bytes - skipped_bytes) / placed_us / pool.n_threads();
-  (input.places_blocks ? device.place_bytes_per_s : device.copy_bytes_per_s) = rate;
+  (input.places_blocks ? device.place_bytes_per_s : device.copy_bytes_per_s) = times.BytesPerSecond();
   device.sources[input.places_blocks ? "place_bytes_per_s" : "copy_bytes_per_s"] =
-      "measured: a stream of the model's blocks";
+      "measured: pieces of the model's blocks in a stream";
   return OkStatus();
 }
 
@@ -292,21 +333,27 @@ Status MeasureBursts(DiskQueue& queue, uint64_t n_bytes, const BurstOptions& opt
   PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, MemoryToRead(n_bytes, kLargest));
   const uint64_t n_places = (n_bytes - kLargest) / Reader::kBlockBytes;
   Rng rng(1);
-  std::vector<DiskRate> flash;
+  // All kinds in turns, so that a disk that is faster for a second is so for all of them.
+  std::array<std::array<std::vector<double>, kBurstReads.size()>, kBurstBytes.size()> us;
   std::vector<double> first_share, kick_us, ask_us;
-  for (const int64_t block_bytes : kBurstBytes) {
-    for (const int32_t n_reads : kBurstReads) {
-      std::vector<double> us;
-      for (int repeat = 0; repeat < options.n_repeats; ++repeat) {
+  for (int repeat = 0; repeat < options.n_repeats; ++repeat) {
+    for (size_t size = 0; size < kBurstBytes.size(); ++size) {
+      for (size_t count = 0; count < kBurstReads.size(); ++count) {
         std::this_thread::sleep_for(std::chrono::microseconds(options.pause_us));
-        PANTRY_ASSIGN_OR_RETURN(const Burst burst,
-                                RunBurst(queue, n_places, block_bytes, n_reads, memory.data(), rng, clock));
-        us.push_back(std::max(burst.all_us, 1.0));
+        PANTRY_ASSIGN_OR_RETURN(const Burst burst, RunBurst(queue, n_places, kBurstBytes[size], kBurstReads[count],
+                                                            memory.data(), rng, clock));
+        us[size][count].push_back(std::max(burst.all_us, 1.0));
         kick_us.push_back(burst.kick_us);
-        if (n_reads > 1) ask_us.push_back(burst.ask_us);
-        if (n_reads >= 8) first_share.push_back(burst.first_us / us.back());
+        if (kBurstReads[count] > 1) ask_us.push_back(burst.ask_us);
+        if (kBurstReads[count] >= 8) first_share.push_back(burst.first_us / us[size][count].back());
       }
-      flash.push_back({block_bytes, n_reads, 1e6 * static_cast<double>(n_reads * block_bytes) / Median(us), 0});
+    }
+  }
+  std::vector<DiskRate> flash;
+  for (size_t size = 0; size < kBurstBytes.size(); ++size) {
+    for (size_t count = 0; count < kBurstReads.size(); ++count) {
+      const auto n_read = static_cast<double>(kBurstReads[count] * kBurstBytes[size]);
+      flash.push_back({kBurstBytes[size], kBurstReads[count], 1e6 * n_read / Median(us[size][count]), 0});
     }
   }
   device.flash = std::move(flash);
@@ -327,13 +374,15 @@ Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products,
   constexpr auto kReadBytes = static_cast<size_t>(kBesideBytes * kBesideReads);
   PANTRY_ASSIGN_OR_RETURN(AlignedBuffer memory, MemoryToRead(n_bytes, kReadBytes));
   BesideMeasurement measurement(queue, n_bytes, products, clock, memory.data());
-  std::vector<double> computed, read, computed_beside, read_beside;
+  std::vector<double> computed, read, sustained, computed_beside, read_beside;
   for (int repeat = 0; repeat < options.n_repeats; ++repeat) {
     PANTRY_ASSIGN_OR_RETURN(const Phase of_products, measurement.Run(true, false, options.us));
     PANTRY_ASSIGN_OR_RETURN(const Phase of_reads, measurement.Run(false, true, options.us));
+    PANTRY_ASSIGN_OR_RETURN(const double of_bursts, measurement.RunBursts(options.us));
     PANTRY_ASSIGN_OR_RETURN(const Phase both, measurement.Run(true, true, options.us));
     computed.push_back(of_products.products_per_s);
     read.push_back(of_reads.reads_per_s);
+    sustained.push_back(of_reads.reads_per_s / of_bursts);
     computed_beside.push_back(both.products_per_s);
     read_beside.push_back(both.reads_per_s);
   }
@@ -345,9 +394,11 @@ Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products,
   if (cores_per_s == products_per_s) device.sources["dram_read_bytes_per_s"] = "measured: products with one row";
   const auto share = [](double part, double of) { return of > 0 ? std::clamp(part / of, 0.05, 1.0) : 1; };
   device.memory_share = share(products_per_s, cores_per_s);
+  device.flash_share = share(Median(sustained), 1);
   device.flash_busy_share = share(Median(read_beside), Median(read));
   device.dram_bytes_per_s = std::max(Median(computed_beside) / device.memory_share + Median(read_beside), cores_per_s);
   device.sources["memory_share"] = "measured: products with one row";
+  device.sources["flash_share"] = "measured: reads given out again as they end, beside bursts";
   device.sources["flash_busy_share"] = "measured: reads beside such products";
   device.sources["dram_bytes_per_s"] = "measured: such products beside reads";
   return OkStatus();

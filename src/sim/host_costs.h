@@ -2,11 +2,12 @@
 // MeasureHostCosts() measures on this machine what a simulation needs and `pantry doctor` does not know: what streaming costs beside rates.
 //
 //   flash, flash_returns_together   bursts of reads into one io_uring, as a layer asks for them: until the last, and the first, is back
+//   flash_share                     reads given out again as they end, as a stream does, beside bursts of as many
 //   memory_share                    products with one row, as the model's, of what cores read by dram_read_bytes_per_s
 //   flash_busy_share                reads without a break beside such products
 //   dram_bytes_per_s                what both move then, products counted as the reading that memory_share makes of them
 //   kick_us, read_cpu_us            of the asking thread: the first read of a burst, and each further one
-//   place_bytes_per_s, or copy_...  the model's own blocks through a real stream, on all threads of the pool, while others are being read
+//   place_bytes_per_s, or copy_...  pieces of the model's own blocks in a real stream, by a core, while others are being read
 //   step_us                         a product in a loop of its own, and as one of several in a loop
 //   fresh_bytes_per_s               one core touches memory that was free so far
 //   wake_us                         until a thread of the pool that slept takes part in a loop
@@ -44,7 +45,7 @@ struct HostCostsInput {
 Status MeasureHostCosts(const HostCostsInput& input, ThreadPool& pool, DeviceProfile& device);
 
 struct BurstOptions {
-  int n_repeats = 5;       // of each burst; the median counts
+  int n_repeats = 12;      // of each burst, in turns; the median counts
   int64_t pause_us = 500;  // before each: everything falls asleep, as in a run that computes meanwhile
 };
 // The part of it that only needs a disk: `queue` was opened for one file of n_bytes.
@@ -52,10 +53,10 @@ Status MeasureBursts(DiskQueue& queue, uint64_t n_bytes, const BurstOptions& opt
                      DeviceProfile& device);
 
 struct BesideOptions {
-  int n_repeats = 12;  // of each, in turns: products, reads, both; medians count
+  int n_repeats = 12;  // of each, in turns: products, reads, bursts of reads, both; medians count
   int64_t us = 25'000;
 };
-// What reads and products take from each other.
+// What reads and products take from each other, and what reads without a break reach of bursts.
 Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products, const BesideOptions& options,
                      const Clock& clock, DeviceProfile& device);
 

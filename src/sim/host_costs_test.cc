@@ -100,6 +100,54 @@ TEST(MeasureBeside, FindsWhatReadsAndProductsTakeFromEachOther) {
   }
 }
 
+// A disk on which a read costs more that is given out while others are under way and have begun to come back.
+class RestlessQueue final : public DiskQueue {
+ public:
+  RestlessQueue(SimulatedQueue& disk, SimulatedClock& clock, int64_t more_us)
+      : disk_(disk), clock_(clock), more_us_(more_us) {}
+  std::string_view name() const override { return "restless"; }
+  size_t alignment() const override { return disk_.alignment(); }
+  int depth() const override { return disk_.depth(); }
+  void Start(const Transfer& transfer) override {
+    if (n_under_way_++ == 0) has_come_back_ = false;
+    else if (has_come_back_) clock_.AdvanceTo(clock_.NowUs() + more_us_);
+    disk_.Start(transfer);
+  }
+  void Flush() override { disk_.Flush(); }
+  size_t Wait(std::span<TransferEnd> out, int64_t timeout_us) override {
+    const size_t n = disk_.Wait(out, timeout_us);
+    n_under_way_ -= n;
+    has_come_back_ |= n > 0;
+    return n;
+  }
+
+ private:
+  SimulatedQueue& disk_;
+  SimulatedClock& clock_;
+  const int64_t more_us_;
+  size_t n_under_way_ = 0;
+  bool has_come_back_ = false;
+};
+
+TEST(MeasureBeside, FindsWhatReadsWithoutABreakReachOfBursts) {
+  constexpr double kReadUs = 400;  // 384 KiB at 1 GB/s, about
+  for (const int64_t more_us : {0, 600}) {
+    SimulatedClock clock;
+    SimulatedQueue disk({}, {.latency_us = 1, .us_per_transfer = 0, .bytes_per_s = 1e9, .depth = 32}, clock);
+    RestlessQueue queue(disk, clock, more_us);
+    const auto compute = [&](double n_bytes) {
+      clock.AdvanceTo(clock.NowUs() + 100);
+      return n_bytes;
+    };
+    DeviceProfile measured = testing::SmallDevice();
+    const Status status =
+        MeasureBeside(queue, kFileBytes, OneRowReading(compute), {.n_repeats = 3, .us = 200'000}, clock, measured);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    EXPECT_NEAR(measured.flash_share, kReadUs / std::max<double>(kReadUs, static_cast<double>(more_us)), 0.06)
+        << more_us;
+  }
+}
+
 TEST(MeasureBeside, ASmallFileIsRefused) {
   SimulatedClock clock;
   SimulatedQueue queue({}, {}, clock);
