@@ -603,7 +603,7 @@ TEST(Plan, WithoutAMeasuredMachineTellsTheMemoryAndWhatIsMissing) {
   const TemporaryFolder folder;
   Surroundings setup;
   setup.variables["XDG_CACHE_HOME"] = folder.path();
-  const Outcome outcome = Execute({"plan", MoeModel(), "--memory", "1G"}, setup);
+  const Outcome outcome = Execute({"plan", MoeModel(), "--memory", "1G", "--no-measure"}, setup);
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, ContainsRegex("\nmode +resident"));
   EXPECT_THAT(outcome.out, ContainsRegex("\ndense weights +[0-9.]+ kB"));
@@ -683,7 +683,7 @@ TEST(Plan, OfAMeasuredMachineForetellsWhatARunThenCompares) {
   Surroundings setup;
   setup.variables["XDG_CACHE_HOME"] = folder.path();
   ASSERT_EQ(Execute({"doctor", "--no-disk"}, setup).exit_code, 0);
-  const Outcome diskless = Execute({"plan", MoeModel(), "--stream", "on", "--memory", "200M"}, setup);
+  const Outcome diskless = Execute({"plan", MoeModel(), "--stream", "on", "--memory", "200M", "--no-measure"}, setup);
   EXPECT_THAT(diskless.out, HasSubstr("the disk was not measured yet. Run: pantry doctor MODEL"));
   ASSERT_EQ(Execute({"doctor", Model()}, setup).exit_code, 0);
 

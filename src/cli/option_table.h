@@ -170,6 +170,13 @@ void ForEachField(Options& o, Visit&& visit) {
              "of a pack of single neurons, read those that fire most before the first token, by its profile (on)",
              "--no-warm-start"},
         o.warm_start);
+  visit(Flag{"--use-pack", "", kRun | kPlan, "Memory",
+             "where weights stream from the disk, read the .pantry file beside the model, if it is faster (on)",
+             "--no-use-pack"},
+        o.use_pack);
+  visit(Flag{"--measure", "", kPlan | kSim, "Memory",
+             "measure this machine for some seconds, where that was not done yet (on)", "--no-measure"},
+        o.measure);
   visit(Flag{"--cache-policy", "NAME", kComputing | kBench | kSim, "Memory",
              "which experts stay in memory: lru, lfu, lrfu, cycle; lfu:32 and the like: a use counts half after 32 "
              "tokens; belady, which knows the future: sim only"},

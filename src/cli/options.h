@@ -99,8 +99,10 @@ struct CliOptions {
   float recall = 0.95f;                // likewise: of what fires, the share to predict
 
   // pack.
-  bool force = false;  // an existing file is replaced
-  bool verify = true;  // what was written is read back
+  bool force = false;    // an existing file is replaced
+  bool measure = true;   // this machine, where nobody knows it yet
+  bool use_pack = true;  // beside the model, where it streams
+  bool verify = true;    // what was written is read back
 
   // What is said on standard error.
   bool verbose = false;

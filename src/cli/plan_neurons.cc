@@ -5,7 +5,6 @@
 #include <memory>
 #include <system_error>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "base/units.h"
@@ -22,11 +21,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool Is(const MetadataValue& value, uint64_t number) {
-  const uint64_t* const found = std::get_if<uint64_t>(&value.value);
-  return found != nullptr && *found == number;
-}
-
 // The GGUF file that a pack was made of, if it lies beside it; null: it does not, or it is another model's.
 std::unique_ptr<GgufFile> SourceOf(const GgufFile& pack) {
   std::filesystem::path path = pack.path();
@@ -34,11 +28,7 @@ std::unique_ptr<GgufFile> SourceOf(const GgufFile& pack) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return nullptr;
   Result<std::unique_ptr<GgufFile>> file = GgufFile::Open(path);
-  const MetadataValue* const size = pack.metadata().Find(pack_keys::kSourceBytes);
-  const MetadataValue* const hash = pack.metadata().Find(pack_keys::kSourceHash);
-  if (!file.ok() || size == nullptr || hash == nullptr || !Is(*size, (*file)->total_bytes())) return nullptr;
-  const Result<uint64_t> of_file = SourceHash(**file);
-  return of_file.ok() && Is(*hash, *of_file) ? *std::move(file) : nullptr;
+  return file.ok() && IsPackOf(pack, **file) ? *std::move(file) : nullptr;
 }
 
 void FindProfile(const GgufFile& file, const ModelShape& shape, const std::string& wanted, NeuronPlanReport& report) {

@@ -6,9 +6,10 @@
 #include <vector>
 
 #include "base/units.h"
-#include "cli/known_machine.h"
+#include "cli/measure_machine.h"
 #include "cli/model_path.h"
 #include "cli/open_engine.h"
+#include "cli/pack_beside.h"
 #include "cli/plan_neurons.h"
 #include "cli/plan_report.h"
 #include "cli/verbs.h"
@@ -127,7 +128,7 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
 
 Status PlanVerb(VerbContext& context) {
   Invocation& invocation = context.invocation;
-  PANTRY_ASSIGN_OR_RETURN(const std::string path, ModelOf(invocation));
+  PANTRY_ASSIGN_OR_RETURN(const std::string model, ModelOf(invocation));
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
   const CliOptions& options = invocation.options;
   PANTRY_ASSIGN_OR_RETURN(const std::vector<int64_t> prompts, PromptsOf(options));
@@ -135,6 +136,7 @@ Status PlanVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(FreeMemory memory, MemoryFor(options));
   PANTRY_ASSIGN_OR_RETURN(const EngineOptions engine, EngineOptionsOf(options, session, memory.available_bytes));
   PANTRY_RETURN_IF_ERROR(engine.Validate());
+  const std::string path = FileToRun(context, model, engine, memory);
 
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(path));
   PlanReport plan;
@@ -155,7 +157,8 @@ Status PlanVerb(VerbContext& context) {
   plan.model = Printable(plan.shape.name.empty() ? std::filesystem::path(path).filename().string() : plan.shape.name,
                          kNameChars);
   plan.hits = HitsOf(plan.memory, plan.has_experts());
-  const Result<HardwareProfile> machine = KnownMachine(invocation.environment);
+  const Result<HardwareProfile> machine = KnownOrMeasuredMachine(context, path);
+  if (machine.status().code() == StatusCode::kCancelled) return machine.status();
   PANTRY_RETURN_IF_ERROR(AddNeurons(invocation, *file, engine, memory, machine, plan));
   AddSpeeds(context, path, session, prompts, machine, plan);
   return context.output.Write(options.json ? PlanJson(plan) : PlanText(plan));

@@ -13,6 +13,7 @@
 #include "cli/model_path.h"
 #include "cli/model_settings.h"
 #include "cli/open_engine.h"
+#include "cli/pack_beside.h"
 #include "cli/pack_hint.h"
 #include "cli/repl.h"
 #include "cli/verbs.h"
@@ -117,7 +118,7 @@ Result<GenerateResult> AnswerOnce(const CliOptions& options, const Engine& engin
 
 Status RunVerb(VerbContext& context) {
   Invocation& invocation = context.invocation;
-  PANTRY_ASSIGN_OR_RETURN(const std::string path, ModelOf(invocation));
+  PANTRY_ASSIGN_OR_RETURN(const std::string model, ModelOf(invocation));
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
   CliOptions& options = invocation.options;
   // Everything that can be wrong with flags is found before the model is loaded.
@@ -128,6 +129,10 @@ Status RunVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(const std::string system_prompt, SystemPromptOf(options));
   PANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> prompt, PromptOf(invocation));
 
+  const FreeMemory memory = FreeMemory::Now();
+  PANTRY_ASSIGN_OR_RETURN(const EngineOptions engine_options,
+                          EngineOptionsOf(options, session_options, memory.available_bytes));
+  const std::string path = FileToRun(context, model, engine_options, memory);
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, OpenEngine(context, path, session_options));
   PANTRY_RETURN_IF_ERROR(TakeModelSettings(engine->file().metadata(), invocation));
   PANTRY_RETURN_IF_ERROR(CheckLogitBias(options.sampling, engine->shape().n_vocab));

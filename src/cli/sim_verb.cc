@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "base/units.h"
-#include "cli/known_machine.h"
+#include "cli/measure_machine.h"
 #include "cli/model_path.h"
 #include "cli/open_engine.h"
 #include "cli/report_file.h"
@@ -41,12 +41,15 @@ Status RejectFlags(const Invocation& invocation, std::initializer_list<std::stri
 }
 
 // This host as `pantry doctor` measured it, or a file's.
-Result<DeviceProfile> DeviceFor(const std::string& name, const Environment& environment) {
+Result<DeviceProfile> DeviceFor(VerbContext& context, const std::string& name) {
   if (name != "host") {
     PANTRY_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(name));
     return DeviceProfileFromJson(text, name);
   }
-  PANTRY_ASSIGN_OR_RETURN(const HardwareProfile machine, KnownMachine(environment));
+  Invocation invocation = context.invocation;
+  const std::string& shape = invocation.words.empty() ? invocation.options.model : invocation.words.front();
+  const Result<std::string> model = FindShape(shape).ok() ? Result<std::string>("") : ModelOf(invocation);
+  PANTRY_ASSIGN_OR_RETURN(const HardwareProfile machine, KnownOrMeasuredMachine(context, model.ok() ? *model : ""));
   return DeviceOf(machine);
 }
 
@@ -180,7 +183,7 @@ Status Ablation(VerbContext& context, const DeviceProfile& device) {
 
 Status SimVerb(VerbContext& context) {
   const CliOptions& options = context.options();
-  PANTRY_ASSIGN_OR_RETURN(const DeviceProfile device, DeviceFor(options.sim_device, context.invocation.environment));
+  PANTRY_ASSIGN_OR_RETURN(const DeviceProfile device, DeviceFor(context, options.sim_device));
   if (!options.sim_ablation.empty()) return Ablation(context, device);
   if (!options.sim_measure_host.empty()) return WriteHostProfile(context, device);
   PANTRY_ASSIGN_OR_RETURN(const SimInput input, InputFor(context));

@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <variant>
 #include <vector>
+
+#include "weights/gguf/pack_table.h"
 
 namespace pantry {
 namespace {
@@ -57,6 +60,17 @@ Result<uint64_t> SourceHash(const GgufFile& source) {
     }
   }
   return hasher.Digest();
+}
+
+bool IsPackOf(const GgufFile& pack, const GgufFile& source) {
+  const auto is = [&](const char* key, uint64_t number) {
+    const MetadataValue* const value = pack.metadata().Find(key);
+    const uint64_t* const found = value != nullptr ? std::get_if<uint64_t>(&value->value) : nullptr;
+    return found != nullptr && *found == number;
+  };
+  if (pack.pack() == nullptr || !is(pack_keys::kSourceBytes, source.total_bytes())) return false;
+  const Result<uint64_t> hash = SourceHash(source);
+  return hash.ok() && is(pack_keys::kSourceHash, *hash);
 }
 
 }  // namespace pantry

@@ -17,4 +17,7 @@ inline constexpr uint64_t kHashedTensorBytes = 4096;  // of each tensor, from it
 // it, in the order of tensors(). Reads that much.
 Result<uint64_t> SourceHash(const GgufFile& source);
 
+// Whether `pack` was made of `source`, by its size and its hash. false also where one of them cannot be read.
+bool IsPackOf(const GgufFile& pack, const GgufFile& source);
+
 }  // namespace pantry
