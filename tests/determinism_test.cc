@@ -170,8 +170,8 @@ TEST_P(DeterminismTest, EveryKvTypeStaysCloseToF32AndIsDeterministic) {
   const std::vector<float> exact = LastLogits(*exact_session, prompt);
   double norm = 0;
   for (const float x : exact) norm += double{x} * x;
-  for (const KvType type : {KvType::kF16, KvType::kQ8_0}) {
-    if (type == KvType::kQ8_0 && engine->shape().head_dim % 32 != 0) continue;  // refused; engine's own test
+  for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kQ4_0}) {
+    if (engine->shape().head_dim % KvBlock(type) != 0) continue;  // refused; engine's own test
     SCOPED_TRACE(KvTypeName(type));
     const auto whole = NewSession(*engine, 512, type);
     const auto cut = NewSession(*engine, 7, type);
@@ -245,8 +245,8 @@ TEST_P(LongContextTest, LogitsAreTheSameForAnyThreadsAndBatches) {
 TEST_P(LongContextTest, EveryKvTypeIsTheSameForAnyBatches) {
   const auto engine = Open(3);
   ASSERT_NE(engine, nullptr);
-  for (const KvType type : {KvType::kF32, KvType::kQ8_0}) {
-    if (type == KvType::kQ8_0 && engine->shape().head_dim % 32 != 0) continue;  // refused; engine's own test
+  for (const KvType type : {KvType::kF32, KvType::kQ8_0, KvType::kQ4_0}) {
+    if (engine->shape().head_dim % KvBlock(type) != 0) continue;  // refused; engine's own test
     SCOPED_TRACE(KvTypeName(type));
     EXPECT_TRUE(SameBits(PromptAndAnswerLogits(*engine, 7, type), PromptAndAnswerLogits(*engine, 512, type)));
   }
