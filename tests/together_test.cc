@@ -47,7 +47,10 @@ SessionOptions OptionsOf(const Engine& engine, size_t i) {
   options.n_ctx = i == 0 ? 17 : 320 + 64 * static_cast<int64_t>(i % 2);
   options.n_batch = 64;
   options.k_type = i % 4 == 2 ? KvType::kF32 : KvType::kF16;
-  if (i % 4 == 3 && engine.shape().head_dim % 32 == 0) options.v_type = KvType::kQ8_0;
+  if (i % 4 == 3 && engine.shape().head_dim % 32 == 0) {
+    options.k_type = KvType::kQ4_0;
+    options.v_type = i % 8 == 3 ? KvType::kQ8_0 : KvType::kQ4_0;
+  }
   return options;
 }
 

@@ -114,7 +114,7 @@ typedef struct pantry_session_options {
   size_t size;         /* sizeof(pantry_session_options) */
   int64_t n_ctx;       /* positions; 0: the model's, cut to what memory allows */
   int32_t n_batch;     /* tokens of a prompt computed together; 512 */
-  const char* kv_type; /* "f16" (NULL), "q8_0", "f32" */
+  const char* kv_type; /* "f16" (NULL), "q8_0", "q4_0", "f32" */
 } pantry_session_options;
 
 PANTRY_API void pantry_session_options_init(pantry_session_options* options, size_t size); /* size: sizeof(*options) */

@@ -27,13 +27,13 @@ std::string ErrorOf(Verb verb, const Args& args, const Environment& environment 
 }
 
 TEST(Args, MultiLetterFlagsWithOneDashAreUnderstood) {
-  const Invocation invocation = Parse(kRun, {"-sys", "be brief", "-tb", "3", "-ub", "64", "-ctk", "q8_0", "-ctv", "f32",
-                                             "-no-cnv", "-st", "-m", "a.gguf"});
+  const Invocation invocation = Parse(kRun, {"-sys", "be brief", "-tb", "3", "-ub", "64", "-ctk", "q8_0", "-ctv",
+                                             "q4_0", "-no-cnv", "-st", "-m", "a.gguf"});
   EXPECT_EQ(invocation.options.system_prompt, "be brief");
   EXPECT_EQ(invocation.options.threads_batch, 3);
   EXPECT_EQ(invocation.options.ubatch_size, 64);
   EXPECT_EQ(invocation.options.cache_type_k, KvType::kQ8_0);
-  EXPECT_EQ(invocation.options.cache_type_v, KvType::kF32);
+  EXPECT_EQ(invocation.options.cache_type_v, KvType::kQ4_0);
   EXPECT_EQ(invocation.options.conversation, false);
   EXPECT_TRUE(invocation.options.single_turn);
   EXPECT_EQ(invocation.options.model, "a.gguf");
@@ -130,7 +130,7 @@ TEST(Args, MistakesSayWhatWasExpected) {
   EXPECT_THAT(ErrorOf(kRun, {"--temp"}), HasSubstr("--temp needs a value"));
   EXPECT_THAT(ErrorOf(kRun, {"--ignore-eos=1"}), HasSubstr("takes no value"));
   EXPECT_THAT(ErrorOf(kRun, {"-l", "x"}), HasSubstr("expected TOKEN+BIAS"));
-  EXPECT_THAT(ErrorOf(kRun, {"-ctk", "q9"}), HasSubstr("q8_0"));
+  EXPECT_THAT(ErrorOf(kRun, {"-ctk", "q9"}), HasSubstr("f32, f16, q8_0, q4_0"));
   EXPECT_THAT(ErrorOf(kRun, {"--isa", "mmx"}), HasSubstr("avx2"));
   EXPECT_THAT(ErrorOf(kRun, {"-cnv", "--no-cnv"}), HasSubstr("contradict"));
   EXPECT_THAT(ErrorOf(kTokenize, {"--temp", "1"}), HasSubstr("--temp is not a flag of 'pantry tokenize'"));

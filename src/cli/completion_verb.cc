@@ -50,7 +50,7 @@ std::vector<std::string_view> Spellings(Verb verb) {
 
 // Words that may follow a flag, "" where a file name may.
 std::string ValueWords(const Flag& flag) {
-  if (flag.names.find("--cache-type") != std::string_view::npos) return "f32 f16 q8_0";
+  if (flag.names.find("--cache-type") != std::string_view::npos) return "f32 f16 q8_0 q4_0";
   if (flag.names == "--isa") return IsaNames(" ");
   if (flag.names == "-o, --output") return "table md csv json jsonl";
   if (flag.names == "--task") return "choice triviaqa gsm8k gsm8k_cot rolling";

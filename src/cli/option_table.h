@@ -128,10 +128,10 @@ void ForEachField(Options& o, Visit&& visit) {
              "tokens of the prompt computed together (never more than -b)"},
         o.ubatch_size);
   visit(Flag{"-ctk, --cache-type-k", "TYPE", kComputing | kBench | kPlan, "Computing",
-             "number format of cached keys: f32, f16, q8_0"},
+             "number format of cached keys: f32, f16, q8_0, q4_0"},
         o.cache_type_k);
   visit(Flag{"-ctv, --cache-type-v", "TYPE", kComputing | kBench | kPlan, "Computing",
-             "number format of cached values: f32, f16, q8_0"},
+             "number format of cached values: f32, f16, q8_0, q4_0"},
         o.cache_type_v);
   visit(Flag{"--sparse", "", kComputing | kBench | kPack, "Computing",
              "of models whose neurons gate by ReLU compute, and pack, single neurons: the same answer, sooner (on)",

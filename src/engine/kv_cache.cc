@@ -14,12 +14,12 @@ constexpr int64_t kAlignment = 64;  // a cache line, and the widest vector
 }  // namespace
 
 Status KvCache::CheckType(const ModelShape& shape, KvType type) {
-  constexpr int32_t kQ8Block = 32;
-  if (type != KvType::kQ8_0 || shape.head_dim % kQ8Block == 0) return OkStatus();
+  const int64_t block = KvBlock(type);
+  if (shape.head_dim % block == 0) return OkStatus();
   return UnsupportedError(
-      "KV cache in q8_0: needs heads of a multiple of {} numbers, this model's have {}; use --cache-type-k f16 "
+      "KV cache in {}: needs heads of a multiple of {} numbers, this model's have {}; use --cache-type-k f16 "
       "--cache-type-v f16",
-      kQ8Block, shape.head_dim);
+      KvTypeName(type), block, shape.head_dim);
 }
 
 Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType v_type, int64_t n_positions) {

@@ -189,7 +189,7 @@ TEST(KvCache, TilesDoNotOverlapAndAreAligned) {
   shape.n_layers = 3;
   shape.n_kv_heads = 2;
   shape.head_dim = 32;
-  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
+  for (const KvType type : kAllKvTypes) {
     Result<KvCache> cache = KvCache::Allocate(shape, type, KvType::kF16, kAttentionTile + 7);
     ASSERT_TRUE(cache.ok());
     ASSERT_EQ(cache->layers().size(), 3u);
@@ -214,14 +214,19 @@ TEST(KvCache, TilesDoNotOverlapAndAreAligned) {
   }
 }
 
-TEST(KvCache, HeadThatDoesNotFillBlocksIsUnsupportedInQ8) {
+TEST(KvCache, HeadThatDoesNotFillBlocksIsUnsupported) {
   ModelShape shape;
   shape.n_layers = 1;
   shape.n_kv_heads = 1;
   shape.head_dim = 80;
-  const Status status = KvCache::Allocate(shape, KvType::kQ8_0, KvType::kF16, 8).status();
-  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("have 80"));
+  for (const KvType type : {KvType::kQ8_0, KvType::kQ4_0}) {
+    for (const auto& [k, v] : {std::pair(type, KvType::kF16), std::pair(KvType::kF16, type)}) {
+      const Status status = KvCache::Allocate(shape, k, v, 8).status();
+      EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+      EXPECT_THAT(std::string(status.message()), HasSubstr(fmt::format("KV cache in {}: ", KvTypeName(type))));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("have 80"));
+    }
+  }
   EXPECT_TRUE(KvCache::Allocate(shape, KvType::kF16, KvType::kF16, 8).ok());
 }
 

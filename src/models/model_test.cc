@@ -67,8 +67,8 @@ TEST_P(GoldenTest, LogitsMatchTransformers) {
 // The rule that prefix reuse, continuous batching and streaming stand on.
 TEST_P(GoldenTest, LogitsDoNotDependOnRunsOrThreads) {
   const std::vector<TokenId>& tokens = golden_.tokens;
-  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
-    if (type == KvType::kQ8_0 && model_->shape().head_dim % 32 != 0) continue;
+  for (const KvType type : kAllKvTypes) {
+    if (model_->shape().head_dim % KvBlock(type) != 0) continue;
     const std::vector<float> whole = AllLogits(*model_, pool_, type, golden_.kv_positions, tokens, {tokens.size()});
     const auto expect_same = [&](const std::vector<size_t>& lengths, int n_threads) {
       ThreadPool pool(n_threads);
@@ -391,9 +391,12 @@ TEST_F(TinyLlama, CacheOfAnotherShapeIsRefused) {
 
 TEST_F(TinyLlama, QuantizedCacheNeedsHeadsOfWholeBlocks) {
   std::vector<KvLayerView> views(kv_->views().begin(), kv_->views().end());
-  views[0].k_type = KvType::kQ8_0;
   part_.kv = views;
-  ExpectRefused("a multiple of 32 numbers, this model has 16");
+  views[0].k_type = KvType::kQ8_0;
+  ExpectRefused("a q8_0 KV cache needs heads of a multiple of 32 numbers, this model has 16");
+  views[0].k_type = KvType::kF16;
+  views[1].v_type = KvType::kQ4_0;
+  ExpectRefused("a q4_0 KV cache needs heads of a multiple of 32 numbers, this model has 16");
 }
 
 TEST_F(TinyLlama, PartsThatAreNotAllRowsInOrderAreRefused) {

@@ -208,9 +208,10 @@ Status TransformerModel::CheckPart(const RunPart& part) const {
       return InvalidArgumentError("{} positions from {} on do not fit in a KV cache of {}", part.n_rows,
                                   part.first_position, kv.n_positions);
     }
-    if ((kv.k_type == KvType::kQ8_0 || kv.v_type == KvType::kQ8_0) && shape_.head_dim % 32 != 0) {
-      return InvalidArgumentError("a q8_0 KV cache needs heads of a multiple of 32 numbers, this model has {}",
-                                  shape_.head_dim);
+    for (const KvType type : {kv.k_type, kv.v_type}) {
+      if (shape_.head_dim % KvBlock(type) == 0) continue;
+      return InvalidArgumentError("a {} KV cache needs heads of a multiple of {} numbers, this model has {}",
+                                  KvTypeName(type), KvBlock(type), shape_.head_dim);
     }
   }
   return OkStatus();

@@ -23,13 +23,14 @@ std::string_view KvTypeName(KvType type) {
     case KvType::kF32: return "f32";
     case KvType::kF16: return "f16";
     case KvType::kQ8_0: return "q8_0";
+    case KvType::kQ4_0: return "q4_0";
   }
   return "unknown";
 }
 
 Result<KvType> ParseKvType(std::string_view name) {
   std::string names;
-  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
+  for (const KvType type : kAllKvTypes) {
     if (name == KvTypeName(type)) return type;
     if (!names.empty()) names += ", ";
     names += KvTypeName(type);
@@ -42,9 +43,12 @@ int64_t KvRowBytes(KvType type, int64_t head_dim) {
     case KvType::kF32: return head_dim * 4;
     case KvType::kF16: return head_dim * 2;
     case KvType::kQ8_0: return head_dim / 32 * 34;
+    case KvType::kQ4_0: return head_dim / 32 * 18;
   }
   return 0;
 }
+
+int64_t KvBlock(KvType type) { return type == KvType::kQ8_0 || type == KvType::kQ4_0 ? 32 : 1; }
 
 int64_t KvHeadBytes(KvType type, int64_t head_dim, int64_t n_positions) {
   return (n_positions + kKvPack - 1) / kKvPack * kKvPack * KvRowBytes(type, head_dim);

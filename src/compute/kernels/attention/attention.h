@@ -6,14 +6,19 @@
 //
 //   K, F32 or F16   [D][64 positions]                       a score needs no reduction over lanes
 //   K, Q8_0         D/32 x { [64] F16 scales, [8][64 positions][4] codes }    code = int8 + 128, unsigned as vpdpbusd wants one side
+//   K, Q4_0         D/32 x { [64] F16 scales, [4][64 positions][4] bytes }    a byte: code j below code j + 16; code = number + 8, of 0..15
 //   V, F32 or F16   [64 positions][D]
 //   V, Q8_0         [D/32][64] F16 scales, [64 positions][D] int8             a scale joins its position's weight, 16 at a time
+//   V, Q4_0         D/32 x { [64] F16 scales, [16][16 bytes][4] bytes }       byte j of positions r, r + 16, r + 32, r + 48 side by side, so that
+//                                                                             a product of four bytes adds four positions, lane = element
 //
 // Order of summation: positions are walked in tiles of kAttentionTile counted from position 0, whatever the window or batch.
-//   score of a position: one accumulator, fma over ascending d. With Q8_0 keys the query is rounded to int8 in blocks of 32 as well, and
-//     the accumulator takes fma(float(exact integer sum), q scale * k scale) for ascending blocks;
+//   score of a position: one accumulator, fma over ascending d. With Q8_0 and Q4_0 keys the query is rounded to int8 in blocks of 32 as
+//     well, and the accumulator takes fma(float(exact integer sum), q scale * k scale) for ascending blocks;
 //   tile: the maximum of its scores, weights exp(score - max), their sum (16 lanes, position % 16, then the fixed tree), and for each d
-//     one accumulator, fma over ascending positions: a *partial*, (out, max, sum);
+//     one accumulator, fma over ascending positions: a *partial*, (out, max, sum). With Q4_0 values the weights times the values' scales are
+//     rounded to int8, those of equal position % 16 together, and the accumulator takes fma(float(exact integer sum), scale) for ascending
+//     position % 16: at most 1/254 of the largest of 16 products is lost, a tenth of what Q4_0 loses on the values;
 //   partials are folded in ascending order: new = max(both), a = exp(max - new), b = exp(tile max - new), out = fma(partial, b, out * a).
 //   a sink is a partial before the first: out 0, the sink as maximum, sum 1.
 // Whoever computes a partial, it has the same bits, and masked positions take no part in any sum. So a query's result depends on its
@@ -34,10 +39,12 @@ inline constexpr int kAttentionTile = 256;  // positions
 // Positions. With 16, a kernel of four vectors walks four short streams at a time, and DRAM gave 15 GB/s instead of 25 (Zen 4, one thread).
 inline constexpr int kKvPack = 64;
 
-enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
-std::string_view KvTypeName(KvType type);  // "f32", "f16", "q8_0"
+enum class KvType : uint8_t { kF32, kF16, kQ8_0, kQ4_0 };
+inline constexpr KvType kAllKvTypes[] = {KvType::kF32, KvType::kF16, KvType::kQ8_0, KvType::kQ4_0};
+std::string_view KvTypeName(KvType type);  // "f32", "f16", "q8_0", "q4_0"
 Result<KvType> ParseKvType(std::string_view name);
-int64_t KvRowBytes(KvType type, int64_t head_dim);                        // one position of one head
+int64_t KvRowBytes(KvType type, int64_t head_dim);  // one position of one head
+int64_t KvBlock(KvType type);                       // numbers under one scale: head_dim is a multiple of it
 int64_t KvHeadBytes(KvType type, int64_t head_dim, int64_t n_positions);  // all of a head, rounded up to whole packs
 
 // One layer of a KV cache, borrowed. What no position was stored to may hold anything.
@@ -86,7 +93,7 @@ constexpr int64_t PartialFloats(int64_t head_dim) { return (head_dim + 2 + 15) /
 
 struct AttentionOps {
   Isa isa;
-  // Writes a position's key and value of one head, the same bits on every instruction set. A Q8_0 block with a number that is not finite
+  // Writes a position's key and value of one head, the same bits on every instruction set. A block with a number that is not finite
   // gets zeros and the scale NaN.
   void (*store)(const KvLayerView& kv, int32_t kv_head, int64_t position, const float* key, const float* value);
   // out: head h of row r at out + r * out_stride + h * head_dim; does not overlap q. Any even head_dim; multiples of 16 are fast.

@@ -24,6 +24,8 @@ struct Case {
 constexpr Case kCases[] = {
     {KvType::kF16, 64, 3, 512, 1},    {KvType::kF16, 64, 3, 2048, 1},  {KvType::kF16, 64, 3, 8192, 1},
     {KvType::kQ8_0, 64, 3, 512, 1},   {KvType::kQ8_0, 64, 3, 2048, 1}, {KvType::kQ8_0, 64, 3, 8192, 1},
+    {KvType::kQ4_0, 64, 3, 512, 1},   {KvType::kQ4_0, 64, 3, 2048, 1}, {KvType::kQ4_0, 64, 3, 8192, 1},
+    {KvType::kQ4_0, 128, 4, 8192, 1}, {KvType::kQ4_0, 64, 3, 512, 5},  {KvType::kQ4_0, 64, 3, 8192, 5},
     {KvType::kF32, 64, 3, 8192, 1},   {KvType::kF16, 64, 1, 8192, 1},  {KvType::kF16, 128, 4, 8192, 1},
     {KvType::kQ8_0, 128, 4, 8192, 1}, {KvType::kF16, 128, 8, 8192, 1}, {KvType::kF16, 64, 3, 512, 5},
     {KvType::kQ8_0, 64, 3, 512, 5},   {KvType::kF32, 64, 3, 512, 5},   {KvType::kF16, 64, 3, 8192, 5},

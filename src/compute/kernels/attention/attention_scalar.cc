@@ -12,8 +12,9 @@
 namespace pantry {
 namespace {
 
-constexpr int kLanes = 16;  // of the sum of weights
-constexpr int kQ8Block = 32;
+constexpr int kLanes = 16;  // of the sum of weights, and the classes in which Q4_0's are rounded
+constexpr int kBlock = 32;
+constexpr float kLeastWeightScale = 1e-30f;  // its inverse is finite
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 float LoadHalf(const uint8_t* bytes) {
@@ -26,15 +27,15 @@ void StoreHalf(float x, uint8_t* bytes) {
   std::memcpy(bytes, &half, sizeof(half));
 }
 
-// 32 numbers and their scale. As GGUF has it: the numbers are divided by the exact scale, whoever stores it rounds it then.
+// 32 numbers of Q8_0 and their scale. As GGUF has it: the numbers are divided by the exact scale, whoever stores it rounds it then.
 struct Q8Block {
   float scale;
-  std::array<int8_t, kQ8Block> codes{};
+  std::array<int8_t, kBlock> codes{};
 
   explicit Q8Block(const float* x) {
     float max = 0;
     bool finite = true;
-    for (int i = 0; i < kQ8Block; ++i) {
+    for (int i = 0; i < kBlock; ++i) {
       finite = finite && std::isfinite(x[i]);
       max = std::max(max, std::fabs(x[i]));
     }
@@ -43,27 +44,61 @@ struct Q8Block {
     if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
     if (!(scale > 0)) return;
     const float inverse = 1.0f / scale;
-    for (size_t i = 0; i < kQ8Block; ++i) codes[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+    for (size_t i = 0; i < kBlock; ++i) codes[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
   }
+};
+
+// 32 numbers of Q4_0: the number of the largest magnitude, the first of them, becomes -8. As GGUF has it.
+struct Q4Block {
+  float scale;
+  std::array<uint8_t, kBlock> codes;  // number + 8
+
+  explicit Q4Block(const float* x) {
+    float max = 0;
+    bool finite = true;
+    for (int i = 0; i < kBlock; ++i) {
+      finite = finite && std::isfinite(x[i]);
+      if (std::fabs(x[i]) > std::fabs(max)) max = x[i];
+    }
+    scale = max / -8.0f;
+    if (std::fabs(scale) < std::numeric_limits<float>::min()) scale = 0;
+    if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
+    codes.fill(8);
+    if (!finite || scale == 0) return;
+    const float inverse = 1.0f / scale;
+    for (size_t i = 0; i < kBlock; ++i) codes[i] = static_cast<uint8_t>(std::min(x[i] * inverse + 8.5f, 15.0f));
+  }
+  // Numbers j and j + 16.
+  uint8_t Byte(size_t j) const { return static_cast<uint8_t>(codes[j] | codes[j + 16] << 4); }
 };
 
 // Where position `lane` of a pack keeps element d and the scale of its block.
 struct Place {
   int64_t element;
-  int64_t scale;  // Q8_0 only
+  int64_t scale;  // of types with blocks
+  int shift = 0;  // of the element in its byte
 };
 Place KeyPlace(KvType type, int64_t lane, int64_t d) {
   const int64_t n = d * kKvPack + lane;
   if (type == KvType::kF32) return {4 * n, 0};
   if (type == KvType::kF16) return {2 * n, 0};
-  const int64_t block = d / kQ8Block * kKvPack * (2 + kQ8Block), in_block = d % kQ8Block;
+  const int64_t block = d / kBlock * KvHeadBytes(type, kBlock, kKvPack), in_block = d % kBlock;
+  if (type == KvType::kQ4_0) {
+    const int64_t byte = in_block % 16;
+    return {block + 2 * kKvPack + (byte / 4 * kKvPack + lane) * 4 + byte % 4, block + 2 * lane, in_block < 16 ? 0 : 4};
+  }
   return {block + 2 * kKvPack + (in_block / 4 * kKvPack + lane) * 4 + in_block % 4, block + 2 * lane};
 }
 Place ValuePlace(KvType type, int64_t head_dim, int64_t lane, int64_t d) {
   const int64_t n = lane * head_dim + d;
   if (type == KvType::kF32) return {4 * n, 0};
   if (type == KvType::kF16) return {2 * n, 0};
-  return {head_dim / kQ8Block * kKvPack * 2 + n, (d / kQ8Block * kKvPack + lane) * 2};
+  if (type == KvType::kQ4_0) {
+    const int64_t block = d / kBlock * KvHeadBytes(type, kBlock, kKvPack), in_block = d % kBlock;
+    const int64_t byte = lane % kLanes * 16 + in_block % 16;
+    return {block + 2 * kKvPack + byte * 4 + lane / kLanes, block + 2 * lane, in_block < 16 ? 0 : 4};
+  }
+  return {head_dim / kBlock * kKvPack * 2 + n, (d / kBlock * kKvPack + lane) * 2};
 }
 
 void StoreKey(KvType type, int64_t head_dim, int64_t lane, const float* x, uint8_t* pack) {
@@ -71,12 +106,17 @@ void StoreKey(KvType type, int64_t head_dim, int64_t lane, const float* x, uint8
     const Place place = KeyPlace(type, lane, d);
     if (type == KvType::kF32) std::memcpy(pack + place.element, x + d, sizeof(float));
     if (type == KvType::kF16) StoreHalf(x[d], pack + place.element);
-    if (type == KvType::kQ8_0 && d % kQ8Block == 0) {
+    if (type == KvType::kQ8_0 && d % kBlock == 0) {
       const Q8Block block(x + d);
       StoreHalf(block.scale, pack + place.scale);
-      for (int64_t i = 0; i < kQ8Block; ++i) {
+      for (int64_t i = 0; i < kBlock; ++i) {
         pack[KeyPlace(type, lane, d + i).element] = static_cast<uint8_t>(block.codes[static_cast<size_t>(i)] + 128);
       }
+    }
+    if (type == KvType::kQ4_0 && d % kBlock == 0) {
+      const Q4Block block(x + d);
+      StoreHalf(block.scale, pack + place.scale);
+      for (int64_t i = 0; i < 16; ++i) pack[KeyPlace(type, lane, d + i).element] = block.Byte(static_cast<size_t>(i));
     }
   }
 }
@@ -86,10 +126,16 @@ void StoreValue(KvType type, int64_t head_dim, int64_t lane, const float* x, uin
     const Place place = ValuePlace(type, head_dim, lane, d);
     if (type == KvType::kF32) std::memcpy(pack + place.element, x + d, sizeof(float));
     if (type == KvType::kF16) StoreHalf(x[d], pack + place.element);
-    if (type == KvType::kQ8_0 && d % kQ8Block == 0) {
+    if (type == KvType::kQ8_0 && d % kBlock == 0) {
       const Q8Block block(x + d);
       StoreHalf(block.scale, pack + place.scale);
-      std::memcpy(pack + place.element, block.codes.data(), kQ8Block);
+      std::memcpy(pack + place.element, block.codes.data(), kBlock);
+    }
+    if (type == KvType::kQ4_0 && d % kBlock == 0) {
+      const Q4Block block(x + d);
+      StoreHalf(block.scale, pack + place.scale);
+      for (int64_t i = 0; i < 16; ++i)
+        pack[ValuePlace(type, head_dim, lane, d + i).element] = block.Byte(static_cast<size_t>(i));
     }
   }
 }
@@ -100,14 +146,20 @@ void Store(const KvLayerView& kv, int32_t kv_head, int64_t position, const float
   StoreValue(kv.v_type, kv.head_dim, lane, value, kv.VPack(kv_head, position - lane));
 }
 
+// The whole number that a code stands for.
+int32_t NumberAt(KvType type, const uint8_t* pack, const Place& place) {
+  if (type == KvType::kQ4_0) return (pack[place.element] >> place.shift & 15) - 8;
+  return pack[place.element] - 128;  // of a key
+}
+
 float Dot(KvType type, int64_t head_dim, const float* q, const uint8_t* pack, int64_t lane) {
   float sum = 0;
-  if (type == KvType::kQ8_0) {
-    for (int64_t d = 0; d < head_dim; d += kQ8Block) {
+  if (KvBlock(type) > 1) {
+    for (int64_t d = 0; d < head_dim; d += kBlock) {
       const Q8Block block(q + d);
       int32_t integer_sum = 0;
-      for (int64_t i = 0; i < kQ8Block; ++i) {
-        integer_sum += block.codes[static_cast<size_t>(i)] * (pack[KeyPlace(type, lane, d + i).element] - 128);
+      for (int64_t i = 0; i < kBlock; ++i) {
+        integer_sum += block.codes[static_cast<size_t>(i)] * NumberAt(type, pack, KeyPlace(type, lane, d + i));
       }
       const float k_scale = LoadHalf(pack + KeyPlace(type, lane, d).scale);
       sum = std::fma(static_cast<float>(integer_sum), block.scale * k_scale, sum);
@@ -177,14 +229,55 @@ struct TileWeights {
     sum = lanes[0];
   }
   float& Weight(int64_t p) { return weights[static_cast<size_t>(p % kAttentionTile)]; }
-  // Element d of out.
-  float Mix(const KvLayerView& kv, int64_t kv_head, int64_t d) {
+  // Calls use(d, out) for each element of out.
+  template <typename Use>
+  void Mix(const KvLayerView& kv, int64_t kv_head, const Use& use) {
+    std::array<float, kBlock> block;
+    for (int64_t d = 0; d < kv.head_dim; ++d) {
+      if (kv.v_type != KvType::kQ4_0) {
+        use(d, MixElement(kv, kv_head, d));
+      } else {
+        if (d % kBlock == 0) MixBlock(kv, kv_head, d, block.data());
+        use(d, block[static_cast<size_t>(d % kBlock)]);
+      }
+    }
+  }
+
+ private:
+  float MixElement(const KvLayerView& kv, int64_t kv_head, int64_t d) {
     float out = 0;
     for (int64_t p = first; p < last; ++p) {
       const Value value = ValueAt(kv.v_type, kv.head_dim, kv.VPack(kv_head, p - p % kKvPack), p % kKvPack, d);
       out = std::fma(Weight(p) * value.scale, value.number, out);
     }
     return out;
+  }
+  // Elements [d, d + 32) of Q4_0 values: weights and scales are rounded together, positions of equal p % 16 under one scale.
+  void MixBlock(const KvLayerView& kv, int64_t kv_head, int64_t d, float* out) {
+    std::fill_n(out, kBlock, 0.0f);
+    const auto pack_of = [&](int64_t p) { return kv.VPack(kv_head, p - p % kKvPack); };
+    for (int64_t residue = 0; residue < kLanes; ++residue) {
+      const int64_t begin = first + (residue - first % kLanes + kLanes) % kLanes;
+      const auto scaled = [&](int64_t p) {
+        return Weight(p) * LoadHalf(pack_of(p) + ValuePlace(kv.v_type, kv.head_dim, p % kKvPack, d).scale);
+      };
+      float highest = 0;
+      bool finite = true;
+      for (int64_t p = begin; p < last; p += kLanes) {
+        finite = finite && std::isfinite(scaled(p));
+        highest = std::max(highest, std::fabs(scaled(p)));
+      }
+      const float scale = finite ? std::max(kLeastWeightScale, highest / 127.0f) : std::nanf("");
+      std::array<int32_t, kBlock> sums{};
+      for (int64_t p = begin; p < last && finite; p += kLanes) {
+        const auto weight = static_cast<int32_t>(std::nearbyint(scaled(p) * (1.0f / scale)));
+        for (int64_t i = 0; i < kBlock; ++i) {
+          sums[static_cast<size_t>(i)] +=
+              weight * NumberAt(kv.v_type, pack_of(p), ValuePlace(kv.v_type, kv.head_dim, p % kKvPack, d + i));
+        }
+      }
+      for (size_t i = 0; i < kBlock; ++i) out[i] = std::fma(static_cast<float>(sums[i]), scale, out[i]);
+    }
   }
 };
 
@@ -214,10 +307,10 @@ void AttendHead(const KvLayerView& kv, const AttentionQuery& query, const Head& 
   for (int64_t tile = first_tile; tile * kAttentionTile < head.end; ++tile) {
     TileWeights weights(kv, query, head, tile);
     const auto [a, b] = folded.Join(weights.max, weights.sum);
-    for (int64_t d = 0; d < kv.head_dim; ++d) {
-      const float partial = weights.Mix(kv, query.kv_head, d);
-      out[d] = tile == first_tile && sink == nullptr ? partial : std::fma(partial, b, out[d] * a);
-    }
+    const bool is_first = tile == first_tile && sink == nullptr;
+    weights.Mix(kv, query.kv_head, [&, a = a, b = b](int64_t d, float partial) {
+      out[d] = is_first ? partial : std::fma(partial, b, out[d] * a);
+    });
   }
   for (int64_t d = 0; d < kv.head_dim; ++d) out[d] *= 1.0f / folded.sum;
 }
@@ -235,7 +328,7 @@ void AttendTile(const KvLayerView& kv, const AttentionQuery& query, int64_t tile
   for (int64_t row = 0; row < query.n_rows; ++row) {
     for (int64_t head = 0; head < query.n_heads; ++head, partials += PartialFloats(kv.head_dim)) {
       TileWeights weights(kv, query, HeadOf(kv, query, row, head), tile);
-      for (int64_t d = 0; d < kv.head_dim; ++d) partials[d] = weights.Mix(kv, query.kv_head, d);
+      weights.Mix(kv, query.kv_head, [&](int64_t d, float partial) { partials[d] = partial; });
       partials[kv.head_dim] = weights.max;
       partials[kv.head_dim + 1] = weights.sum;
     }

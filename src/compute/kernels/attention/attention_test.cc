@@ -23,8 +23,6 @@ namespace pantry {
 
 namespace {
 
-constexpr KvType kAllTypes[] = {KvType::kF32, KvType::kF16, KvType::kQ8_0};
-
 std::vector<const AttentionOps*> Runnable() {
   std::vector<const AttentionOps*> all;
 #define PANTRY_ATTENTION_OPS(isa, table) \
@@ -58,6 +56,12 @@ std::ostream& operator<<(std::ostream& out, const Shape& s) {
              << " k=" << KvTypeName(s.k_type) << " v=" << KvTypeName(s.v_type);
 }
 
+// What makes the number of the largest magnitude -8.
+float Q4Scale(std::span<const float> block) {
+  const auto smaller = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
+  return *std::max_element(block.begin(), block.end(), smaller) / -8.0f;
+}
+
 // What a row of the cache, or a query for Q8_0 keys, stands for.
 std::vector<double> Rounded(KvType type, std::span<const float> row, bool round_scale = true) {
   std::vector<double> values(row.begin(), row.end());
@@ -71,8 +75,38 @@ std::vector<double> Rounded(KvType type, std::span<const float> row, bool round_
       for (size_t d = first; d < first + 32; ++d)
         values[d] = max > 0 ? std::nearbyint(row[d] * (1.0f / scale)) * double{stored} : 0;
     }
+  } else if (type == KvType::kQ4_0) {
+    for (size_t first = 0; first < row.size(); first += 32) {
+      const std::span<const float> block = row.subspan(first, 32);
+      const float scale = Q4Scale(block);
+      for (size_t d = first; d < first + 32; ++d) {
+        const int code = scale != 0 ? std::min(15, static_cast<int>(row[d] * (1.0f / scale) + 8.5f)) : 8;
+        values[d] = (code - 8) * double{F16ToF32(F32ToF16(scale))};
+      }
+    }
   }
   return values;
+}
+
+// Weights of positions [begin, end) as they meet 32 elements of Q4_0 values: with the values' scales, positions of a tile of equal p % 16
+// are rounded under one scale. `step`: the largest such scale times the largest code, which a weight that is rounded the other way may cost.
+std::vector<double> RoundedWeights(int64_t begin, const std::vector<double>& weights,
+                                   const std::vector<double>& value_scales, double* step) {
+  std::vector<double> rounded(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const auto same_class = [&](size_t j) {
+      const int64_t p = begin + static_cast<int64_t>(i), other = begin + static_cast<int64_t>(j);
+      return p / kAttentionTile == other / kAttentionTile && p % 16 == other % 16;
+    };
+    double highest = 0;
+    for (size_t j = 0; j < weights.size(); ++j) {
+      if (same_class(j)) highest = std::max(highest, std::fabs(weights[j] * value_scales[j]));
+    }
+    const double scale = highest / 127;
+    *step = std::max(*step, 8 * scale);
+    rounded[i] = scale > 0 ? std::nearbyint(weights[i] * value_scales[i] / scale) * scale / value_scales[i] : 0;
+  }
+  return rounded;
 }
 
 // Memory that ends right behind the last pack that capacity allows, full of NaN bytes that nobody may take for content.
@@ -113,12 +147,12 @@ class Cache {
     return out;
   }
 
-  // Softmax as the textbook has it, in double.
-  std::vector<double> Truth() const {
+  // Softmax as the textbook has it, in double; weights are rounded where Q4_0 values want it, and `step` says what one of them may cost.
+  std::vector<double> Truth(double* step) const {
     std::vector<std::vector<double>> keys, values;
     for (const auto& row : keys_) keys.push_back(Rounded(shape_.k_type, row));
     for (const auto& row : values_) values.push_back(Rounded(shape_.v_type, row));
-    const KvType q_type = shape_.k_type == KvType::kQ8_0 ? KvType::kQ8_0 : KvType::kF32;
+    const KvType q_type = KvBlock(shape_.k_type) > 1 ? KvType::kQ8_0 : KvType::kF32;
     std::vector<double> out(q_.size());
     const auto n = static_cast<size_t>(shape_.head_dim);
     for (int64_t i = 0; i < shape_.n_rows * shape_.n_heads; ++i) {
@@ -135,10 +169,17 @@ class Cache {
         weights.push_back(std::exp(score));
       }
       const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-      for (int64_t p = begin; p <= position; ++p) {
-        for (size_t d = 0; d < n; ++d) {
-          out[first + d] += weights[static_cast<size_t>(p - begin)] / sum * values[static_cast<size_t>(p)][d];
+      for (double& weight : weights) weight /= sum;
+      std::vector<double> plain = weights;
+      for (size_t d = 0; d < n; ++d) {
+        if (shape_.v_type == KvType::kQ4_0 && d % 32 == 0) {
+          std::vector<double> scales;
+          for (int64_t p = begin; p <= position; ++p)
+            scales.push_back(F16ToF32(F32ToF16(Q4Scale(std::span(values_[static_cast<size_t>(p)]).subspan(d, 32)))));
+          weights = RoundedWeights(begin, plain, scales, step);
         }
+        for (int64_t p = begin; p <= position; ++p)
+          out[first + d] += weights[static_cast<size_t>(p - begin)] * values[static_cast<size_t>(p)][d];
       }
     }
     return out;
@@ -169,14 +210,15 @@ class Cache {
   std::vector<float> q_;
 };
 
-// Values are at most 1, so 1e-5 is also relative to what a head can give.
+// Values are at most 1, so 1e-5 is also relative to what a head can give. A weight may be rounded the other way, two hardly.
 void ExpectNearTruth(const Shape& shape) {
   Cache cache(shape, shape.n_filled);
-  const std::vector<double> truth = cache.Truth();
+  double step = 0;
+  const std::vector<double> truth = cache.Truth(&step);
   for (const AttentionOps* ops : Runnable()) {
     const std::vector<float> out = cache.Attend(*ops);
     for (size_t i = 0; i < out.size(); ++i)
-      ASSERT_NEAR(out[i], truth[i], 1e-5) << IsaName(ops->isa) << " " << shape << " i=" << i;
+      ASSERT_NEAR(out[i], truth[i], 1e-5 + step) << IsaName(ops->isa) << " " << shape << " i=" << i;
   }
 }
 
@@ -202,9 +244,9 @@ TEST(Attention, IsSoftmaxForEveryRowOfABlock) {
 
 TEST(Attention, IsSoftmaxForEveryHeadSizeAndKvType) {
   for (const int32_t head_dim : {16, 32, 64, 80, 96, 112, 128, 192, 256, 512, 576}) {
-    for (const KvType k : kAllTypes) {
-      for (const KvType v : kAllTypes) {
-        if (head_dim % 32 != 0 && (k == KvType::kQ8_0 || v == KvType::kQ8_0)) continue;
+    for (const KvType k : kAllKvTypes) {
+      for (const KvType v : kAllKvTypes) {
+        if (head_dim % KvBlock(k) != 0 || head_dim % KvBlock(v) != 0) continue;
         ExpectNearTruth({.head_dim = head_dim, .n_rows = 2, .n_filled = 300, .scale = 0.1f, .k_type = k, .v_type = v});
       }
     }
@@ -231,7 +273,7 @@ TEST(Attention, WindowLeavesOutWhatLiesBeforeIt) {
 
 TEST(Attention, ContentThatARowDoesNotAttendToChangesNoBit) {
   // Before the window, behind the row's own position, and where nothing was ever stored.
-  for (const KvType type : kAllTypes) {
+  for (const KvType type : kAllKvTypes) {
     const Shape shape{.n_rows = 4, .n_filled = 310, .window = 40, .k_type = type, .v_type = type};
     const std::vector<float> nan(64, std::numeric_limits<float>::quiet_NaN());
     for (const AttentionOps* ops : Runnable()) {
@@ -281,7 +323,7 @@ TEST(Attention, HugeScoresDoNotOverflow) {
 }
 
 TEST(Attention, CapacityOfTheCacheChangesNoBit) {
-  for (const KvType type : kAllTypes) {
+  for (const KvType type : kAllKvTypes) {
     const Shape shape{.n_filled = 131, .k_type = type, .v_type = type};
     for (const AttentionOps* ops : Runnable()) {
       const std::vector<float> tight = Cache(shape, 131).Attend(*ops);
@@ -292,7 +334,7 @@ TEST(Attention, CapacityOfTheCacheChangesNoBit) {
 }
 
 TEST(Attention, QueryOfABlockGetsTheBitsItGetsAlone) {
-  for (const KvType type : kAllTypes) {
+  for (const KvType type : kAllKvTypes) {
     for (const int32_t n_heads : {1, 2, 3, 5, 8}) {
       for (const int64_t window : {0, 3, 270}) {
         const int32_t head_dim = 96, n_rows = 11;
@@ -346,7 +388,7 @@ TEST(Attention, TilesComputedApartAndFoldedGiveTheSameBits) {
 }
 
 TEST(Attention, VectorIsasAgreeBitForBitAndWithScalarToOneMillionth) {
-  for (const KvType type : kAllTypes) {
+  for (const KvType type : kAllKvTypes) {
     for (const float softcap : {0.0f, 20.0f}) {
       const Shape shape{.head_dim = 96,
                         .n_heads = 7,
@@ -358,6 +400,8 @@ TEST(Attention, VectorIsasAgreeBitForBitAndWithScalarToOneMillionth) {
                         .v_type = type};
       Cache cache(shape, 733);
       const std::vector<float> truth = cache.Attend(kAttentionOpsScalar);
+      double step = 0;  // another exp may round a weight the other way
+      if (type == KvType::kQ4_0) cache.Truth(&step);
       std::vector<float> first;
       for (const AttentionOps* ops : Runnable()) {
         if (ops->isa == Isa::kScalar) continue;
@@ -367,7 +411,7 @@ TEST(Attention, VectorIsasAgreeBitForBitAndWithScalarToOneMillionth) {
           EXPECT_EQ(out, first) << IsaName(ops->isa) << " " << shape;
         }
         for (size_t i = 0; i < out.size(); ++i)
-          ASSERT_NEAR(out[i], truth[i], 1e-6) << IsaName(ops->isa) << " " << shape;
+          ASSERT_NEAR(out[i], truth[i], 1e-6 + step) << IsaName(ops->isa) << " " << shape;
       }
     }
   }
@@ -375,7 +419,7 @@ TEST(Attention, VectorIsasAgreeBitForBitAndWithScalarToOneMillionth) {
 
 TEST(Attention, StoreIsBitIdenticalOnEveryIsa) {
   Rng rng(3);
-  for (const KvType type : kAllTypes) {
+  for (const KvType type : kAllKvTypes) {
     for (const int32_t head_dim : {32, 64, 96, 128, 256, 512}) {
       for (const float magnitude : {0.0f, 1e-39f, 1e-6f, 1.0f, 300.0f, 7e4f}) {
         const KvLayerView shape = {.k_type = type, .v_type = type, .n_kv_heads = 2, .head_dim = head_dim};
@@ -422,11 +466,30 @@ TEST(Attention, StoredNumbersLieWhereTheLayoutSays) {
     EXPECT_EQ(q8.k[static_cast<size_t>(block + 2 * 64 + kLane * 4 + 1)], 128 + key[33]);
     EXPECT_EQ(half_at(q8.v, q8_pack + (64 + kLane) * 2), 1.0f);
     EXPECT_EQ(q8.v[static_cast<size_t>(q8_pack + 2 * 64 * 2 + kLane * kDim + 33)], value[33]);
+
+    // Bytes hold elements j and j + 16 of a block. Here they are the numbers of a scale of -1, and 8 more as codes.
+    std::vector<float> key4(kDim), value4(kDim);
+    for (size_t d = 0; d < kDim; ++d) {
+      key4[d] = static_cast<float>(d % 9);
+      value4[d] = static_cast<float>(8 - d % 9);
+    }
+    KvBytes q4({.k_type = KvType::kQ4_0, .v_type = KvType::kQ4_0, .n_kv_heads = 2, .head_dim = kDim}, 100);
+    ops->store(q4.view, 1, kPosition, key4.data(), value4.data());
+    const int64_t second = 3 * 64 * 36 + 64 * 18;
+    const auto codes = [](const std::vector<float>& row, size_t d) {
+      return (8 - static_cast<int>(row[d])) | (8 - static_cast<int>(row[d + 16])) << 4;
+    };
+    EXPECT_EQ(half_at(q4.k, second + kLane * 2), -1.0f);
+    EXPECT_EQ(q4.k[static_cast<size_t>(second + 2 * 64 + (2 * 64 + kLane) * 4 + 1)], codes(key4, 32 + 9));
+    EXPECT_EQ(half_at(q4.v, second + kLane * 2), -1.0f);
+    EXPECT_EQ(q4.v[static_cast<size_t>(second + 2 * 64 + (kLane * 16 + 9) * 4)], codes(value4, 32 + 9));
+    ops->store(q4.view, 1, kPosition + 16, key4.data(), value4.data());
+    EXPECT_EQ(q4.v[static_cast<size_t>(second + 2 * 64 + (kLane * 16 + 9) * 4 + 1)], codes(value4, 32 + 9));
   }
 }
 
 TEST(Attention, StoringAPositionLeavesTheOthersAlone) {
-  for (const KvType type : kAllTypes) {
+  for (const KvType type : kAllKvTypes) {
     Shape shape{.n_filled = 100, .k_type = type, .v_type = type};
     for (const AttentionOps* ops : Runnable()) {
       Cache cache(shape, 128);
@@ -438,31 +501,49 @@ TEST(Attention, StoringAPositionLeavesTheOthersAlone) {
   }
 }
 
-TEST(Attention, Q8BlockKeepsThatANumberWasNotFinite) {
-  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-    std::vector<float> x(64, 1.0f), q(64, 0.1f), out(64);
-    x[40] = bad;
-    const std::vector<float> fine(64, 1.0f);
+TEST(Attention, Q4TiesGoToTheFirstNumberAsInGguf) {
+  for (const float first : {2.0f, -2.0f}) {
+    std::vector<float> x(32, 0.5f);
+    x[3] = first;
+    x[20] = -first;
     for (const AttentionOps* ops : Runnable()) {
-      KvBytes bytes({.k_type = KvType::kQ8_0, .v_type = KvType::kQ8_0, .n_kv_heads = 1, .head_dim = 64}, 2);
-      AttentionQuery query{.q = q.data(), .q_stride = 64, .n_rows = 1, .n_heads = 1, .scale = 1};
-      ops->store(bytes.view, 0, 0, fine.data(), x.data());
-      ops->attend(bytes.view, query, out.data(), 64);
-      EXPECT_NEAR(out[0], 1.0f, 1e-3) << IsaName(ops->isa);
-      EXPECT_TRUE(std::isnan(out[32])) << IsaName(ops->isa);
-      ops->store(bytes.view, 0, 0, x.data(), fine.data());
-      ops->attend(bytes.view, query, out.data(), 64);
-      EXPECT_TRUE(std::isnan(out[0])) << IsaName(ops->isa);
+      KvBytes bytes({.k_type = KvType::kQ4_0, .v_type = KvType::kQ4_0, .n_kv_heads = 1, .head_dim = 32}, 1);
+      ops->store(bytes.view, 0, 0, x.data(), x.data());
+      uint16_t scale;
+      std::memcpy(&scale, bytes.k.data(), sizeof(scale));
+      EXPECT_EQ(F16ToF32(scale), first / -8) << IsaName(ops->isa);
+      EXPECT_EQ(bytes.k[2 * 64 + 3] & 15, 0) << IsaName(ops->isa);              // -8, exactly
+      EXPECT_EQ(bytes.k[2 * 64 + (64) * 4 + 0] >> 4, 15) << IsaName(ops->isa);  // 8 is cut to 7
     }
   }
 }
 
+TEST(Attention, BlockKeepsThatANumberWasNotFinite) {
+  for (const KvType type : {KvType::kQ8_0, KvType::kQ4_0})
+    for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      std::vector<float> x(64, 1.0f), q(64, 0.1f), out(64);
+      x[40] = bad;
+      const std::vector<float> fine(64, 1.0f);
+      for (const AttentionOps* ops : Runnable()) {
+        KvBytes bytes({.k_type = type, .v_type = type, .n_kv_heads = 1, .head_dim = 64}, 2);
+        AttentionQuery query{.q = q.data(), .q_stride = 64, .n_rows = 1, .n_heads = 1, .scale = 1};
+        ops->store(bytes.view, 0, 0, fine.data(), x.data());
+        ops->attend(bytes.view, query, out.data(), 64);
+        EXPECT_NEAR(out[0], 1.0f, 1e-3) << IsaName(ops->isa);
+        EXPECT_TRUE(std::isnan(out[32])) << IsaName(ops->isa);
+        ops->store(bytes.view, 0, 0, x.data(), fine.data());
+        ops->attend(bytes.view, query, out.data(), 64);
+        EXPECT_TRUE(std::isnan(out[0])) << IsaName(ops->isa);
+      }
+    }
+}
+
 TEST(KvType, NamesParseBackAndOthersAreRefusedWithTheList) {
-  for (const KvType type : kAllTypes) EXPECT_EQ(ParseKvType(KvTypeName(type)).value(), type);
-  const auto refused = ParseKvType("q4_0");
+  for (const KvType type : kAllKvTypes) EXPECT_EQ(ParseKvType(KvTypeName(type)).value(), type);
+  const auto refused = ParseKvType("q4_1");
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(refused.status().message()), ::testing::HasSubstr("f32, f16, q8_0"));
+  EXPECT_THAT(std::string(refused.status().message()), ::testing::HasSubstr("f32, f16, q8_0, q4_0"));
 }
 
 TEST(KvType, BytesFollowTheLayout) {
@@ -470,6 +551,7 @@ TEST(KvType, BytesFollowTheLayout) {
   EXPECT_EQ(KvRowBytes(KvType::kF16, 64), 128);
   EXPECT_EQ(KvRowBytes(KvType::kQ8_0, 64), 68);
   EXPECT_EQ(KvHeadBytes(KvType::kQ8_0, 64, 65), 128 * 68);
+  EXPECT_EQ(KvRowBytes(KvType::kQ4_0, 64), 36);
   EXPECT_EQ(KvHeadBytes(KvType::kF16, 64, 64), 64 * 128);
 }
 
