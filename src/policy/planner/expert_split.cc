@@ -2,6 +2,7 @@
 #include "policy/planner/expert_split.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace pantry {
 namespace {
@@ -16,8 +17,8 @@ int64_t ExpertSplit::BlockBytes(int64_t budget_bytes) const {
   const double firing_reads = firing.active_share(0) * static_cast<double>(n_neurons) * kReadBytes;
   const auto cost = [&](int64_t n) {  // of one expert
     const auto left = static_cast<double>(budget_bytes - n * slot_bytes);
-    const double missed_gates = 1 - static_cast<double>(n) / static_cast<double>(n_blocks);
-    const double missed_neurons = 1 - firing.Hits(std::clamp(left / all_neurons, 0.0, 1.0), 0).likely;
+    const double missed_gates = 1 - std::sqrt(static_cast<double>(n) / static_cast<double>(n_blocks));
+    const double missed_neurons = 1 - firing.BestHits(std::clamp(left / all_neurons, 0.0, 1.0), 0);
     return missed_gates * static_cast<double>(slot_bytes) + missed_neurons * firing_reads;
   };
   int64_t best = std::min(kLeastBlocks, n_blocks);
