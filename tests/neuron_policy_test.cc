@@ -31,9 +31,9 @@ class RecordingSource final : public NeuronSource {
   void Look(std::span<const int32_t> neurons, std::span<uint8_t> is_near) const override {
     stream_.Look(neurons, is_near);
   }
-  void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override {
+  void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override {
     for (const int32_t neuron : neurons) biases_.back()[static_cast<size_t>(neuron)] = 1;
-    stream_.Want(neurons, n_uses);
+    stream_.Want(network, neurons, n_uses);
   }
   Status Await(std::span<const uint8_t*> bundles) override { return stream_.Await(bundles); }
   void ReleaseNeurons() override { stream_.ReleaseNeurons(); }

@@ -56,8 +56,9 @@ std::string StreamedLine(Engine& engine, const WeightStream& stream) {
                      stream.queue_name());
 }
 
+// Of dense layers, which profiles are of.
 bool StreamsNeurons(Engine& engine) {
-  return engine.stream() != nullptr && engine.stream()->placer().neurons() != nullptr;
+  return engine.stream() != nullptr && engine.stream()->placer().neurons() != nullptr && !engine.shape().has_experts();
 }
 
 // Evaluation empties the cache before each text where answers depend on it.

@@ -136,6 +136,7 @@ Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const
   const std::optional<NeuronPlanReport> nothing;
   const Isa isa = options.engine.isa.value_or(BestIsa());
   const bool is_pack = file.pack() != nullptr;
+  if (shape.has_experts()) return nothing;
   if (is_pack ? !file.pack()->has_neurons() : !PacksByNeuron(file, isa)) return nothing;
   NeuronPlanReport report;
   report.model = file.path();

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "cli/known_machine.h"
 #include "cli/plan_figures.h"
+#include "engine/weight_stream.h"
 
 namespace pantry {
 namespace {
@@ -38,6 +39,12 @@ std::string ModeText(const PlanReport& plan) {
   if (!plan.has_experts()) {
     return fmt::format("streaming: {:.1f} of {} layers in memory, the others read for each token",
                        plan.share_in_memory() * plan.needs->blocks.n_layers(), plan.needs->blocks.n_layers());
+  }
+  if (plan.needs->blocks.neurons() != nullptr) {
+    return fmt::format(
+        "streaming: {} of {} experts' gates in memory, and of their neurons, which are read one by one when they fire, "
+        "as many as there is room for",
+        WeightStream::BlocksHeld(plan.needs->blocks, plan.memory.cache_bytes), plan.needs->blocks.n_blocks());
   }
   return fmt::format("streaming: {} of {} experts in memory, {:.1f} of {} a layer on average",
                      plan.n_blocks_in_memory(), plan.needs->blocks.n_blocks(),

@@ -33,7 +33,8 @@ struct PlanReport {
   std::vector<std::string> notes;           // what is missing or uncertain
 
   bool has_experts() const { return needs->blocks.has_experts(); }
-  bool has_neurons() const { return needs->blocks.neurons() != nullptr; }  // that lie one by one
+  // Of dense layers, that lie one by one.
+  bool has_neurons() const { return needs->blocks.neurons() != nullptr && !needs->blocks.has_experts(); }
   // Of all experts, layers or neurons, how much memory holds.
   double share_in_memory() const;
   int64_t n_blocks_in_memory() const;

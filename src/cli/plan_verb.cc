@@ -108,6 +108,10 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
     plan.notes.emplace_back("no speed to expect: the disk was not measured yet. Run: pantry doctor MODEL");
     return;
   }
+  if (plan.needs->blocks.neurons() != nullptr && !plan.has_neurons()) {
+    plan.notes.emplace_back("no speed to expect: nobody knows yet how many of the experts' neurons will fire");
+    return;
+  }
   const int32_t n_threads = ThreadsOf(context.options());
   const RunForecast forecast =
       plan.has_neurons() && plan.neurons

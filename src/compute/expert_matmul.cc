@@ -39,17 +39,6 @@ ActivationRows RowsInRoom(ActivationFormat form, float* room, int64_t n_rows, in
   return rows;
 }
 
-void CopyRow(ActivationFormat form, const ActivationRows& from, const ActivationRows& to) {
-  const auto n = static_cast<size_t>(from.n_cols);
-  if (form == ActivationFormat::kF32) std::memcpy(const_cast<float*>(to.f32), from.f32, n * sizeof(float));
-  if (form == ActivationFormat::kBf16) std::memcpy(to.bf16, from.bf16, n * sizeof(uint16_t));
-  if (form != ActivationFormat::kQ8) return;
-  std::memcpy(to.q, from.q, n);
-  std::memcpy(to.scales, from.scales, n / kActivationBlock * sizeof(float));
-  std::memcpy(to.scaled_sums, from.scaled_sums, n / kActivationBlock * sizeof(float));
-  std::memcpy(to.sums, from.sums, n / kActivationSum * sizeof(int16_t));
-}
-
 // Brings a row from F32 into another form.
 void Convert(const MatMulKernel& kernel, const ActivationRows& rows, int64_t row) {
   if (kernel.activation == ActivationFormat::kQ8) VectorOpsFor(kernel.isa).quantize_row(rows, row);
@@ -89,7 +78,7 @@ void Gather(ThreadPool& pool, const ExpertRun& run, std::span<const ExpertTask> 
     if (IsRun(run, task)) return;
     const ActivationRows gathered = InputOf(run, task);
     for (int64_t i = 0; i < task.n_picks; ++i) {
-      CopyRow(form, run.x.Rows(run.pick_row[task.first_pick + i], 1), gathered.Rows(i, 1));
+      CopyActivationRow(form, run.x.Rows(run.pick_row[task.first_pick + i], 1), gathered.Rows(i, 1));
     }
   });
 }
@@ -284,6 +273,17 @@ void ComputePartials(const ExpertRun& run, const ExpertTask& task, int64_t begin
 }
 
 }  // namespace
+
+void CopyActivationRow(ActivationFormat form, const ActivationRows& from, const ActivationRows& to) {
+  const auto n = static_cast<size_t>(from.n_cols);
+  if (form == ActivationFormat::kF32) std::memcpy(const_cast<float*>(to.f32), from.f32, n * sizeof(float));
+  if (form == ActivationFormat::kBf16) std::memcpy(to.bf16, from.bf16, n * sizeof(uint16_t));
+  if (form != ActivationFormat::kQ8) return;
+  std::memcpy(to.q, from.q, n);
+  std::memcpy(to.scales, from.scales, n / kActivationBlock * sizeof(float));
+  std::memcpy(to.scaled_sums, from.scaled_sums, n / kActivationBlock * sizeof(float));
+  std::memcpy(to.sums, from.sums, n / kActivationSum * sizeof(int16_t));
+}
 
 ExpertLayout ExpertLayout::Of(const ExpertBlock& shape) {
   PANTRY_CHECK(shape.gate.rows == shape.up.rows && shape.gate.cols == shape.up.cols);

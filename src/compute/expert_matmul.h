@@ -92,6 +92,9 @@ struct ExpertRun {
   static constexpr int64_t ScratchFloats(int64_t n) { return n <= 64 ? 64 : (n + 15) / 16 * 16; }
 };
 
+// A row of one form, all of it. REQUIRES: as many columns.
+void CopyActivationRow(ActivationFormat form, const ActivationRows& from, const ActivationRows& to);
+
 // Brings row `row` of x into the form that the layout's gate and up read.
 void PrepareExpertRow(const ExpertLayout& layout, const ActivationRows& x, int64_t row);
 

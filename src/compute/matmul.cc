@@ -62,6 +62,12 @@ struct TileSpan {
 
 void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x, RowTask prepare) {
   if (x.n_rows == 0) return;
+  PrepareRows(pool, FormsOf(tasks), x, prepare);
+  MatMulPrepared(pool, tasks, x);
+}
+
+void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x) {
+  if (x.n_rows == 0) return;
   PANTRY_CHECK(tasks.size() <= kMaxMatMulTasks);
   std::array<TileSpan, kMaxMatMulTasks> spans;
   int64_t total_bytes = 0;
@@ -72,8 +78,6 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
     total_bytes += spans[i].n_tiles * spans[i].tile_bytes;
   }
   const WantedForms wanted = FormsOf(tasks);
-  PrepareRows(pool, wanted, x, prepare);
-
   const int64_t chunk_bytes = ChunkBytes(total_bytes, x.n_rows, pool.n_threads());
   // Equal shares for the threads, whatever tasks they are of.
   const int64_t n_rounds =

@@ -49,7 +49,7 @@ Status MakeRouter(const ExpertPolicyOptions& options, const ModelShape& shape, L
 
 void MakeNeuronPrior(double strength, const ModelShape& shape, Logger& log, EngineParts& parts) {
   if (strength == 0) return;
-  if (parts.stream != nullptr && parts.stream->placer().neurons() != nullptr) {
+  if (parts.stream != nullptr && parts.stream->placer().neurons() != nullptr && !shape.has_experts()) {
     parts.neuron_prior = std::make_unique<NeuronPrior>(strength, shape.n_layers);
     return;
   }

@@ -9,6 +9,7 @@ namespace {
 NeuronCacheOptions CacheOptions(const WeightPlacer& placer, int64_t cache_bytes, int64_t most_cache_bytes) {
   const NeuronLayout& layout = *placer.neurons();
   return {.n_layers = placer.n_layers(),
+          .n_networks = placer.n_networks(),
           .n_neurons = static_cast<int32_t>(layout.n_neurons()),
           .bundle_bytes = layout.bundle_bytes,
           .budget_bytes = cache_bytes,
@@ -18,34 +19,38 @@ NeuronCacheOptions CacheOptions(const WeightPlacer& placer, int64_t cache_bytes,
 }  // namespace
 
 int64_t NeuronWeights::AllBytes(const WeightPlacer& placer) {
-  return placer.n_layers() * placer.neurons()->n_neurons() * placer.neurons()->bundle_bytes;
+  return int64_t{placer.n_layers()} * placer.n_networks() * placer.neurons()->n_neurons() *
+         placer.neurons()->bundle_bytes;
 }
 
 int64_t NeuronWeights::ReadingBytes(const WeightPlacer& placer) {
-  constexpr int64_t kReader = 1 << 20, kPerNeuron = 24;  // of a layer
+  constexpr int64_t kReader = 1 << 20, kPerNeuron = 30;  // of a layer
   return NeuronStream::StagingBytes(placer.neurons()->bundle_bytes) +
          NeuronCache::BookkeepingBytes(CacheOptions(placer, AllBytes(placer), 0)) + kReader +
-         kPerNeuron * placer.neurons()->n_neurons();
+         kPerNeuron * placer.n_networks() * placer.neurons()->n_neurons();
 }
 
 Result<std::unique_ptr<NeuronWeights>> NeuronWeights::Open(const GgufFile& file, const WeightPlacer& placer,
                                                            BlockReader& reader, int64_t cache_bytes,
                                                            int64_t most_cache_bytes, const Clock& clock) {
-  const PackTable* const pack = file.pack();
-  PANTRY_CHECK(pack != nullptr && placer.neurons() != nullptr);
+  PANTRY_CHECK(file.pack() != nullptr && placer.neurons() != nullptr);
   const NeuronLayout& layout = *placer.neurons();
   auto weights = std::unique_ptr<NeuronWeights>(new NeuronWeights());
   NeuronTable& table = weights->table_;
-  for (int32_t layer = 0; layer < placer.n_layers(); ++layer) {
-    table.layer_offsets.push_back(pack->BlockOffset(placer.Block(layer, 0)) +
-                                  static_cast<uint64_t>(placer.NeuronsOf(layer).bundle_offset(0)));
+  // A network is a block, so its place among all networks is the block's number.
+  for (uint32_t network = 0; network < placer.n_blocks(); ++network) {
+    table.offsets.push_back(placer.BundlesOffset(BlockId(network)));
   }
+  table.n_networks = placer.n_networks();
+  PANTRY_CHECK(placer.n_blocks() == int64_t{placer.n_layers()} * table.n_networks);
   table.n_neurons = static_cast<int32_t>(layout.n_neurons());
   table.bundle_bytes = layout.bundle_bytes;
-  table.is_intact = [&placer](int32_t layer, int32_t neuron, std::span<const uint8_t> bundle) {
-    return placer.BundleIsIntact(layer, neuron, bundle);
+  table.is_intact = [&placer](size_t place, int32_t neuron, std::span<const uint8_t> bundle) {
+    return placer.BundleIsIntact(BlockId(static_cast<uint32_t>(place)), neuron, bundle);
   };
-  table.damaged = [&placer](int32_t layer, int32_t neuron) { return placer.DamagedBundle(layer, neuron); };
+  table.damaged = [&placer](size_t place, int32_t neuron) {
+    return placer.DamagedBundle(BlockId(static_cast<uint32_t>(place)), neuron);
+  };
   PANTRY_ASSIGN_OR_RETURN(weights->cache_, NeuronCache::Create(CacheOptions(placer, cache_bytes, most_cache_bytes)));
   PANTRY_ASSIGN_OR_RETURN(weights->stream_, NeuronStream::Create(table, *weights->cache_, reader, clock));
   return weights;

@@ -11,7 +11,7 @@ namespace pantry {
 Result<std::optional<WarmCache>> WarmUp(Engine& engine, const std::string& profile, const LoadProgress& progress) {
   const std::optional<WarmCache> nothing;
   WeightStream* const stream = engine.stream();
-  if (stream == nullptr || stream->placer().neurons() == nullptr) return nothing;
+  if (stream == nullptr || stream->placer().neurons() == nullptr || stream->placer().has_experts()) return nothing;
   const std::string path = ProfilePath(profile, engine.file());
   const Result<NeuronProfile> known = ReadProfileOf(engine.file(), engine.shape(), path);
   if (known.status().code() == StatusCode::kNotFound) {

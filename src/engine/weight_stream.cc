@@ -5,6 +5,8 @@
 #include <array>
 #include <utility>
 
+#include "policy/planner/expert_split.h"
+
 namespace pantry {
 namespace {
 
@@ -17,6 +19,23 @@ constexpr int kNeuronDepth = 128;
 constexpr int64_t kBookkeepingPerBlock = 160;
 constexpr int64_t kBookkeeping = 1 << 20;
 
+// Neurons of dense layers are all that is read; those of experts lie beside what is read as a block.
+bool HasBlocks(const WeightPlacer& placer) { return placer.neurons() == nullptr || placer.has_experts(); }
+
+OpenBlockReaderOptions ForNeurons(OpenBlockReaderOptions options) {
+  options.depth = std::max(options.depth, kNeuronDepth);
+  options.reads.max_reads = std::max(options.reads.max_reads, NeuronStream::kStagingSlots);
+  return options;
+}
+
+// How experts' gates and neurons share a cache.
+ExpertSplit SplitOf(const WeightPlacer& placer) {
+  return {.slot_bytes = BlockCache::SlotBytes(placer.block_bytes(placer.Block(0, 0))),
+          .n_blocks = placer.n_blocks(),
+          .n_neurons = placer.neurons()->n_neurons(),
+          .bundle_bytes = placer.neurons()->bundle_bytes};
+}
+
 // Rows are read as blocks are, and what is refused has been told.
 OpenBlockReaderOptions LikeReader(OpenBlockReaderOptions options, const BlockReader& reader) {
   const Result<DiskAccess> access = ParseDiskAccess(reader.queue_name());
@@ -27,23 +46,31 @@ OpenBlockReaderOptions LikeReader(OpenBlockReaderOptions options, const BlockRea
 }  // namespace
 
 int64_t WeightStream::ReadingBytes(const WeightPlacer& placer) {
-  const int64_t rows = placer.rows_in_file() ? EmbeddingRows::ReadingBytes(*placer.rows_in_file()) : 0;
-  if (placer.neurons() != nullptr) return NeuronWeights::ReadingBytes(placer) + rows;
-  return BlockStream::StagingBytes(placer.max_piece_bytes()) + placer.n_blocks() * kBookkeepingPerBlock + kBookkeeping +
-         rows;
+  int64_t n_bytes = placer.rows_in_file() ? EmbeddingRows::ReadingBytes(*placer.rows_in_file()) : 0;
+  if (placer.neurons() != nullptr) n_bytes += NeuronWeights::ReadingBytes(placer);
+  if (!HasBlocks(placer)) return n_bytes;
+  return n_bytes + BlockStream::StagingBytes(placer.max_piece_bytes()) + placer.n_blocks() * kBookkeepingPerBlock +
+         kBookkeeping;
 }
 
 int64_t WeightStream::LeastCacheBytes(const WeightPlacer& placer) {
-  if (placer.neurons() != nullptr) return 0;  // all of them may pass through
+  if (!HasBlocks(placer)) return 0;  // all neurons may pass through
   int64_t largest = 0;
   for (int32_t layer = 0; layer < placer.n_layers(); ++layer)
     largest = std::max(largest, placer.block_bytes(placer.Block(layer, 0)));
   return 2 * BlockCache::SlotBytes(largest);  // one is computed while another is read
 }
 
+int64_t WeightStream::BlocksHeld(const WeightPlacer& placer, int64_t cache_bytes) {
+  const bool shares = placer.neurons() != nullptr;
+  const int64_t n_bytes = !HasBlocks(placer) ? 0 : shares ? SplitOf(placer).BlockBytes(cache_bytes) : cache_bytes;
+  const int64_t slot_bytes = BlockCache::SlotBytes(placer.block_bytes(placer.Block(0, 0)));
+  return std::min(n_bytes / slot_bytes, placer.n_blocks());
+}
+
 int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
-  if (placer.neurons() != nullptr) return NeuronWeights::AllBytes(placer);
-  int64_t n_bytes = 0;
+  int64_t n_bytes = placer.neurons() != nullptr ? NeuronWeights::AllBytes(placer) : 0;
+  if (!HasBlocks(placer)) return n_bytes;
   for (int32_t layer = 0; layer < placer.n_layers(); ++layer) {
     n_bytes += placer.n_blocks(layer) * BlockCache::SlotBytes(placer.block_bytes(placer.Block(layer, 0)));
   }
@@ -53,7 +80,8 @@ int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
 Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
                                                          const WeightStreamOptions& options, const Clock& clock,
                                                          Logger& log, std::unique_ptr<BlockReader> reader,
-                                                         std::unique_ptr<BlockReader> row_reader) {
+                                                         std::unique_ptr<BlockReader> row_reader,
+                                                         std::unique_ptr<BlockReader> neuron_reader) {
   const std::vector<const Reader*> files = file.Readers();
   auto stream = std::unique_ptr<WeightStream>(new WeightStream(options.changes.value_or(FileChanges(files)), clock));
   stream->placer_ = std::move(placer);
@@ -61,16 +89,19 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   // The pieces of a pack's block lie side by side.
   if (file.pack() != nullptr) reader_options.reads.coalesce_bytes = reader_options.reads.split_bytes;
   reader_options.reads.max_reads = std::max(reader_options.reads.max_reads, BlockStream::kStagingSlots);
-  if (stream->placer_->neurons() != nullptr) {
-    reader_options.depth = std::max(reader_options.depth, kNeuronDepth);
-    reader_options.reads.max_reads = std::max(reader_options.reads.max_reads, NeuronStream::kStagingSlots);
-  }
+  const WeightPlacer& where = *stream->placer_;
   stream->reader_ = std::move(reader);
   if (stream->reader_ == nullptr) {
-    PANTRY_ASSIGN_OR_RETURN(stream->reader_, OpenBlockReader(files, reader_options, clock, log));
+    PANTRY_ASSIGN_OR_RETURN(
+        stream->reader_,
+        OpenBlockReader(files, HasBlocks(where) ? reader_options : ForNeurons(reader_options), clock, log));
   }
-
-  const WeightPlacer& where = *stream->placer_;
+  stream->neuron_reader_ = std::move(neuron_reader);
+  if (where.neurons() != nullptr && where.has_experts() && stream->neuron_reader_ == nullptr) {
+    PANTRY_ASSIGN_OR_RETURN(
+        stream->neuron_reader_,
+        OpenBlockReader(files, LikeReader(ForNeurons(reader_options), *stream->reader_), clock, log));
+  }
   if (where.rows_in_file()) {
     PANTRY_ASSIGN_OR_RETURN(stream->embedding_, EmbeddingRows::Open(file, *where.rows_in_file(),
                                                                     LikeReader(options.reader, *stream->reader_), clock,
@@ -79,17 +110,34 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
   stream->lookahead_ = options.lookahead;
   stream->planned_bytes_ = options.cache_bytes;
   stream->most_lent_bytes_ = options.lendable_bytes;
-  if (where.neurons() != nullptr) {
-    PANTRY_ASSIGN_OR_RETURN(stream->neurons_, NeuronWeights::Open(file, where, *stream->reader_, options.cache_bytes,
-                                                                  options.cache_bytes + options.lendable_bytes, clock));
-  } else {
-    PANTRY_RETURN_IF_ERROR(stream->OpenCache(options));
-  }
+  PANTRY_RETURN_IF_ERROR(stream->OpenCaches(file, options));
+  stream->SetBudget(options.cache_bytes);
   return stream;
 }
 
+Status WeightStream::OpenCaches(const GgufFile& file, const WeightStreamOptions& options) {
+  const WeightPlacer& where = *placer_;
+  int64_t block_bytes = HasBlocks(where) ? options.cache_bytes : 0;
+  if (where.neurons() != nullptr) {
+    if (where.has_experts()) block_bytes = std::min(block_bytes, SplitOf(where).BlockBytes(block_bytes));
+    PANTRY_ASSIGN_OR_RETURN(
+        neurons_,
+        NeuronWeights::Open(file, where, neuron_reader_ != nullptr ? *neuron_reader_ : *reader_,
+                            options.cache_bytes - block_bytes, options.cache_bytes + options.lendable_bytes, clock_));
+    held_ = &neurons_->cache();
+    if (!HasBlocks(where)) return OkStatus();
+  }
+  PANTRY_RETURN_IF_ERROR(OpenBlocks(options, block_bytes));
+  held_ = cache_.get();
+  if (neurons_ == nullptr) return OkStatus();
+  const auto of_blocks = [split = SplitOf(where)](int64_t budget_bytes) { return split.BlockBytes(budget_bytes); };
+  pair_ = std::make_unique<CachePair>(*cache_, neurons_->cache(), of_blocks);
+  held_ = pair_.get();
+  return OkStatus();
+}
+
 // The cache of blocks, and the pipeline that fills it.
-Status WeightStream::OpenCache(const WeightStreamOptions& options) {
+Status WeightStream::OpenBlocks(const WeightStreamOptions& options, int64_t cache_bytes) {
   const WeightPlacer& where = *placer_;
   std::vector<BlockInfo> blocks;
   int32_t most_blocks = 0;  // of a layer
@@ -99,7 +147,7 @@ Status WeightStream::OpenCache(const WeightStreamOptions& options) {
     most_blocks = std::max(most_blocks, n_blocks);
   }
   BlockCacheOptions cache_options;
-  cache_options.budget_bytes = options.cache_bytes;
+  cache_options.budget_bytes = cache_bytes;
   cache_options.max_budget_bytes = options.cache_bytes + options.lendable_bytes;
   cache_options.floor_bytes = LeastCacheBytes(where);
   cache_options.policy =
@@ -110,7 +158,6 @@ Status WeightStream::OpenCache(const WeightStreamOptions& options) {
   guesses_.reserve(static_cast<size_t>(most_blocks));
   task_of_.resize(static_cast<size_t>(most_blocks));
   if (options.lookahead && !where.has_experts()) ahead_.emplace(*cache_, *stream_);
-  SetBudget(options.cache_bytes);
   return OkStatus();
 }
 
@@ -265,8 +312,8 @@ void WeightStream::Look(std::span<const int32_t> neurons, std::span<uint8_t> is_
   for (size_t i = 0; i < neurons.size(); ++i) is_near[i] = cache.Find(neurons[i]) != nullptr ? 1 : 0;
 }
 
-void WeightStream::Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
-  neurons_->stream().Want(neurons, n_uses);
+void WeightStream::Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
+  neurons_->stream().Want(network, neurons, n_uses);
 }
 
 Status WeightStream::Await(std::span<const uint8_t*> bundles) { return neurons_->stream().Await(bundles); }
@@ -289,7 +336,7 @@ Status WeightStream::WarmUp(std::span<const std::span<const uint16_t>> frequency
     FitMemory();
     if (progress && !progress(n_done * bundle_bytes, n_all * bundle_bytes))
       return CancelledError("warming up was stopped");
-    PANTRY_RETURN_IF_ERROR(neurons_->stream().Fill(static_cast<int32_t>(layer), by_layer[layer]));
+    PANTRY_RETURN_IF_ERROR(neurons_->stream().Fill(static_cast<int32_t>(layer), 0, by_layer[layer]));
     n_done += static_cast<int64_t>(by_layer[layer].size());
   }
   if (progress && !progress(n_all * bundle_bytes, n_all * bundle_bytes))
@@ -302,15 +349,30 @@ void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
 }
 
 void WeightStream::Forget() {
-  if (neurons_ != nullptr) return neurons_->cache().Forget();
+  if (neurons_ != nullptr) neurons_->cache().Forget();
+  if (stream_ == nullptr) return;
   stream_->Forget();
   guesses_.clear();
   if (ahead_) ahead_->Forget();
 }
 
+BlockStreamStats WeightStream::stream_stats() const {
+  BlockStreamStats stats;
+  if (stream_ != nullptr) stats += stream_->stats();
+  if (neurons_ != nullptr) stats += neurons_->stream().stats();
+  return stats;
+}
+
 WeightStreamStats WeightStream::stats() const {
-  return {held().TotalStats(), stream_stats(), reader_->stats(),
-          embedding_ != nullptr ? embedding_->stats() : BlockReaderStats()};
+  WeightStreamStats stats;
+  stats.stream = stream_stats();
+  stats.reader = reader_->stats();
+  if (cache_ != nullptr) stats.blocks = cache_->TotalStats();
+  stats.cache = stats.blocks;
+  if (neurons_ != nullptr) stats.cache += neurons_->cache().TotalStats();
+  if (neuron_reader_ != nullptr) stats.reader += neuron_reader_->stats();
+  if (embedding_ != nullptr) stats.embedding = embedding_->stats();
+  return stats;
 }
 
 }  // namespace pantry

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A WeightStream is where a model's weights come from when memory does not hold them all, its experts, the matrices of its layers or their
-// neurons: a cache, a reader of the model's file, and the pipeline between them.
+// neurons: a cache, a reader of the model's file, and the pipeline between them. Experts whose neurons are read alone have two of each: for
+// what a token needs as a whole, their gates, and for neurons.
 //
 // Results are the same bit for bit as those of a resident run, whatever the cache holds: the same packed bytes meet the same kernels, and
 // what an expert adds to a token, or a row of a matrix gives, does not depend on when it was computed.
@@ -27,6 +28,7 @@
 #include "models/weight_placer.h"
 #include "models/weight_source.h"
 #include "residency/cache/block_cache.h"
+#include "residency/cache/cache_pair.h"
 #include "residency/cache/commit_memory.h"
 #include "residency/stream/block_stream.h"
 #include "residency/stream/rotation_ahead.h"
@@ -47,9 +49,10 @@ struct WeightStreamOptions {
 
 // What a stretch of a run cost, between two calls of stats().
 struct WeightStreamStats {
-  CacheStats cache;
+  CacheStats cache;   // of blocks and neurons
+  CacheStats blocks;  // of these: blocks
   BlockStreamStats stream;
-  BlockReaderStats reader;     // of blocks
+  BlockReaderStats reader;     // of blocks and neurons
   BlockReaderStats embedding;  // of rows of tokens
 
   int64_t bytes_read() const { return reader.bytes_read + embedding.bytes_read; }
@@ -57,16 +60,20 @@ struct WeightStreamStats {
 
 class WeightStream final : public ExpertSource, public MatrixSource, public NeuronSource {
  public:
-  // `file` and `clock` must outlive the stream. A `reader` given takes the place of options.reader, for blocks and for rows of tokens.
+  // `file` and `clock` must outlive the stream. A reader given takes the place of options.reader, for blocks or what a dense model has
+  // instead, for rows of tokens, and for neurons of experts.
   // kOutOfBudget; the errors of OpenBlockReader().
   static Result<std::unique_ptr<WeightStream>> Open(const GgufFile& file, std::unique_ptr<WeightPlacer> placer,
                                                     const WeightStreamOptions& options, const Clock& clock, Logger& log,
                                                     std::unique_ptr<BlockReader> reader = nullptr,
-                                                    std::unique_ptr<BlockReader> row_reader = nullptr);
+                                                    std::unique_ptr<BlockReader> row_reader = nullptr,
+                                                    std::unique_ptr<BlockReader> neuron_reader = nullptr);
   // What a stream takes besides its cache.
   static int64_t ReadingBytes(const WeightPlacer& placer);
   // The least cache with which every layer can be computed.
   static int64_t LeastCacheBytes(const WeightPlacer& placer);
+  // So many blocks fit into a cache, beside what it holds of neurons.
+  static int64_t BlocksHeld(const WeightPlacer& placer, int64_t cache_bytes);
   // Of all blocks in a cache's slots.
   static int64_t AllBlocksBytes(const WeightPlacer& placer);
 
@@ -91,13 +98,13 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   void Expect(int32_t layer, std::span<const int32_t> experts, double likelihood) override;
   Status BeginNeurons(int32_t layer, int64_t n_tokens) override;
   void Look(std::span<const int32_t> neurons, std::span<uint8_t> is_near) const override;
-  void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override;
+  void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override;
   Status Await(std::span<const uint8_t*> bundles) override;
   void ReleaseNeurons() override;
   void EndNeurons() override;
   // Fills the cache, before the first run, with the neurons that fire most: neuron i of the model's layer l fired for frequency[l][i] of 65535
   // tokens of some text. `progress` hears of bytes of neurons; where it says no: kCancelled, and the cache keeps what came. Errors of the
-  // reader; kCorruption. REQUIRES: neurons; no run at hand.
+  // reader; kCorruption. REQUIRES: neurons of dense layers; no run at hand.
   Status WarmUp(std::span<const std::span<const uint16_t>> frequency, const LoadProgress& progress);
   // Where a run finds the rows of its tokens; null: in the model's memory.
   EmbeddingSource* embedding() { return embedding_.get(); }
@@ -113,17 +120,16 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   std::string_view queue_name() const { return reader_->queue_name(); }
   WeightStreamStats stats() const;                            // since the stream was opened
   int64_t wait_us() const { return stream_stats().wait_us; }  // of stats(), without the rest
-  // The same of each layer that has blocks, live; placer().first_layer() is the first of them in the model.
+  // The same of each layer that has blocks, of which neurons are none beside blocks, live; placer().first_layer() is the first of them in the model.
   std::span<const CacheStats> layer_stats() const { return held().layer_stats(); }
 
  private:
   WeightStream(FileChanges changes, const Clock& clock) : clock_(clock), changes_(std::move(changes)) {}
   // What lies in memory, of neurons or blocks.
-  BudgetedCache& held() const { return neurons_ != nullptr ? static_cast<BudgetedCache&>(neurons_->cache()) : *cache_; }
-  const BlockStreamStats& stream_stats() const {
-    return neurons_ != nullptr ? neurons_->stream().stats() : stream_->stats();
-  }
-  Status OpenCache(const WeightStreamOptions& options);
+  BudgetedCache& held() const { return *held_; }
+  BlockStreamStats stream_stats() const;
+  Status OpenCaches(const GgufFile& file, const WeightStreamOptions& options);
+  Status OpenBlocks(const WeightStreamOptions& options, int64_t cache_bytes);
   int64_t WantedBytes() const { return planned_bytes_ + lent_bytes_; }
   void SetBudget(int64_t n_bytes);
   void FitMemory();
@@ -136,8 +142,11 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   std::unique_ptr<MemoryWatch> watch_;
   std::unique_ptr<WeightPlacer> placer_;
   std::unique_ptr<BlockReader> reader_;
-  std::unique_ptr<NeuronWeights> neurons_;  // where neurons lie one by one; then there are no blocks
-  std::unique_ptr<BlockCache> cache_;
+  std::unique_ptr<BlockReader> neuron_reader_;  // null: reader_ is theirs
+  std::unique_ptr<NeuronWeights> neurons_;      // where they lie one by one
+  std::unique_ptr<BlockCache> cache_;           // null: there are neurons only
+  std::unique_ptr<CachePair> pair_;             // of both, if there are both
+  BudgetedCache* held_ = nullptr;
   std::unique_ptr<BlockStream> stream_;  // dies before these
   std::unique_ptr<EmbeddingRows> embedding_;
   std::optional<RotationAhead> ahead_;  // of matrices

@@ -54,6 +54,16 @@ struct BlockReaderStats {
   int64_t n_errors = 0;     // reads that failed
   int64_t n_cancelled = 0;  // reads that Cancel() took or cut short
   int64_t busy_us = 0;      // with a transfer under way, as seen from here: until Reap() or Submit() found it ended
+
+  BlockReaderStats& operator+=(const BlockReaderStats& other) {
+    for (const auto field : {&BlockReaderStats::n_reads, &BlockReaderStats::bytes_wanted,
+                             &BlockReaderStats::n_transfers, &BlockReaderStats::bytes_read,
+                             &BlockReaderStats::n_coalesced, &BlockReaderStats::n_short, &BlockReaderStats::n_retries,
+                             &BlockReaderStats::n_errors, &BlockReaderStats::n_cancelled, &BlockReaderStats::busy_us}) {
+      this->*field += other.*field;
+    }
+    return *this;
+  }
 };
 
 }  // namespace pantry

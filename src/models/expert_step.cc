@@ -114,6 +114,7 @@ Status ForwardPass::ComputeExperts(int32_t layer, const ExpertLayer& experts, co
   FlushRowSteps();
   if (run_.routing != nullptr) run_.routing->Routed(layer, m, RouterLogits(), Chosen());
   const std::span<ExpertTask> tasks = GroupPicks();
+  if (experts.neurons) return ComputeExpertsFromSource(layer, experts, run.x, activation, tasks);
   for (ExpertTask& task : tasks) {
     task.bias = experts.BiasOf(task.expert);
     task.predictor = PredictorOf(layer, task.expert);

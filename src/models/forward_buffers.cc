@@ -60,10 +60,21 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.tasks = carver.Array<ExpertTask>(shape.n_experts);
   parts.expert_ff = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_ff_expert));
   parts.partials = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_embd));
-  const int64_t n_neurons = shape.gates_by_relu() && !shape.has_experts() ? shape.n_ff : 0;
+  // Of neurons that may come from a source.
+  const int64_t n_neurons = !shape.gates_by_relu() ? 0 : shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  const int64_t n_of_experts = n_neurons > 0 ? shape.n_experts : 0;
+  const int64_t n_of_layer = n_neurons * std::max<int64_t>(n_of_experts, 1);
   parts.columns = carver.Array<const uint8_t*>(n_neurons);
-  parts.firing = carver.Array<int32_t>(n_neurons);
-  parts.n_firing = carver.Array<uint16_t>(n_neurons);
+  parts.firing = carver.Array<int32_t>(n_of_layer);
+  parts.n_firing = carver.Array<uint16_t>(n_of_layer);
+  parts.n_firing_of = carver.Array<int32_t>(n_of_experts);
+  if (n_of_experts > 0) {
+    parts.hidden = carver.Take(ActivationRows::ScratchBytes(m, AlignUp(n_neurons, kActivationBlock)));
+    parts.gathered = carver.Take(ActivationRows::ScratchBytes(n_picks, AlignUp(shape.n_embd, kActivationBlock)));
+  } else {  // that of a dense layer is not in use then
+    parts.hidden = reinterpret_cast<uint8_t*>(parts.ff);
+    parts.gathered = nullptr;
+  }
   return parts;
 }
 

@@ -34,6 +34,8 @@ struct ForwardParts {
   const uint8_t** columns;
   int32_t* firing;
   uint16_t* n_firing;
+  int32_t* n_firing_of;
+  uint8_t *hidden, *gathered;
   ExpertTask* tasks;
 };
 

@@ -59,6 +59,9 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
   columns_ = parts.columns;
   firing_ = parts.firing;
   n_rows_firing_ = parts.n_firing;
+  n_firing_of_ = parts.n_firing_of;
+  hidden_ = parts.hidden;
+  gathered_ = parts.gathered;
 }
 
 template <typename Body>

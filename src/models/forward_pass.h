@@ -17,6 +17,7 @@
 
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
+#include "compute/neuron_matmul.h"
 #include "models/forward_buffers.h"
 #include "models/layer_weights.h"
 #include "models/model.h"
@@ -156,6 +157,21 @@ class ForwardPass {
   std::span<const float> RouterLogits() const { return {router_logits, static_cast<size_t>(m * shape_.n_experts)}; }
   std::span<int32_t> Chosen() const { return {chosen, static_cast<size_t>(m * n_slots)}; }
   std::span<ExpertTask> GroupPicks();
+  // Of neurons from a source (neuron_step.cc).
+  struct SourcedNetwork {
+    int32_t number;     // in the layer
+    WeightMatrix gate;  // in memory
+    float* gates;       // its products: run.gate
+    NeuronRun run;
+  };
+  size_t WantFiring(const SourcedNetwork& network, const FiringGates& fires, NeuronPrior* prior, int32_t* list,
+                    uint16_t* n_uses);
+  Status ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing);
+  ActivationRows RowsOf(const ExpertTask& task, const ActivationRows& in) const;
+  Status ComputeExpertNeurons(const ExpertLayer& experts, const ActivationRows& in, GatedActivation activation,
+                              std::span<const ExpertTask> tasks);
+  Status ComputeExpertsFromSource(int32_t layer, const ExpertLayer& experts, const ActivationRows& x,
+                                  GatedActivation activation, std::span<ExpertTask> tasks);
   void RunRowSteps(int64_t row) const;
   void FlushRowSteps();
   template <typename Body>
@@ -179,10 +195,13 @@ class ForwardPass {
   ExpertTask* tasks_;  // [n_experts]
   float* expert_ff_;   // [picks, ExpertRun::ScratchFloats(n_ff_expert)]
   float* partials_;    // [picks, ExpertRun::ScratchFloats(n_embd)]
-  // Of neurons from a source.
+  // Of neurons from a source; n_ff: of a network, and networks: 1, or a layer's experts.
   const uint8_t** columns_;  // [n_ff] scratch
-  int32_t* firing_;          // [n_ff] those that fire
-  uint16_t* n_rows_firing_;  // [n_ff] and in how many rows
+  int32_t* firing_;          // [networks, n_ff] those that fire
+  uint16_t* n_rows_firing_;  // [networks, n_ff] and in how many rows
+  int32_t* n_firing_of_;     // [n_experts]
+  uint8_t* hidden_;          // [m, n_ff] in the form that down reads
+  uint8_t* gathered_;        // [picks, n_embd] in the form that gate and up read
   RowStep row_steps_[kMaxRowSteps];
   int n_row_steps_ = 0;
 };

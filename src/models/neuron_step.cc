@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The feed-forward step of models whose neurons come one by one from a source: only those that fire, for any number of rows.
+// The feed-forward step of networks, dense ones or experts, whose neurons come one by one from a source: only those that fire, for any number
+// of rows.
 #include <algorithm>
 #include <array>
 
@@ -48,66 +49,148 @@ int64_t EndOfSegment(std::span<const int32_t> firing, int64_t n_neurons) {
 
 }  // namespace
 
+// Computes the gates of a network, whose rows are in their form, and asks its source for what fires, which it lists: [n_ff] there is room for. A prior, if given, leaves some out.
+size_t ForwardPass::WantFiring(const SourcedNetwork& network, const FiringGates& fires, NeuronPrior* prior,
+                               int32_t* list, uint16_t* n_uses) {
+  NeuronSource& source = *run_.neuron_source;
+  const NeuronRun& run = network.run;
+  const WeightMatrix& whole = network.gate;
+  const int64_t n_rows = run.x.n_rows, n_units = (whole.rows + kUnit - 1) / kUnit;
+  const int64_t n_parts = n_rows <= kFewRows ? std::min(kGateParts, n_units) : 1;
+  size_t n_firing = 0;
+  for (int64_t part = 0; part < n_parts; ++part) {
+    const int64_t begin = n_units * part / n_parts * kUnit;
+    const int64_t end = std::min(n_units * (part + 1) / n_parts * kUnit, whole.rows);
+    WeightMatrix rows = whole;
+    rows.rows = end - begin;
+    rows.tiles += begin / whole.kernel->row_tile * whole.kernel->packed_tile_bytes(whole.cols);
+    const MatMulTask task = {&rows, network.gates + begin, run.gate_stride};
+    MatMulPrepared(pool_, {&task, 1}, run.x);
+    int32_t* const firing = list + n_firing;
+    uint16_t* const counts = n_uses + n_firing;
+    size_t n = ListFiring(fires, network.gates, n_rows, run.gate_stride, begin, end, firing, counts);
+    if (prior != nullptr) n = LeaveOut(*prior, source, run.gate, {firing, n}, {reinterpret_cast<uint8_t*>(counts), n});
+    source.Want(network.number, {firing, n}, {counts, n_rows == 1 ? 0 : n});
+    n_firing += n;
+  }
+  return n_firing;
+}
+
+// Computes those neurons, as they come.
+Status ForwardPass::ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing) {
+  NeuronSource& source = *run_.neuron_source;
+  std::array<const uint8_t*, kMostAtOnce> bundles;
+  for (int64_t begin = 0; begin < network.gate.rows;) {
+    const int64_t end = EndOfSegment(firing, network.gate.rows);
+    const auto n =
+        static_cast<size_t>(std::lower_bound(firing.begin(), firing.end(), static_cast<int32_t>(end)) - firing.begin());
+    PANTRY_RETURN_IF_ERROR(source.Await({bundles.data(), n}));
+    ComputeNeurons(pool_, network.run, {begin, end, firing.first(n), {bundles.data(), n}});
+    source.ReleaseNeurons();
+    firing = firing.subspan(n);
+    begin = end;
+  }
+  return OkStatus();
+}
+
 void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* in, float* out) {
   PANTRY_CHECK(shape_.gates_by_relu() && n_ff == weights.neurons.layout.n_neurons());
+  const ActivationRows rows = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_);
+  ByRow(
+      [&rows, &quantizer = VectorOpsFor(weights.gate.kernel->isa)](int64_t row) { quantizer.quantize_row(rows, row); });
   FlushRowSteps();
   if (!status_.ok()) return;
   NeuronSource& source = *run_.neuron_source;
   const NeuronLayer& neurons = weights.neurons;
-  const NeuronRun run = {.layout = &neurons.layout,
-                         .scales = neurons.scales,
-                         .x = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_),
-                         .gate = gate,
-                         .gate_stride = n_ff,
-                         .activation = shape_activation(),
-                         .ops = &ops_,
-                         .hidden = ActivationRows::InScratch(nullptr, m, n_ff, reinterpret_cast<uint8_t*>(ff)),
-                         .columns = columns_,
-                         .out = out};
+  const SourcedNetwork network = {.number = 0,
+                                  .gate = weights.gate,
+                                  .gates = gate,
+                                  .run = {.layout = &neurons.layout,
+                                          .scales = neurons.scales,
+                                          .x = rows,
+                                          .gate = gate,
+                                          .gate_stride = n_ff,
+                                          .activation = shape_activation(),
+                                          .ops = &ops_,
+                                          .hidden = ActivationRows::InScratch(nullptr, m, n_ff, hidden_),
+                                          .columns = columns_,
+                                          .out = out}};
   status_ = source.BeginNeurons(weights.layer, m);
   if (!status_.ok()) return;
   NeuronPrior* const prior = run_.neuron_prior;
   const bool chooses = prior != nullptr && m == 1;
   if (chooses) prior->Begin(weights.layer);
-
-  const WeightMatrix& whole = weights.gate;
-  const int64_t n_units = (n_ff + kUnit - 1) / kUnit, n_parts = m <= kFewRows ? std::min(kGateParts, n_units) : 1;
-  size_t n_firing = 0;
-  for (int64_t part = 0; part < n_parts; ++part) {
-    const int64_t begin = n_units * part / n_parts * kUnit;
-    const int64_t end = std::min(n_units * (part + 1) / n_parts * kUnit, n_ff);
-    WeightMatrix rows = whole;
-    rows.rows = end - begin;
-    rows.tiles += begin / whole.kernel->row_tile * whole.kernel->packed_tile_bytes(whole.cols);
-    const MatMulTask task = {&rows, gate + begin, n_ff};
-    MatMul(pool_, {&task, 1}, run.x);
-    int32_t* const list = firing_ + n_firing;
-    uint16_t* const n_uses = n_rows_firing_ + n_firing;
-    size_t n = ListFiring(FiringOf(weights), gate, m, n_ff, begin, end, list, n_uses);
-    if (chooses) n = LeaveOut(*prior, source, gate, {list, n}, {reinterpret_cast<uint8_t*>(n_uses), n});
-    source.Want({list, n}, {n_uses, m == 1 ? 0 : n});
-    n_firing += n;
-  }
+  const size_t n = WantFiring(network, FiringOf(weights), chooses ? prior : nullptr, firing_, n_rows_firing_);
   if (chooses) {
     prior->End();
   } else if (prior != nullptr) {
     for (int64_t row = 0; row < m; ++row) prior->Learn(weights.layer, {gate + row * n_ff, static_cast<size_t>(n_ff)});
   }
+  status_ = ComputeFiring(network, {firing_, n});
+  if (status_.ok()) source.EndNeurons();
+}
 
-  std::span<const int32_t> left(firing_, n_firing);
-  std::array<const uint8_t*, kMostAtOnce> bundles;
-  for (int64_t begin = 0; begin < n_ff;) {
-    const int64_t end = EndOfSegment(left, n_ff);
-    const auto n =
-        static_cast<size_t>(std::lower_bound(left.begin(), left.end(), static_cast<int32_t>(end)) - left.begin());
-    status_ = source.Await({bundles.data(), n});
-    if (!status_.ok()) return;
-    ComputeNeurons(pool_, run, {begin, end, left.first(n), {bundles.data(), n}});
-    source.ReleaseNeurons();
-    left = left.subspan(n);
-    begin = end;
+// An expert's picks as rows that follow each other: in place where they are one, else gathered.
+ActivationRows ForwardPass::RowsOf(const ExpertTask& task, const ActivationRows& in) const {
+  const int32_t* const rows = pick_row_ + task.first_pick;
+  if (rows[task.n_picks - 1] - rows[0] + 1 == task.n_picks) return in.Rows(rows[0], task.n_picks);  // they ascend
+  const ActivationRows gathered =
+      ActivationRows::InScratch(nullptr, m * n_slots, in.n_cols, gathered_).Rows(task.first_pick, task.n_picks);
+  for (int64_t i = 0; i < task.n_picks; ++i) {
+    CopyActivationRow(ActivationFormat::kQ8, in.Rows(rows[i], 1), gathered.Rows(i, 1));
   }
-  source.EndNeurons();
+  return gathered;
+}
+
+// The gates of all experts that are there come first, so that the disk has the neurons of all of them to read meanwhile.
+Status ForwardPass::ComputeExpertNeurons(const ExpertLayer& experts, const ActivationRows& in,
+                                         GatedActivation activation, std::span<const ExpertTask> tasks) {
+  const int64_t n_neurons = experts.neurons.n_neurons();
+  const int64_t out_stride = ExpertRun::ScratchFloats(shape_.n_embd);
+  const int64_t gate_stride = ExpertRun::ScratchFloats(n_neurons);
+  PANTRY_CHECK(out_stride == shape_.n_embd && in.q != nullptr);
+  const auto network_of = [&](const ExpertTask& task) -> SourcedNetwork {
+    float* const gates = expert_ff_ + task.first_pick * gate_stride;
+    WeightMatrix of_gate = experts.layout.shape.gate;
+    of_gate.tiles = task.block;
+    return {.number = task.expert,
+            .gate = of_gate,
+            .gates = gates,
+            .run = {.layout = &experts.neurons,
+                    .scales = task.block + experts.neurons_at,
+                    .x = RowsOf(task, in),
+                    .gate = gates,
+                    .gate_stride = gate_stride,
+                    .activation = activation,
+                    .ops = &ops_,
+                    .hidden = ActivationRows::InScratch(nullptr, task.n_picks, n_neurons, hidden_),
+                    .columns = columns_,
+                    .out = partials_ + task.first_pick * out_stride}};
+  };
+  for (const ExpertTask& task : tasks) {
+    const int64_t at = task.expert * n_neurons;
+    n_firing_of_[task.expert] = static_cast<int32_t>(
+        WantFiring(network_of(task), FiringGates::Positive(), nullptr, firing_ + at, n_rows_firing_ + at));
+  }
+  for (const ExpertTask& task : tasks) {
+    const std::span<const int32_t> firing(firing_ + task.expert * n_neurons,
+                                          static_cast<size_t>(n_firing_of_[task.expert]));
+    PANTRY_RETURN_IF_ERROR(ComputeFiring(network_of(task), firing));
+  }
+  return OkStatus();
+}
+
+Status ForwardPass::ComputeExpertsFromSource(int32_t layer, const ExpertLayer& experts, const ActivationRows& in,
+                                             GatedActivation activation, std::span<ExpertTask> tasks) {
+  PANTRY_RETURN_IF_ERROR(run_.neuron_source->BeginNeurons(layer, m));
+  Status computed;
+  const auto compute = [&](std::span<const ExpertTask> part) {
+    if (computed.ok()) computed = ComputeExpertNeurons(experts, in, activation, part);
+  };
+  const Status provided = run_.experts->Provide(layer, tasks, ExpertSink(compute));
+  PANTRY_RETURN_IF_ERROR(computed);  // which ended the layer's neurons
+  run_.neuron_source->EndNeurons();
+  return provided;
 }
 
 }  // namespace pantry

@@ -152,6 +152,25 @@ void WeightLoader::Rows(const std::string& name, int64_t rows, int64_t cols, Wei
   bindings_.push_back({tensor, kernel, rows, cols, 1, kInBlocks, 0, nullptr, nullptr});
 }
 
+NeuronLayout WeightLoader::LayNeurons(const TensorInfo& up, const WeightMatrix& up_shape,
+                                      const WeightMatrix& down_shape, const WeightMatrix& gate_shape) {
+  const ActivationFormat form = gate_shape.kernel->activation;
+  if (up_shape.kernel->activation != form || down_shape.kernel->activation != form) {
+    status_ = UnsupportedError("{}: tensor '{}' and the gate beside it cannot be multiplied with the same rows",
+                               file_.path(), up.name);
+    return {};
+  }
+  const NeuronLayout layout = NeuronLayout::Of(up_shape, down_shape);
+  const NeuronLayout* const others = in_file_->neurons();
+  if (others != nullptr && (others->bundle_bytes != layout.bundle_bytes || others->n_neurons() != up_shape.rows)) {
+    status_ = UnsupportedError(
+        "{}: the neurons of '{}' take {} bytes each, those of layers before {}: only models whose layers are alike can "
+        "be packed neuron by neuron (--no-sparse packs them in matrices)",
+        file_.path(), up.name, layout.bundle_bytes, others->bundle_bytes);
+  }
+  return layout;
+}
+
 void WeightLoader::Neurons(const std::string& up_name, const std::string& down_name, int64_t n_ff, int64_t n_embd,
                            const WeightMatrix& gate, NeuronLayer* out) {
   const TensorInfo* const up = Want(up_name, {n_embd, n_ff});
@@ -160,21 +179,9 @@ void WeightLoader::Neurons(const std::string& up_name, const std::string& down_n
   const MatMulKernel* const up_kernel = WantKernel(*up, WeightOrder::kRows);
   const MatMulKernel* const down_kernel = WantKernel(*down, WeightOrder::kColumns);
   if (!status_.ok()) return;
-  if (up_kernel->activation != gate.kernel->activation || down_kernel->activation != gate.kernel->activation) {
-    status_ = UnsupportedError("{}: tensor '{}' and the gate beside it cannot be multiplied with the same rows",
-                               file_.path(), up_name);
-    return;
-  }
-  out->layout = NeuronLayout::Of({.kernel = up_kernel, .rows = n_ff, .cols = n_embd},
-                                 {.kernel = down_kernel, .rows = n_embd, .cols = n_ff});
-  const NeuronLayout* const others = in_file_->neurons();
-  if (others != nullptr && (others->bundle_bytes != out->layout.bundle_bytes || others->n_neurons() != n_ff)) {
-    status_ = UnsupportedError(
-        "{}: the neurons of '{}' take {} bytes each, those of layers before {}: only models whose layers are alike can "
-        "be packed neuron by neuron (--no-sparse packs them in matrices)",
-        file_.path(), up_name, out->layout.bundle_bytes, others->bundle_bytes);
-    return;
-  }
+  out->layout = LayNeurons(*up, {.kernel = up_kernel, .rows = n_ff, .cols = n_embd},
+                           {.kernel = down_kernel, .rows = n_embd, .cols = n_ff}, gate);
+  if (!status_.ok()) return;
   in_file_->AddNeurons(LayerOf(up_name), out->layout, *up, *down);
   if (up->in_blocks()) {
     const int64_t at = Reserve(out->layout.scales_bytes);
@@ -221,10 +228,13 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
   const TensorInfo* const up = Want(block + "ffn_up_exps.weight", {n_embd, n_ff, n_experts});
   const TensorInfo* const down = Want(block + "ffn_down_exps.weight", {n_ff, n_embd, n_experts});
   if (!status_.ok()) return;
+  bool one_by_one = by_neuron && leaves_neurons();
   if (gate->in_blocks()) {
     const PackOrder order = file_.pack()->groups()[static_cast<size_t>(gate->pack_group)].order;
-    if (order == PackOrder::kRowsAndColumns && !by_neuron) return RefuseBlocks(*gate);
-    by_neuron = order == PackOrder::kRowsAndColumns;
+    if (order != PackOrder::kTiles && !by_neuron) return RefuseBlocks(*gate);
+    by_neuron = order != PackOrder::kTiles;
+    one_by_one = order == PackOrder::kGateAndNeurons;
+    if (one_by_one && !leaves_neurons()) return;  // EndBinding() says why
   } else {
     by_neuron = by_neuron && CanLieByNeuron(gate->name, up->name, down->name);
   }
@@ -250,6 +260,7 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
   if (!status_.ok()) return;
   out->layout = ExpertLayout::Of(shape);
   out->n_experts = static_cast<int32_t>(n_experts);
+  if (one_by_one) return ExpertNeurons(LayerOf(block), *gate, *up, *down, out);
   if (gate->in_blocks() && left_ != Left::kExperts) return RefuseBlocks(*gate);
   const bool is_left = left_ == Left::kExperts && in_file_ != nullptr;
   if (is_left || gate->in_blocks()) {
@@ -266,6 +277,25 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
       {up, shape.up.kernel, n_ff, n_embd, n_experts, at + out->layout.up_offset, stride, nullptr, nullptr});
   bindings_.push_back(
       {down, shape.down.kernel, n_embd, n_ff, n_experts, at + out->layout.down_offset, stride, nullptr, nullptr});
+}
+
+void WeightLoader::ExpertNeurons(int32_t layer, const TensorInfo& gate, const TensorInfo& up, const TensorInfo& down,
+                                 ExpertLayer* out) {
+  const ExpertBlock& shape = out->layout.shape;
+  const bool has_biases = out->biases.gate != nullptr || out->biases.up != nullptr || out->biases.down != nullptr;
+  if (has_biases || !out->layout.is_by_neuron()) {
+    status_ =
+        UnsupportedError("{}: the experts of '{}' cannot lie neuron by neuron, as those of other layers do: they {}",
+                         file_.path(), gate.name, has_biases ? "have biases" : "are in formats without kernels for it");
+    return;
+  }
+  out->neurons = LayNeurons(up, shape.up, shape.down, shape.gate);
+  if (!status_.ok()) return;
+  out->neurons_at = WeightPlacer::NeuronsAt(shape.gate);
+  in_file_->AddExpertNeurons(layer, out->n_experts, shape.gate, out->neurons, gate, up, down);
+  for (const auto& [tensor, part] : {std::pair(&gate, &shape.gate), {&up, &shape.up}, {&down, &shape.down}}) {
+    bindings_.push_back({tensor, part->kernel, part->rows, part->cols, out->n_experts, kInBlocks, 0, nullptr, nullptr});
+  }
 }
 
 void WeightLoader::OptionalMatrix(const std::string& name, int64_t rows, int64_t cols, WeightMatrix* out) {

@@ -87,7 +87,7 @@ class WeightLoader {
   // Wants the tensors `block`ffn_{gate,up,down}_exps.weight, each of n_experts matrices, as blocks of one expert each, one after another;
   // and `.bias` of them where the file has it.
   // Errors: as Matrix(), and kUnsupported for experts that lie in the file in another way.
-  // `by_neuron`: up in rows and down in columns where they can lie so.
+  // `by_neuron`: up in rows and down in columns where they can lie so, or one by one where leaves_neurons().
   void Experts(const std::string& block, int64_t n_experts, int64_t n_embd, int64_t n_ff, ExpertLayer* out,
                bool by_neuron = false);
   // As Matrix() and Vector() where the file has the tensor; else `out` stays empty.
@@ -154,6 +154,9 @@ class WeightLoader {
     const uint8_t** scales;  // set by Load()
   };
 
+  // Experts() where each neuron is left in the file by itself.
+  void ExpertNeurons(int32_t layer, const TensorInfo& gate, const TensorInfo& up, const TensorInfo& down,
+                     ExpertLayer* out);
   const TensorInfo* Want(const std::string& name, const std::vector<int64_t>& dims);
   void Numbers(const std::string& name, const std::vector<int64_t>& dims, const float** out);
   const MatMulKernel* WantKernel(const TensorInfo& tensor, WeightOrder order = WeightOrder::kTiles);
@@ -164,6 +167,9 @@ class WeightLoader {
   // Takes n_bytes of the arena: where they begin.
   int64_t Reserve(int64_t n_bytes);
   void CheckExpertsAreStacked(const std::string& block);
+  // The layout of neurons of a network; kUnsupported where they cannot lie one by one beside that gate and those of layers before.
+  NeuronLayout LayNeurons(const TensorInfo& up, const WeightMatrix& up_shape, const WeightMatrix& down_shape,
+                          const WeightMatrix& gate_shape);
   Status CheckUnused(Logger& log) const;
   std::vector<Chunk> ChunksInFileOrder() const;
   std::vector<Piece> PiecesOfPack() const;

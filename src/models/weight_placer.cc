@@ -15,6 +15,7 @@ namespace {
 // pieces of 1 MiB, 2.04 of 512 KiB, where it gives 2.45.
 constexpr int64_t kExpertPieceBytes = 512 * kKiB;
 constexpr int64_t kMatrixPieceBytes = 1 * kMiB;
+constexpr int64_t kNeuronsAlignment = 4096;  // in a block
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -49,6 +50,7 @@ void WeightPlacer::AddGroup(int32_t layer, Group group, const Parts& parts) {
   }
   group.layer = index_of_layer_[number];
   PANTRY_CHECK(group.layer + 1 == n_layers());
+  if (group.cached_bytes == 0) group.cached_bytes = group.block_bytes;
   layers_.back().n_blocks += static_cast<int32_t>(group.n_blocks);
   largest_block_bytes_ = std::max(largest_block_bytes_, group.block_bytes);
   group_of_block_.insert(group_of_block_.end(), group.n_blocks, static_cast<uint32_t>(groups_.size()));
@@ -88,11 +90,40 @@ void WeightPlacer::AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatr
   AddGroup(layer, std::move(group), parts);
 }
 
-void WeightPlacer::AddNeurons(int32_t layer, const NeuronLayout& layout, const TensorInfo& up, const TensorInfo& down) {
-  PANTRY_CHECK(by_neuron_ && !has_experts_ &&
-               (neurons_.empty() ||
-                (layout.bundle_bytes == neurons_[0].bundle_bytes && layout.n_neurons() == neurons_[0].n_neurons())));
+void WeightPlacer::AddNeuronLayout(const NeuronLayout& layout) {
+  PANTRY_CHECK(by_neuron_ && neurons_.size() == layers_.size());
+  PANTRY_CHECK(neurons_.empty() ||
+               (layout.bundle_bytes == neurons_[0].bundle_bytes && layout.n_neurons() == neurons_[0].n_neurons()));
   neurons_.push_back(layout);
+}
+
+int64_t WeightPlacer::NeuronsAt(const WeightMatrix& gate_shape) {
+  return AlignUp(WeightMatrix::PackedBytes(*gate_shape.kernel, gate_shape.rows, gate_shape.cols), kNeuronsAlignment);
+}
+
+void WeightPlacer::AddExpertNeurons(int32_t layer, int32_t n_experts, const WeightMatrix& gate_shape,
+                                    const NeuronLayout& layout, const TensorInfo& gate, const TensorInfo& up,
+                                    const TensorInfo& down) {
+  PANTRY_CHECK(neurons_.empty() || has_experts_);
+  AddNeuronLayout(layout);
+  const int64_t at = NeuronsAt(gate_shape);
+  Group group = {.tensors = {gate.name, up.name, down.name},
+                 .n_blocks = static_cast<uint32_t>(n_experts),
+                 .block_bytes = at + layout.n_bytes(),
+                 .cached_bytes = at + layout.scales_bytes,
+                 .neurons_at = at,
+                 .order = PackOrder::kGateAndNeurons};
+  Parts parts = {.n = 3, .parts = {}};
+  parts.parts[0] = MakePart(gate, gate_shape, gate_shape.rows, 0, kExpertPieceBytes);
+  parts.parts[1] = MakePart(up, layout.up, layout.up.rows, 0, kMatrixPieceBytes);
+  parts.parts[2] = MakePart(down, layout.down, layout.down.rows, 0, kMatrixPieceBytes);
+  has_experts_ = true;
+  AddGroup(layer, std::move(group), parts);
+}
+
+void WeightPlacer::AddNeurons(int32_t layer, const NeuronLayout& layout, const TensorInfo& up, const TensorInfo& down) {
+  PANTRY_CHECK(!has_experts_);
+  AddNeuronLayout(layout);
   Group group = {
       .tensors = {up.name, down.name}, .n_blocks = 1, .block_bytes = layout.n_bytes(), .order = PackOrder::kNeurons};
   Parts parts = {.n = 2, .parts = {}};
@@ -106,7 +137,7 @@ void WeightPlacer::Seal(BlockId block, uint8_t* memory) const {
   const NeuronLayout& layout = NeuronsOf(LayerOf(block));
   const auto n = static_cast<size_t>(layout.bundle_bytes - NeuronLayout::kCheckBytes);
   for (int64_t neuron = 0; neuron < layout.n_neurons(); ++neuron) {
-    uint8_t* const bundle = memory + layout.bundle_offset(neuron);
+    uint8_t* const bundle = memory + GroupOf(block).neurons_at + layout.bundle_offset(neuron);
     const uint64_t check = PackChecksum({bundle, n}) + NumberOf(block, neuron);
     std::memcpy(bundle + n, &check, sizeof(check));
   }
@@ -116,18 +147,24 @@ uint64_t WeightPlacer::NumberOf(BlockId block, int64_t neuron) const {
   return uint64_t{block.value()} * static_cast<uint64_t>(neurons_[0].n_neurons()) + static_cast<uint64_t>(neuron);
 }
 
-bool WeightPlacer::BundleIsIntact(int32_t layer, int32_t neuron, std::span<const uint8_t> bundle) const {
+uint64_t WeightPlacer::BundlesOffset(BlockId network) const {
+  return pack_->BlockOffset(network) +
+         static_cast<uint64_t>(GroupOf(network).neurons_at + NeuronsOf(LayerOf(network)).bundle_offset(0));
+}
+
+bool WeightPlacer::BundleIsIntact(BlockId network, int32_t neuron, std::span<const uint8_t> bundle) const {
   const size_t n = bundle.size() - NeuronLayout::kCheckBytes;
   uint64_t check;
   std::memcpy(&check, bundle.data() + n, sizeof(check));
-  return PackChecksum(bundle.first(n)) + NumberOf(Block(layer, 0), neuron) == check;
+  return PackChecksum(bundle.first(n)) + NumberOf(network, neuron) == check;
 }
 
-Status WeightPlacer::DamagedBundle(int32_t layer, int32_t neuron) const {
-  const BlockId block = Block(layer, 0);
-  const int64_t at = NeuronsOf(layer).bundle_offset(neuron);
-  return pack_->Damaged(block, static_cast<int>(at / pack_->piece_bytes()))
-      .WithContext(fmt::format("neuron {} of layer {}", neuron, NumberOf(layer)));
+Status WeightPlacer::DamagedBundle(BlockId network, int32_t neuron) const {
+  const int32_t layer = LayerOf(network);
+  const int64_t at = GroupOf(network).neurons_at + NeuronsOf(layer).bundle_offset(neuron);
+  const std::string of_expert = has_experts_ ? fmt::format("expert {} of ", IndexInLayer(network)) : "";
+  return pack_->Damaged(network, static_cast<int>(at / pack_->piece_bytes()))
+      .WithContext(fmt::format("neuron {} of {}layer {}", neuron, of_expert, NumberOf(layer)));
 }
 
 void WeightPlacer::AddRows(const TensorInfo& tensor, int64_t resident_bytes) {
@@ -162,7 +199,7 @@ Status WeightPlacer::ReadFrom(const PackTable& pack) {
 }
 
 int WeightPlacer::n_pieces(BlockId block) const {
-  if (pack_ != nullptr) return pack_->n_pieces(block);
+  if (pack_ != nullptr) return static_cast<int>(CeilDiv(GroupOf(block).cached_bytes, pack_->piece_bytes()));
   const Parts& parts = PartsOf(block);
   const uint32_t in_group = block.value() - GroupOf(block).first_block;
   int64_t n = 0;
@@ -198,15 +235,19 @@ Status WeightPlacer::Place(BlockId block, int piece, const uint8_t* bytes, uint8
   if (pack_ != nullptr) {
     const size_t n_bytes = pack_->PieceBytes(block, piece);
     if (!pack_->PieceIsIntact(block, piece, {bytes, n_bytes})) return pack_->Damaged(block, piece);
-    std::memcpy(memory + static_cast<size_t>(piece) * pack_->piece_bytes(), bytes, n_bytes);
+    const int64_t at = int64_t{piece} * pack_->piece_bytes(), left = GroupOf(block).cached_bytes - at;
+    std::memcpy(memory + at, bytes, std::min(n_bytes, static_cast<size_t>(left)));
     return OkStatus();
   }
   const Rows rows = RowsOf(block, piece);
   const Part& part = *rows.part;
-  if (!neurons_.empty()) {
+  const Parts& parts = PartsOf(block);
+  const int64_t part_behind = parts.parts + parts.n - &part;  // 1: down, 2: up, 3: an expert's gate
+  if (!neurons_.empty() && part_behind <= 2) {
     const NeuronLayout& layout = NeuronsOf(LayerOf(block));
-    if (rows.part == PartsOf(block).parts) layout.PlaceUp(bytes, rows.first, rows.n, memory);
-    else layout.PlaceDown(bytes, rows.first, rows.n, memory);
+    uint8_t* const neurons = memory + GroupOf(block).neurons_at;
+    if (part_behind == 2) layout.PlaceUp(bytes, rows.first, rows.n, neurons);
+    else layout.PlaceDown(bytes, rows.first, rows.n, neurons);
     return OkStatus();
   }
   const MatMulKernel& kernel = *part.kernel;

@@ -57,7 +57,9 @@ class WeightPlacer final : public BlockPlacer {
     std::vector<std::string> tensors;  // gate, up and down; or one
     uint32_t first_block = 0;
     uint32_t n_blocks = 0;
-    int64_t block_bytes = 0;  // in memory
+    int64_t block_bytes = 0;   // packed
+    int64_t cached_bytes = 0;  // its front that is read as a whole: all of it, or what lies before an expert's neurons
+    int64_t neurons_at = 0;    // where those begin (compute/neuron_layout.h), with what they share
     PackOrder order = PackOrder::kTiles;
     int32_t layer = 0;  // index of a layer that has blocks
   };
@@ -65,6 +67,11 @@ class WeightPlacer final : public BlockPlacer {
   // The experts of layer `layer` of the model: stacked tensors, dims [cols, rows, n_experts].
   void AddExperts(int32_t layer, int32_t n_experts, const ExpertLayout& layout, const TensorInfo& gate,
                   const TensorInfo& up, const TensorInfo& down);
+  // The same where each neuron is read by itself: gate, then the neurons. REQUIRES: by_neuron().
+  void AddExpertNeurons(int32_t layer, int32_t n_experts, const WeightMatrix& gate_shape, const NeuronLayout& layout,
+                        const TensorInfo& gate, const TensorInfo& up, const TensorInfo& down);
+  // Where an expert's neurons begin in its block.
+  static int64_t NeuronsAt(const WeightMatrix& gate_shape);
   // A matrix of that layer; sets the blocks of `matrix`. REQUIRES: layers ascend; no layer has experts and matrices.
   void AddMatrix(int32_t layer, const TensorInfo& tensor, WeightMatrix* matrix);
   // The neurons of that layer, a block. REQUIRES: by_neuron().
@@ -83,12 +90,16 @@ class WeightPlacer final : public BlockPlacer {
   int32_t LayerAt(int32_t number) const { return index_of_layer_[static_cast<size_t>(number)]; }
   bool has_experts() const { return has_experts_; }  // else: matrices, or neurons
   bool by_neuron() const { return by_neuron_; }
-  // Of the first layer that has some; null: none has. All layers have as many neurons and bundles as large, in whatever formats.
+  // Of the first layer that has some, of each of its networks: one, or as many as experts, a block each; null: none has. All have as many
+  // neurons and bundles as large, in whatever formats.
   const NeuronLayout* neurons() const { return neurons_.empty() ? nullptr : neurons_.data(); }
   const NeuronLayout& NeuronsOf(int32_t layer) const { return neurons_[static_cast<size_t>(layer)]; }
+  int32_t n_networks() const { return has_experts_ ? n_blocks(0) : 1; }  // of a layer. REQUIRES: neurons() != nullptr
+  // Where a network's bundles begin in the pack.
+  uint64_t BundlesOffset(BlockId network) const;
   // Whether a bundle read from a pack is what was packed, and the error that says it is not.
-  bool BundleIsIntact(int32_t layer, int32_t neuron, std::span<const uint8_t> bundle) const;
-  Status DamagedBundle(int32_t layer, int32_t neuron) const;
+  bool BundleIsIntact(BlockId network, int32_t neuron, std::span<const uint8_t> bundle) const;
+  Status DamagedBundle(BlockId network, int32_t neuron) const;
   int32_t n_blocks(int32_t layer) const { return layers_[static_cast<size_t>(layer)].n_blocks; }
   BlockId Block(int32_t layer, int32_t i) const {
     return BlockId(layers_[static_cast<size_t>(layer)].first_block + static_cast<uint32_t>(i));
@@ -98,8 +109,8 @@ class WeightPlacer final : public BlockPlacer {
   int32_t IndexInLayer(BlockId block) const {
     return static_cast<int32_t>(block.value() - layers_[static_cast<size_t>(LayerOf(block))].first_block);
   }
-  // In memory; all blocks of matrices count as the largest.
-  int64_t block_bytes(BlockId block) const { return has_experts_ ? GroupOf(block).block_bytes : largest_block_bytes_; }
+  // In memory; all blocks of matrices count as the largest, and neurons that are read alone are none of a block's.
+  int64_t block_bytes(BlockId block) const { return has_experts_ ? GroupOf(block).cached_bytes : largest_block_bytes_; }
 
   size_t max_piece_bytes() const override { return max_piece_bytes_; }
   int n_pieces(BlockId block) const override;
@@ -142,6 +153,7 @@ class WeightPlacer final : public BlockPlacer {
   Part MakePart(const TensorInfo& tensor, const WeightMatrix& matrix, int64_t rows_of_block, int64_t to,
                 int64_t piece_bytes);
   void AddGroup(int32_t layer, Group group, const Parts& parts);
+  void AddNeuronLayout(const NeuronLayout& layout);
 
   int64_t matrix_block_bytes_;
   bool has_experts_ = false;

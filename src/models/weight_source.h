@@ -15,12 +15,15 @@
 #include "base/status.h"
 #include "base/strong_id.h"
 #include "compute/expert_matmul.h"
+#include "compute/neuron_layout.h"
 
 namespace pantry {
 
 // The experts of one layer: how a block looks, and where the blocks are if they are all in memory.
 struct ExpertLayer {
   ExpertLayout layout;
+  NeuronLayout neurons;  // where they are read alone: then a block is the gate and what neurons share, at neurons_at
+  int64_t neurons_at = 0;
   int32_t n_experts = 0;
   ExpertBias biases;                // of expert 0; those of the others follow, always in memory
   const uint8_t* blocks = nullptr;  // expert i at blocks + i * layout.n_bytes; null: they come from a source
@@ -58,7 +61,8 @@ class MatrixSource {
   virtual Status Provide(std::span<const MatMulTask> tasks, const MatrixSink& compute) = 0;
 };
 
-// The neurons of a layer that fire, from wherever their bundles lie (compute/neuron_layout.h): in ascending order, as a layer is computed.
+// The neurons of a layer that fire, from wherever their bundles lie (compute/neuron_layout.h), in the order in which they are computed. A
+// layer has one network of neurons, or one for each expert.
 //   BeginNeurons(layer) -> Want(neurons, perhaps by what Look() says) ... -> Await(next ones) -> ReleaseNeurons() ... -> EndNeurons()
 class NeuronSource {
  public:
@@ -66,11 +70,12 @@ class NeuronSource {
   virtual ~NeuronSource() = default;
   // A run of `n_tokens` computes the model's layer `layer` now. kCancelled.
   virtual Status BeginNeurons(int32_t layer, int64_t n_tokens) = 0;
-  // Which of these neurons of the layer are in memory; those wanted before may be on their way.
+  // Which of these neurons of the layer's only network are in memory; those wanted before may be on their way.
   virtual void Look(std::span<const int32_t> neurons,
                     std::span<uint8_t> is_near) const = 0;  // [neurons.size()], all set
-  // Neurons that fire, behind those before; for n_uses[i] of the tokens each, empty: for one. Begins to fetch them, and does not wait.
-  virtual void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) = 0;
+  // Neurons of a network that fire, behind those before; for n_uses[i] of the tokens each, empty: for one. Begins to fetch them, and does not
+  // wait.
+  virtual void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) = 0;
   // Sets the bundles of the next ones in order; they stay where they are until ReleaseNeurons(). After an error the layer has ended.
   virtual Status Await(std::span<const uint8_t*> bundles) = 0;
   virtual void ReleaseNeurons() = 0;

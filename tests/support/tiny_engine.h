@@ -49,8 +49,9 @@ struct StreamSetup {
   int n_threads = 2;
   std::unique_ptr<BlockReader> reader = nullptr;
   std::unique_ptr<BlockReader> row_reader = nullptr;
-  const Clock* clock = nullptr;           // null: a SteadyClock
-  int64_t matrix_block_bytes = 2 * kKiB;  // small enough that matrices of tiny models are cut
+  std::unique_ptr<BlockReader> neuron_reader = nullptr;  // of experts
+  const Clock* clock = nullptr;                          // null: a SteadyClock
+  int64_t matrix_block_bytes = 2 * kKiB;                 // small enough that matrices of tiny models are cut
 };
 
 // Streamed as `setup` says, or resident without. Null: this system has no such reader. `sparse`: only what fires is computed, where a
@@ -78,7 +79,7 @@ inline std::unique_ptr<Engine> OpenTinyEngine(const std::string& path, StreamSet
     options.reader.access = setup->access;
     const Clock& clock = setup->clock != nullptr ? *setup->clock : steady_clock;
     auto stream = WeightStream::Open(*parts.file, std::move(placer), options, clock, log, std::move(setup->reader),
-                                     std::move(setup->row_reader));
+                                     std::move(setup->row_reader), std::move(setup->neuron_reader));
     if (!stream.ok()) return nullptr;
     parts.stream = std::move(stream).value();
     if (setup->expert_policy.policy.kind != ExpertPolicyKind::kExact) {

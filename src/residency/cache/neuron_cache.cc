@@ -29,18 +29,19 @@ uint32_t KeptAfter(int64_t n_tokens) {
 }  // namespace
 
 int64_t NeuronCache::BookkeepingBytes(const NeuronCacheOptions& options) {
-  const int64_t n_neurons = int64_t{options.n_layers} * options.n_neurons;
+  const int64_t n_neurons = int64_t{options.n_layers} * options.n_networks * options.n_neurons;
   const int64_t n_slots = std::max(options.budget_bytes, options.max_budget_bytes) / options.bundle_bytes;
   return n_neurons * 6 + std::min(n_slots, n_neurons) * 4;
 }
 
 Result<std::unique_ptr<NeuronCache>> NeuronCache::Create(const NeuronCacheOptions& options) {
-  const int64_t n_neurons = int64_t{options.n_layers} * options.n_neurons;
-  if (options.n_layers < 1 || options.n_neurons < 1 || n_neurons >= kNone || options.bundle_bytes < 1 ||
-      options.budget_bytes < 0) {
-    return InvalidArgumentError("a cache of {} layers of {} neurons of {} bytes", options.n_layers, options.n_neurons,
-                                options.bundle_bytes);
+  const int64_t of_layer = int64_t{options.n_networks} * options.n_neurons;
+  if (options.n_layers < 1 || options.n_networks < 1 || options.n_neurons < 1 || of_layer >= kNone / options.n_layers ||
+      options.bundle_bytes < 1 || options.budget_bytes < 0) {
+    return InvalidArgumentError("a cache of {} layers of {} networks of {} neurons of {} bytes", options.n_layers,
+                                options.n_networks, options.n_neurons, options.bundle_bytes);
   }
+  const int64_t n_neurons = options.n_layers * of_layer;
   auto cache = std::unique_ptr<NeuronCache>(new NeuronCache());
   cache->n_neurons_ = options.n_neurons;
   cache->bundle_bytes_ = options.bundle_bytes;
@@ -49,7 +50,7 @@ Result<std::unique_ptr<NeuronCache>> NeuronCache::Create(const NeuronCacheOption
   PANTRY_ASSIGN_OR_RETURN(cache->memory_, AlignedBuffer::Reserve(static_cast<size_t>(n_slots * options.bundle_bytes)));
   cache->slot_of_.assign(static_cast<size_t>(n_neurons), kNone);
   cache->heat_.assign(static_cast<size_t>(n_neurons), 0);
-  cache->fires_.assign(static_cast<size_t>(options.n_neurons), 0);
+  cache->fires_.assign(static_cast<size_t>(of_layer), 0);
   cache->owner_of_.assign(static_cast<size_t>(n_slots), kNone);
   cache->stats_.resize(static_cast<size_t>(options.n_layers));
   cache->SetBudget(options.budget_bytes);
@@ -71,12 +72,13 @@ std::span<uint8_t> NeuronCache::CommitMore() {
 
 void NeuronCache::BeginEvent(int32_t layer, int64_t n_tokens) {
   layer_ = layer;
+  network_ = 0;
   n_tokens_ = n_tokens;
   std::fill(fires_.begin(), fires_.end(), uint8_t{0});
   const uint32_t kept = KeptAfter(n_tokens);
   gain_ = static_cast<uint32_t>((uint64_t{kFullHeat} * ((1 << 16) - kept)) >> 16);
   uint16_t* const heat = heat_.data() + At(0);
-  for (int32_t i = 0; i < n_neurons_; ++i) heat[i] = static_cast<uint16_t>((uint32_t{heat[i]} * kept) >> 16);
+  for (size_t i = 0; i < fires_.size(); ++i) heat[i] = static_cast<uint16_t>((uint32_t{heat[i]} * kept) >> 16);
 }
 
 void NeuronCache::Use(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
@@ -87,7 +89,7 @@ void NeuronCache::Use(std::span<const int32_t> neurons, std::span<const uint16_t
     const uint64_t heat = heat_[at] + gain_ * uses / static_cast<uint64_t>(n_tokens_);
     heat_[at] = static_cast<uint16_t>(std::min<uint64_t>(heat, kFullHeat));
     n_hits += slot_of_[at] != kNone ? 1 : 0;
-    fires_[static_cast<size_t>(neurons[i])] = 1;
+    fires_[InLayer(neurons[i])] = 1;
   }
   CacheStats& stats = stats_[static_cast<size_t>(layer_)];
   const auto n = static_cast<int64_t>(neurons.size());
@@ -101,7 +103,7 @@ void NeuronCache::Use(std::span<const int32_t> neurons, std::span<const uint16_t
 // Of the next kSample slots, all in use, without those that fire at hand; kNone: there is none among them.
 uint32_t NeuronCache::ColdestOfSome() {
   uint32_t coldest = kNone;
-  const auto begin = static_cast<uint32_t>(At(0));
+  const auto begin = static_cast<uint32_t>(static_cast<size_t>(layer_) * fires_.size());
   for (int i = 0; i < kSample; ++i) {
     hand_ = hand_ + 1 < n_started_ ? hand_ + 1 : 0;
     const uint32_t owner = owner_of_[hand_];
@@ -172,7 +174,7 @@ uint8_t* NeuronCache::Admit(int32_t neuron) {
 
 void NeuronCache::SeedHeat(int32_t layer, std::span<const uint16_t> frequency) {
   PANTRY_CHECK(frequency.size() == fires_.size());
-  uint16_t* const heat = heat_.data() + int64_t{layer} * n_neurons_;
+  uint16_t* const heat = heat_.data() + static_cast<size_t>(layer) * fires_.size();
   for (size_t i = 0; i < frequency.size(); ++i) {
     heat[i] =
         static_cast<uint16_t>((uint32_t{frequency[i]} * kProfileTokens + (1 << kMemoryShift) - 1) >> kMemoryShift);
@@ -190,7 +192,7 @@ std::vector<std::vector<int32_t>> NeuronCache::WarmestAbsent() const {
   absent.resize(n);
   std::sort(absent.begin(), absent.end());
   std::vector<std::vector<int32_t>> by_layer(stats_.size());
-  const auto n_neurons = static_cast<uint32_t>(n_neurons_);
+  const auto n_neurons = static_cast<uint32_t>(fires_.size());  // of a layer
   for (const uint32_t id : absent) by_layer[id / n_neurons].push_back(static_cast<int32_t>(id % n_neurons));
   return by_layer;
 }

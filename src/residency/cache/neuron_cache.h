@@ -7,7 +7,11 @@
 // the cache holds, do not turn it over. (Fire traces of a 7B dReLU shape, hit rates at 10 / 16 / 25 / 40 % of the neurons: .504 / .677 /
 // .852 / .961, the best fixed choice in hindsight .503 / .677 / .855 / .967; LRU .634 at 16 %, .837 at 25 %.)
 //
+// A layer has one network of neurons, or one for each expert. All of them cool down with every token that passes the layer, so that neurons
+// of experts that are seldom chosen are as cold as they are seldom used.
+//
 //   BeginEvent(layer) -> Use(neurons of it) -> Find() each -> read those absent -> Admit() each, which may refuse -> next event
+//                        Select() says of which network, the first one until then
 //
 // Before the first token heat may be seeded with what a profile knows, and the warmest be read (WarmestAbsent(), Admit() in an event of 0 tokens).
 //
@@ -31,7 +35,8 @@ namespace pantry {
 
 struct NeuronCacheOptions {
   int32_t n_layers = 0;
-  int32_t n_neurons = 0;  // of a layer
+  int32_t n_networks = 1;  // of a layer
+  int32_t n_neurons = 0;   // of a network
   int64_t bundle_bytes = 0;
   int64_t budget_bytes = 0;
   int64_t max_budget_bytes = 0;  // SetBudget() may grow to this; 0: budget_bytes
@@ -47,20 +52,22 @@ class NeuronCache final : public BudgetedCache {
 
   // A layer is about to be computed for `n_tokens`, or filled for none: its neurons cool down by so many.
   void BeginEvent(int32_t layer, int64_t n_tokens);
-  // `neurons` of the layer at hand fire, neuron i for n_uses[i] of the tokens; empty: for one. Counts them as hits or misses.
+  // What follows is of this network of the layer at hand.
+  void Select(int32_t network) { network_ = network; }
+  // `neurons` of the network at hand fire, neuron i for n_uses[i] of the tokens; empty: for one. Counts them as hits or misses.
   void Use(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses);
-  // Of the layer at hand; null: absent.
+  // Of the network at hand; null: absent.
   const uint8_t* Find(int32_t neuron) const {
     const uint32_t slot = slot_of_[At(neuron)];
     return slot == kNone ? nullptr : SlotAt(slot);
   }
-  // A slot for a neuron of the layer at hand, to be written now; null: others are worth more. REQUIRES: absent.
+  // A slot for a neuron of the network at hand, to be written now; null: others are worth more. REQUIRES: absent.
   uint8_t* Admit(int32_t neuron);
 
   // Neuron i of `layer` fired for frequency[i] of 65535 tokens of some other text: its heat from now on is as if it had done so for the last few
-  // tokens. [n_neurons]
+  // tokens. [n_neurons] of each of its networks, one behind the other
   void SeedHeat(int32_t layer, std::span<const uint16_t> frequency);
-  // For each layer, ascending, the warmest of all absent neurons, as many as there are free slots; none without heat. Allocates.
+  // For each layer, ascending over its networks, the warmest of all absent neurons, as many as there are free slots; none without heat. Allocates.
   std::vector<std::vector<int32_t>> WarmestAbsent() const;
 
   // No event is at hand until the next BeginEvent(). Of what no longer fits the coldest leave, within 1/4096 of heat.
@@ -76,11 +83,12 @@ class NeuronCache final : public BudgetedCache {
   static constexpr uint32_t kNone = UINT32_MAX;
 
   NeuronCache() = default;
-  size_t At(int32_t neuron) const {
-    return static_cast<size_t>(layer_) * static_cast<size_t>(n_neurons_) + static_cast<size_t>(neuron);
+  size_t InLayer(int32_t neuron) const {
+    return static_cast<size_t>(network_) * static_cast<size_t>(n_neurons_) + static_cast<size_t>(neuron);
   }
+  size_t At(int32_t neuron) const { return static_cast<size_t>(layer_) * fires_.size() + InLayer(neuron); }
   const uint8_t* SlotAt(uint32_t slot) const { return memory_.data() + slot * static_cast<size_t>(bundle_bytes_); }
-  CacheStats& StatsOf(uint32_t id) { return stats_[id / static_cast<uint32_t>(n_neurons_)]; }
+  CacheStats& StatsOf(uint32_t id) { return stats_[id / static_cast<uint32_t>(fires_.size())]; }
   uint32_t ColdestOfSome();
   void Evict(uint32_t slot);
   uint16_t HeatOf(uint32_t slot) const { return heat_[owner_of_[slot]]; }
@@ -91,6 +99,7 @@ class NeuronCache final : public BudgetedCache {
   int64_t budget_bytes_ = 0;
   int64_t max_budget_bytes_ = 0;
   int32_t layer_ = 0;
+  int32_t network_ = 0;
   int64_t n_tokens_ = 1;  // of the event
   uint32_t gain_ = 0;     // of heat for a neuron that fires for all of them
   AlignedBuffer memory_;

@@ -168,11 +168,67 @@ TEST(NeuronCache, ASmallerBudgetHoldsAtOnceAndALargerOneFillsAgain) {
   EXPECT_EQ(fill(), 50);
 }
 
+TEST(NeuronCache, NetworksOfALayerCoolTogetherAndAreKeptApart) {
+  constexpr int32_t kNetworks = 4, kOfEach = 20;
+  const auto cache = NeuronCache::Create({.n_layers = 2,
+                                          .n_networks = kNetworks,
+                                          .n_neurons = kOfEach,
+                                          .bundle_bytes = kBundle,
+                                          .budget_bytes = kOfEach * kBundle})
+                         .value();
+  const std::vector<int32_t> some = {1, 7, 19};
+  const auto fire = [&](int32_t layer, int32_t network) {
+    cache->BeginEvent(layer, 1);
+    cache->Select(network);
+    cache->Use(some, {});
+    for (const int32_t neuron : some) {
+      if (cache->Find(neuron) != nullptr) continue;
+      if (uint8_t* const slot = cache->Admit(neuron))
+        slot[0] = static_cast<uint8_t>(100 * layer + 25 * network + neuron);
+    }
+  };
+  for (int32_t layer = 0; layer < 2; ++layer) {
+    for (int32_t network = 0; network < 2; ++network) fire(layer, network);
+  }
+  for (int32_t layer = 0; layer < 2; ++layer) {
+    cache->BeginEvent(layer, 0);
+    for (int32_t network = 0; network < kNetworks; ++network) {
+      cache->Select(network);
+      for (int32_t neuron = 0; neuron < kOfEach; ++neuron) {
+        const bool is_there = network < 2 && (neuron == 1 || neuron == 7 || neuron == 19);
+        ASSERT_EQ(cache->Find(neuron) != nullptr, is_there) << layer << " " << network << " " << neuron;
+        if (!is_there) continue;
+        EXPECT_EQ(*cache->Find(neuron), static_cast<uint8_t>(100 * layer + 25 * network + neuron));
+      }
+    }
+  }
+  // Tokens that choose another expert cool those of this one: in the end it has all slots, though the first was as hot when it last fired.
+  std::vector<int32_t> all(kOfEach);
+  std::iota(all.begin(), all.end(), 0);
+  for (int i = 0; i < 200; ++i) {
+    cache->BeginEvent(0, 1);
+    cache->Select(3);
+    cache->Use(all, {});
+    for (const int32_t neuron : all) {
+      if (cache->Find(neuron) == nullptr) (void)cache->Admit(neuron);
+    }
+  }
+  cache->BeginEvent(0, 0);
+  cache->Select(0);
+  for (const int32_t neuron : some) EXPECT_EQ(cache->Find(neuron), nullptr);
+}
+
 TEST(NeuronCache, ImpossibleSizesAreRefused) {
   EXPECT_EQ(NeuronCache::Create({.n_layers = 0, .n_neurons = 1, .bundle_bytes = 1}).status().code(),
             StatusCode::kInvalidArgument);
   EXPECT_EQ(NeuronCache::Create({.n_layers = 1 << 20, .n_neurons = 1 << 20, .bundle_bytes = 1}).status().code(),
             StatusCode::kInvalidArgument);
+  for (const int32_t n_networks : {0, 1 << 30}) {
+    EXPECT_EQ(NeuronCache::Create({.n_layers = 2, .n_networks = n_networks, .n_neurons = 1 << 20, .bundle_bytes = 1})
+                  .status()
+                  .code(),
+              StatusCode::kInvalidArgument);
+  }
 }
 
 TEST(NeuronCache, BookkeepingIsASmallShareOfTheBytesItManages) {

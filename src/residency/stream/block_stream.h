@@ -37,6 +37,14 @@ struct BlockStreamStats {
   int64_t n_waits = 0;   // times that nothing could be computed until a piece came
   int64_t wait_us = 0;   // in these; placing the piece is not part of it
   int64_t place_us = 0;  // spent on bringing bytes into the kernels' layout
+
+  BlockStreamStats& operator+=(const BlockStreamStats& other) {
+    n_events += other.n_events;
+    n_waits += other.n_waits;
+    wait_us += other.wait_us;
+    place_us += other.place_us;
+    return *this;
+  }
 };
 
 class BlockStream {

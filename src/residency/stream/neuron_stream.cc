@@ -35,8 +35,9 @@ Result<std::unique_ptr<NeuronStream>> NeuronStream::Create(const NeuronTable& ta
   for (uint32_t slot = kStagingSlots; slot-- > 0;) stream->free_staging_.push_back(slot);
   stream->done_.resize(kReadsAtOnce);
   stream->reads_.reserve(kReadsAtOnce);
-  stream->entries_.resize(static_cast<size_t>(table.n_neurons));
-  stream->absent_.resize(static_cast<size_t>(table.n_neurons));
+  const size_t n_of_layer = static_cast<size_t>(table.n_networks) * static_cast<size_t>(table.n_neurons);
+  stream->entries_.resize(n_of_layer);
+  stream->absent_.resize(n_of_layer);
   return stream;
 }
 
@@ -49,12 +50,13 @@ void NeuronStream::Begin(int32_t layer, int64_t n_tokens) {
   ++stats_.n_events;
 }
 
-void NeuronStream::Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
-  PANTRY_CHECK(n_wanted_ + neurons.size() <= entries_.size());
+void NeuronStream::Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) {
+  PANTRY_CHECK(n_wanted_ + neurons.size() <= entries_.size() && network < table_.n_networks);
+  cache_.Select(network);
   cache_.Use(neurons, n_uses);
   for (const int32_t neuron : neurons) {
     Entry& entry = entries_[n_wanted_];
-    entry = {.bundle = cache_.Find(neuron), .neuron = neuron};
+    entry = {.bundle = cache_.Find(neuron), .neuron = neuron, .network = network};
     if (entry.bundle == nullptr) absent_[n_absent_++] = static_cast<uint32_t>(n_wanted_);
     ++n_wanted_;
   }
@@ -63,7 +65,6 @@ void NeuronStream::Want(std::span<const int32_t> neurons, std::span<const uint16
 
 // Gives the reader what staging has room for.
 void NeuronStream::Pump() {
-  const std::span<const uint64_t> offsets = table_.layer_offsets;
   while (next_absent_ < n_absent_ && !free_staging_.empty() && reader_.room() > 0) {
     reads_.clear();
     const size_t most = std::min({kReadsAtOnce, reader_.room(), free_staging_.size(), n_absent_ - next_absent_});
@@ -74,8 +75,7 @@ void NeuronStream::Pump() {
       free_staging_.pop_back();
       reads_.push_back({.tag = index,
                         .file = table_.file,
-                        .offset = offsets[static_cast<size_t>(layer_)] +
-                                  static_cast<uint64_t>(entry.neuron) * static_cast<uint64_t>(table_.bundle_bytes),
+                        .offset = table_.OffsetOf(table_.PlaceOf(layer_, entry.network), entry.neuron),
                         .n_bytes = static_cast<size_t>(table_.bundle_bytes),
                         .slot = staging_.data() + entry.staging * staging_slot_bytes_});
     }
@@ -93,7 +93,9 @@ Status NeuronStream::Take(const BlockReadDone& done) {
   PANTRY_RETURN_IF_ERROR(done.status);
   Entry& entry = entries_[done.tag];
   const auto n_bytes = static_cast<size_t>(table_.bundle_bytes);
-  if (!table_.is_intact(layer_, entry.neuron, {done.bytes, n_bytes})) return table_.damaged(layer_, entry.neuron);
+  const size_t place = table_.PlaceOf(layer_, entry.network);
+  if (!table_.is_intact(place, entry.neuron, {done.bytes, n_bytes})) return table_.damaged(place, entry.neuron);
+  cache_.Select(entry.network);
   uint8_t* const kept = cache_.Admit(entry.neuron);
   entry.bundle = done.bytes;
   if (kept == nullptr) return OkStatus();
@@ -159,21 +161,23 @@ NeuronStream::FillRead NeuronStream::NextFill(std::span<const int32_t>& left) co
   return read;
 }
 
-Status NeuronStream::TakeFill(const FillRead& read, const uint8_t* bytes) {
+Status NeuronStream::TakeFill(size_t place, const FillRead& read, const uint8_t* bytes) {
   const auto n_bytes = static_cast<size_t>(table_.bundle_bytes);
   for (const int32_t neuron : read.neurons) {
     const uint8_t* const bundle = bytes + static_cast<size_t>(neuron - read.first) * n_bytes;
-    if (!table_.is_intact(layer_, neuron, {bundle, n_bytes})) return table_.damaged(layer_, neuron);
+    if (!table_.is_intact(place, neuron, {bundle, n_bytes})) return table_.damaged(place, neuron);
     uint8_t* const kept = cache_.Admit(neuron);
     if (kept != nullptr) std::memcpy(kept, bundle, n_bytes);
   }
   return OkStatus();
 }
 
-Status NeuronStream::Fill(int32_t layer, std::span<const int32_t> neurons) {
+Status NeuronStream::Fill(int32_t layer, int32_t network, std::span<const int32_t> neurons) {
   PANTRY_CHECK(n_wanted_ == 0);
   layer_ = layer;
   cache_.BeginEvent(layer, 0);
+  cache_.Select(network);
+  const size_t place = table_.PlaceOf(layer, network);
   const size_t slot_bytes = staging_.size() / kFillReads / Reader::kBlockBytes * Reader::kBlockBytes;
   std::array<FillRead, kFillReads> reads;
   std::array<size_t, kFillReads> idle;
@@ -184,19 +188,17 @@ Status NeuronStream::Fill(int32_t layer, std::span<const int32_t> neurons) {
     while (!neurons.empty() && n_idle > 0) {
       const size_t slot = idle[--n_idle];
       reads[slot] = NextFill(neurons);
-      const BlockRead read = {
-          .tag = slot,
-          .file = table_.file,
-          .offset = table_.layer_offsets[static_cast<size_t>(layer)] +
-                    static_cast<uint64_t>(reads[slot].first) * static_cast<uint64_t>(table_.bundle_bytes),
-          .n_bytes = reads[slot].n_bytes,
-          .slot = staging_.data() + slot * slot_bytes};
+      const BlockRead read = {.tag = slot,
+                              .file = table_.file,
+                              .offset = table_.OffsetOf(place, reads[slot].first),
+                              .n_bytes = reads[slot].n_bytes,
+                              .slot = staging_.data() + slot * slot_bytes};
       reader_.Submit({&read, 1});
     }
     const size_t n = reader_.Reap(done_, BlockReader::kForever);
     for (size_t i = 0; i < n && status.ok(); ++i) {
       const BlockReadDone& done = done_[i];
-      status = done.status.ok() ? TakeFill(reads[done.tag], done.bytes) : done.status;
+      status = done.status.ok() ? TakeFill(place, reads[done.tag], done.bytes) : done.status;
       idle[n_idle++] = done.tag;
     }
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A NeuronStream brings the bundles of the neurons that fire into memory, and hands them out in their order.
 //
-// A layer's event: what fires is told as it becomes known, some neurons after others, and reading of what is absent begins at once; meanwhile
+// A layer's event: what fires is told as it becomes known, some neurons of a network after others, networks in any order, and reading of what is absent begins at once; meanwhile
 // those in front are handed out and computed, a segment at a time. A bundle is read into a staging slot; it moves into the cache if it is worth
 // that (NeuronCache), else it stays where it is until its segment was computed.
 //
@@ -10,7 +10,7 @@
 // In order, not in order of arrival, since sums over neurons have one order (compute/neuron_matmul.h). The reader is
 // given as many reads as staging has slots, so that many wanted at once (a prompt's) are read ahead of the computing by so many.
 // Threads: one at a time, not always the same; it makes progress in its calls only.
-// Memory: staging, and 20 bytes for each neuron of a layer; nothing is allocated after Create() but the text of errors.
+// Memory: staging, and 28 bytes for each neuron of a layer; nothing is allocated after Create() but the text of errors.
 // Invariant: after an error, End() or Fill() no read is under way.
 // Source: PowerInfer-2's pipeline without barriers, arXiv 2406.06282, section 4.4.
 #pragma once
@@ -30,15 +30,23 @@
 
 namespace pantry {
 
-// Where the bundles of each layer lie: bundle i at layer_offsets[layer] + i * bundle_bytes.
+// Where the bundles of each network lie: of its neuron i at offsets[layer * n_networks + network] + i * bundle_bytes.
 struct NeuronTable {
   int file = 0;
-  std::vector<uint64_t> layer_offsets;
-  int32_t n_neurons = 0;  // of a layer
+  std::vector<uint64_t> offsets;
+  int32_t n_networks = 1;  // of a layer
+  int32_t n_neurons = 0;   // of a network
   int64_t bundle_bytes = 0;
-  // Whether a bundle is what was packed; and the error that says it is not.
-  std::function<bool(int32_t layer, int32_t neuron, std::span<const uint8_t> bundle)> is_intact;
-  std::function<Status(int32_t layer, int32_t neuron)> damaged;
+  // Whether a bundle is what was packed; and the error that says it is not. `place`: of the network in `offsets`.
+  std::function<bool(size_t place, int32_t neuron, std::span<const uint8_t> bundle)> is_intact;
+  std::function<Status(size_t place, int32_t neuron)> damaged;
+
+  size_t PlaceOf(int32_t layer, int32_t network) const {
+    return static_cast<size_t>(layer) * static_cast<size_t>(n_networks) + static_cast<size_t>(network);
+  }
+  uint64_t OffsetOf(size_t place, int32_t neuron) const {
+    return offsets[place] + static_cast<uint64_t>(neuron) * static_cast<uint64_t>(bundle_bytes);
+  }
 };
 
 class NeuronStream {
@@ -57,17 +65,17 @@ class NeuronStream {
 
   // REQUIRES: the event before has ended.
   void Begin(int32_t layer, int64_t n_tokens);
-  // Behind what was wanted before; ascending. `n_uses`: as NeuronCache::Use().
-  void Want(std::span<const int32_t> neurons, std::span<const uint16_t> n_uses);
+  // Behind what was wanted before; ascending. `n_uses`: as NeuronCache::Use(). A neuron is wanted once in an event.
+  void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses);
   // Sets the next bundles in order, once all are in memory. They stay until Release(). kIoError, kCorruption: the event is over.
   // REQUIRES: bundles.size() <= kMostAtOnce; so many are wanted and were not handed out.
   Status Await(std::span<const uint8_t*> bundles);
   void Release();
   void End();  // REQUIRES: all wanted ones were handed out and released, or Await() failed
 
-  // Between two events: brings absent neurons of a layer, ascending, into the cache while that has room, before anybody wants them. Those
+  // Between two events: brings absent neurons of a network, ascending, into the cache while that has room, before anybody wants them. Those
   // that lie near each other come in one large read. Errors as Await().
-  Status Fill(int32_t layer, std::span<const int32_t> neurons);
+  Status Fill(int32_t layer, int32_t network, std::span<const int32_t> neurons);
 
   const BlockStreamStats& stats() const { return stats_; }
 
@@ -76,6 +84,7 @@ class NeuronStream {
   struct Entry {                      // a wanted neuron
     const uint8_t* bundle = nullptr;  // null: not there yet
     int32_t neuron = 0;
+    int32_t network = 0;
     uint32_t staging = kNone;  // slot that it holds
   };
 
@@ -92,7 +101,7 @@ class NeuronStream {
     size_t n_bytes = 0;
   };
   FillRead NextFill(std::span<const int32_t>& left) const;
-  Status TakeFill(const FillRead& read, const uint8_t* bytes);
+  Status TakeFill(size_t place, const FillRead& read, const uint8_t* bytes);
 
   const NeuronTable& table_;
   NeuronCache& cache_;

@@ -6,6 +6,7 @@
 
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
@@ -29,14 +30,14 @@ struct Bench {
     PANTRY_CHECK(queue.ok());
     reader = std::make_unique<BlockReader>(files, std::move(queue).value(), BlockReaderOptions(), clock);
     for (int32_t layer = 0; layer < kLayers; ++layer) {
-      table.layer_offsets.push_back(static_cast<uint64_t>(layer) * kNeurons * kBundle);
+      table.offsets.push_back(static_cast<uint64_t>(layer) * kNeurons * kBundle);
     }
     table.n_neurons = kNeurons;
     table.bundle_bytes = kBundle;
-    table.is_intact = [](int32_t, int32_t, std::span<const uint8_t> bundle) {
+    table.is_intact = [](size_t, int32_t, std::span<const uint8_t> bundle) {
       return bundle[1] != bundle[0] || bundle[2] != bundle[0];
     };
-    table.damaged = [](int32_t layer, int32_t neuron) { return CorruptionError("{} of {}", neuron, layer); };
+    table.damaged = [](size_t layer, int32_t neuron) { return CorruptionError("{} of {}", neuron, layer); };
     cache =
         NeuronCache::Create(
             {.n_layers = kLayers, .n_neurons = kNeurons, .bundle_bytes = kBundle, .budget_bytes = n_slots * kBundle})
@@ -54,7 +55,7 @@ struct Bench {
   Status Run(int32_t layer, const std::vector<int32_t>& wanted, size_t n_told, size_t n_taken) {
     stream->Begin(layer, 1);
     for (size_t i = 0; i < wanted.size(); i += n_told) {
-      stream->Want(std::span(wanted).subspan(i, std::min(n_told, wanted.size() - i)), {});
+      stream->Want(0, std::span(wanted).subspan(i, std::min(n_told, wanted.size() - i)), {});
     }
     for (size_t i = 0; i < wanted.size(); i += n_taken) {
       std::vector<const uint8_t*> bundles(std::min(n_taken, wanted.size() - i));
@@ -101,6 +102,41 @@ TEST(NeuronStream, HandsOutWhatWasWantedInOrderWhateverTheCacheHolds) {
   }
 }
 
+// As the layers of the bench, but all of one layer: what is wanted of several networks comes in the order in which it was wanted.
+TEST(NeuronStream, HandsOutSeveralNetworksOfALayerInTheOrderOfWanting) {
+  Bench bench(0);
+  bench.table.n_networks = kLayers;
+  for (const int64_t n_slots : {0, 300, 100000}) {
+    const auto cache = NeuronCache::Create({.n_layers = 1,
+                                            .n_networks = kLayers,
+                                            .n_neurons = kNeurons,
+                                            .bundle_bytes = kBundle,
+                                            .budget_bytes = n_slots * kBundle})
+                           .value();
+    const auto stream = NeuronStream::Create(bench.table, *cache, *bench.reader, bench.clock).value();
+    Rng rng(3);
+    for (int round = 0; round < 4; ++round) {
+      stream->Begin(0, 1);
+      std::vector<std::pair<int32_t, int32_t>> wanted;
+      for (int32_t network = kLayers; network-- > 0;) {
+        const std::vector<int32_t> some = Some(rng, 0.3);
+        stream->Want(network, some, {});
+        for (const int32_t neuron : some) wanted.emplace_back(network, neuron);
+      }
+      for (size_t i = 0; i < wanted.size(); i += 100) {
+        std::vector<const uint8_t*> bundles(std::min<size_t>(100, wanted.size() - i));
+        ASSERT_TRUE(stream->Await(bundles).ok());
+        for (size_t k = 0; k < bundles.size(); ++k) {
+          ASSERT_TRUE(bench.IsNeuron(bundles[k], wanted[i + k].first, wanted[i + k].second));
+        }
+        stream->Release();
+      }
+      stream->End();
+    }
+    EXPECT_EQ(cache->TotalStats().n_hits > 0, n_slots > 0);
+  }
+}
+
 TEST(NeuronStream, ReadsNothingThatIsThere) {
   Bench bench(kLayers * kNeurons);
   Rng rng(5);
@@ -138,7 +174,7 @@ TEST(NeuronStream, FillsTheCacheBeforeAnybodyAsksWithFewLargeReads) {
     Rng rng(7);
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       const std::vector<int32_t> warm = Some(rng, share);
-      const Status status = bench.stream->Fill(layer, warm);
+      const Status status = bench.stream->Fill(layer, 0, warm);
       ASSERT_TRUE(status.ok()) << status.ToString();
       const int64_t n_reads = bench.reader->stats().n_reads;
       ASSERT_TRUE(bench.Run(layer, warm, 700, 512).ok());  // and holds the right bytes
@@ -157,17 +193,17 @@ TEST(NeuronStream, FillsNoMoreThanTheCacheHoldsAndGoesOnAfterAnError) {
   Bench bench(100, /*n_missing_bytes=*/kBundle + 5);
   std::vector<int32_t> all(kNeurons);
   std::iota(all.begin(), all.end(), 0);
-  EXPECT_EQ(bench.stream->Fill(2, all).code(), StatusCode::kCorruption);
+  EXPECT_EQ(bench.stream->Fill(2, 0, all).code(), StatusCode::kCorruption);
   EXPECT_EQ(bench.reader->n_pending(), 0U);
-  ASSERT_TRUE(bench.stream->Fill(1, all).ok());
+  ASSERT_TRUE(bench.stream->Fill(1, 0, all).ok());
   EXPECT_EQ(bench.cache->TotalStats().n_resident, 100);
   ASSERT_TRUE(bench.Run(1, all, 1000, 512).ok());
   std::fill_n(bench.bytes.begin() + 7 * kBundle, 3, uint8_t{9});
   const std::vector<int32_t> some = {3, 7, 9};
-  const Status status = bench.stream->Fill(0, some);
+  const Status status = bench.stream->Fill(0, 0, some);
   EXPECT_EQ(status.code(), StatusCode::kCorruption);
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("7 of 0"));
-  EXPECT_TRUE(bench.stream->Fill(0, {}).ok());
+  EXPECT_TRUE(bench.stream->Fill(0, 0, {}).ok());
 }
 
 }  // namespace

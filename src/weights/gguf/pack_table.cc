@@ -143,12 +143,12 @@ class PackTableParser {
       }
       PackGroup group;
       if (!orders.empty()) {
-        if (orders[i] < 0 || orders[i] > static_cast<int64_t>(PackOrder::kRowsAndColumns)) {
+        if (orders[i] < 0 || orders[i] > static_cast<int64_t>(PackOrder::kGateAndNeurons)) {
           return UnsupportedError(
               "group {} has blocks of kind {}, which this program does not know: pack the model again", i, orders[i]);
         }
         group.order = static_cast<PackOrder>(orders[i]);
-        table_->has_neurons_ |= group.order == PackOrder::kNeurons;
+        table_->has_neurons_ |= group.order == PackOrder::kNeurons || group.order == PackOrder::kGateAndNeurons;
       }
       group.first_block = table_->n_blocks_;
       group.n_blocks = static_cast<uint32_t>(n_blocks[i]);

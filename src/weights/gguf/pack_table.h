@@ -66,6 +66,7 @@ enum class PackOrder : uint8_t {
   kTiles,           // matrices in tiles
   kNeurons,         // what belongs to a neuron lies together, to be read alone
   kRowsAndColumns,  // experts whose neurons can be computed alone: gate in tiles, up in rows, down in columns
+  kGateAndNeurons,  // experts whose neurons can be read alone: gate in tiles, then as kNeurons
 };
 
 // A run of blocks of the same make.
@@ -99,7 +100,7 @@ class PackTable {
   const PackGroup& GroupOf(BlockId block) const;  // REQUIRES, as all below: block < n_blocks()
   uint64_t BlockOffset(BlockId block) const;      // in the file; a multiple of kPackAlignment
 
-  bool has_neurons() const { return has_neurons_; }      // of some group
+  bool has_neurons() const { return has_neurons_; }      // of some group, that are read alone
   uint32_t piece_bytes() const { return piece_bytes_; }  // of all but a block's last piece
   int n_pieces(BlockId block) const;
   uint64_t PieceOffset(BlockId block, int piece) const;
