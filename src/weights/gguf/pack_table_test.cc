@@ -147,9 +147,9 @@ const BadPack kBadPacks[] = {
     {"UnknownOrder",
      [](Pack& p) {
        p.version = kOrderedPackVersion;
-       p.orders = {0, 3};
+       p.orders = {0, 4};
      },
-     StatusCode::kUnsupported, "group 1 has blocks of kind 3"},
+     StatusCode::kUnsupported, "group 1 has blocks of kind 4"},
     {"UnknownLayout", [](Pack& p) { p.layout = "avx1024"; }, StatusCode::kUnsupported,
      "laid out for 'avx1024', which this program does not know: pack the model again"},
     {"NoPiece", [](Pack& p) { p.piece_bytes = 0; }, kBad, "'pantry.pack.piece_bytes' is 0"},
