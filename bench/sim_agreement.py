@@ -197,7 +197,7 @@ def measure(args, config, folder):
     n, _ = tokens_of(args, config)
     command = shlex.split(args.prefix)
     command += [args.pantry, "run", "-m", config.model, "-p", args.prompt, "-n", str(n), "-s", "1", "--temp", "1",
-               "--ignore-eos", "--no-cnv", "-c", str(args.ctx), "--stats", str(folder / "stats")]
+               "--ignore-eos", "--no-cnv", "--no-use-pack", "-c", str(args.ctx), "--stats", str(folder / "stats")]
     if config.limit != "none":
         command += ["--memory", config.limit]
         if args.limiter:

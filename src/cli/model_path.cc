@@ -112,6 +112,19 @@ Result<std::string> ModelOf(Invocation& invocation) {
 
 bool IsModelName(std::string_view name) { return name.ends_with(".gguf") || name.ends_with(".pantry"); }
 
+std::string PackNameOf(const std::string& model) {
+  std::string name = model;
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  constexpr std::string_view kFirst = "-00001-of-";
+  constexpr size_t kDigits = 5;
+  const size_t at = name.size() < kFirst.size() + kDigits ? std::string::npos : name.size() - kFirst.size() - kDigits;
+  const bool is_shard =
+      at != std::string::npos && std::string_view(name).substr(at).starts_with(kFirst) &&
+      std::all_of(name.end() - kDigits, name.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+  if (is_shard) name.resize(at);
+  return name + ".pantry";
+}
+
 std::string ShellWord(const std::string& path) {
   const bool is_plain = std::all_of(path.begin(), path.end(), [](unsigned char c) {
     return std::isalnum(c) != 0 || std::string_view("/._-+=:,@%").find(static_cast<char>(c)) != std::string_view::npos;

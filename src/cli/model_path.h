@@ -32,4 +32,7 @@ bool IsModelName(std::string_view name);
 // A path as a word of a shell's command line, for messages that say what to run.
 std::string ShellWord(const std::string& path);
 
+// What `pantry pack` calls the pack of a GGUF file where nobody says: beside it, by its name without .gguf and its number of shards.
+std::string PackNameOf(const std::string& model);
+
 }  // namespace pantry

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "cli/known_machine.h"
+#include "cli/model_path.h"
 #include "cli/plan_neurons.h"
 #include "sys/thread_pool.h"
 #include "weights/gguf/pack_table.h"
@@ -17,11 +18,10 @@ namespace {
 
 // Where `pantry pack` puts it; "" where there is none, or `path` names no GGUF file.
 std::string PackBeside(const std::string& path) {
-  std::filesystem::path beside = path;
-  if (beside.extension() != ".gguf") return "";
-  beside.replace_extension(".pantry");
+  if (!path.ends_with(".gguf")) return "";
+  std::string beside = PackNameOf(path);
   std::error_code error;
-  return std::filesystem::is_regular_file(beside, error) ? beside.string() : "";
+  return std::filesystem::is_regular_file(beside, error) ? beside : "";
 }
 
 Result<MemoryPlan> PlanOf(const GgufFile& file, const EngineOptions& engine, const FreeMemory& memory) {

@@ -2,7 +2,8 @@
 // FileToRun() chooses between a GGUF file and the pack of it that lies beside it: the planner's one choice that the memory budget leaves open.
 //
 // What a run writes is the same to the last bit; only its speed differs. A pack is taken where weights would stream, it fits, and by neuron, where
-// it holds single neurons, is foretold to be no slower than by matrix.
+// it holds single neurons of dense layers, is foretold to be no slower than by matrix. Of experts' neurons nobody foretells; who packed them
+// wants them read.
 #pragma once
 
 #include <string>

@@ -19,18 +19,9 @@
 namespace pantry {
 namespace {
 
-// What the file is called where nobody says: next to the model, by its name without .gguf and without its number of shards.
-std::string DefaultName(const std::string& model, const GgufFile& file) {
-  std::string name = model;
-  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
-  const std::string shards = fmt::format("-00001-of-{:05}", file.shards().size());
-  if (file.shards().size() > 1 && name.ends_with(shards)) name.resize(name.size() - shards.size());
-  return name + ".pantry";
-}
-
 // The second word: a file, or a folder to write it in.
-std::string OutOf(Invocation& invocation, const std::string& model, const GgufFile& file) {
-  std::string name = DefaultName(model, file);
+std::string OutOf(Invocation& invocation, const std::string& model) {
+  std::string name = PackNameOf(model);
   if (invocation.words.empty()) return name;
   std::filesystem::path out = invocation.words.front();
   invocation.words.erase(invocation.words.begin());
@@ -55,7 +46,7 @@ Status PackVerb(VerbContext& context) {
   const CliOptions& options = invocation.options;
   PANTRY_ASSIGN_OR_RETURN(const std::string model, ModelOf(invocation));
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(model));
-  const std::string out_path = OutOf(invocation, model, *file);
+  const std::string out_path = OutOf(invocation, model);
   PANTRY_RETURN_IF_ERROR(RejectExtraWords(invocation));
   PANTRY_RETURN_IF_ERROR(CheckPackPath(*file, out_path));
   if (file->pack() != nullptr) {

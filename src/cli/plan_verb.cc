@@ -140,6 +140,8 @@ Status PlanVerb(VerbContext& context) {
   PANTRY_ASSIGN_OR_RETURN(FreeMemory memory, MemoryFor(options));
   PANTRY_ASSIGN_OR_RETURN(const EngineOptions engine, EngineOptionsOf(options, session, memory.available_bytes));
   PANTRY_RETURN_IF_ERROR(engine.Validate());
+  const Result<HardwareProfile> machine = KnownOrMeasuredMachine(context, model);
+  if (machine.status().code() == StatusCode::kCancelled) return machine.status();
   const std::string path = FileToRun(context, model, engine, memory);
 
   PANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(path));
@@ -161,8 +163,6 @@ Status PlanVerb(VerbContext& context) {
   plan.model = Printable(plan.shape.name.empty() ? std::filesystem::path(path).filename().string() : plan.shape.name,
                          kNameChars);
   plan.hits = HitsOf(plan.memory, plan.has_experts());
-  const Result<HardwareProfile> machine = KnownOrMeasuredMachine(context, path);
-  if (machine.status().code() == StatusCode::kCancelled) return machine.status();
   PANTRY_RETURN_IF_ERROR(AddNeurons(invocation, *file, engine, memory, machine, plan));
   AddSpeeds(context, path, session, prompts, machine, plan);
   return context.output.Write(options.json ? PlanJson(plan) : PlanText(plan));

@@ -12,22 +12,27 @@ namespace {
 
 // Below this a disk takes as long for a neuron as for several beside it: a read costs about what 16 KiB in a long one do.
 constexpr int64_t kLeastBundleBytes = 2048;
+// Of experts, which could come whole instead: with 2048 bytes (smallthinker-4b) by neuron ran 0.6 to 0.8 times as fast, with 4608 (Mixtral)
+// about twice (docs/performance.md).
+constexpr int64_t kLeastBundleBytesOfExperts = 4096;
 
-// A model whose neurons can lie one by one, and are worth it; null: there is none.
-std::unique_ptr<WeightPlacer> PlaceByNeuron(const GgufFile& file, Isa isa, int64_t least_bundle_bytes) {
+// A model whose neurons can lie one by one, and are worth it or need not be; null: there is none.
+std::unique_ptr<WeightPlacer> PlaceByNeuron(const GgufFile& file, Isa isa, bool where_worth_it) {
   auto placer = std::make_unique<WeightPlacer>(WeightPlacer::ByNeuron());
   const bool can = PackedWeightBytes(file, isa, placer.get()).ok() && placer->neurons() != nullptr;
-  return can && placer->neurons()->bundle_bytes >= least_bundle_bytes ? std::move(placer) : nullptr;
+  if (!can) return nullptr;
+  const int64_t least_bytes = placer->has_experts() ? kLeastBundleBytesOfExperts : kLeastBundleBytes;
+  return where_worth_it && placer->neurons()->bundle_bytes < least_bytes ? nullptr : std::move(placer);
 }
 
 }  // namespace
 
-bool PacksByNeuron(const GgufFile& file, Isa isa) { return PlaceByNeuron(file, isa, kLeastBundleBytes) != nullptr; }
+bool PacksByNeuron(const GgufFile& file, Isa isa) { return PlaceByNeuron(file, isa, true) != nullptr; }
 
 Result<PackPlan> PlanPack(const GgufFile& file, Isa isa, NeuronPacking neurons) {
   std::unique_ptr<WeightPlacer> placer;
   if (neurons != NeuronPacking::kNever) {
-    placer = PlaceByNeuron(file, isa, neurons == NeuronPacking::kAlways ? 0 : kLeastBundleBytes);
+    placer = PlaceByNeuron(file, isa, neurons == NeuronPacking::kWhereWorthIt);
   }
   if (placer == nullptr) {
     placer = std::make_unique<WeightPlacer>();

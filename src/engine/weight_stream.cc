@@ -30,10 +30,15 @@ OpenBlockReaderOptions ForNeurons(OpenBlockReaderOptions options) {
 
 // How experts' gates and neurons share a cache.
 ExpertSplit SplitOf(const WeightPlacer& placer) {
-  return {.slot_bytes = BlockCache::SlotBytes(placer.block_bytes(placer.Block(0, 0))),
+  return {.slot_bytes = WeightStream::LeastCacheBytes(placer) / ExpertSplit::kLeastBlocks,  // of the largest
           .n_blocks = placer.n_blocks(),
           .n_neurons = placer.neurons()->n_neurons(),
           .bundle_bytes = placer.neurons()->bundle_bytes};
+}
+
+int64_t BytesOfBlocks(const WeightPlacer& placer, int64_t cache_bytes) {
+  const int64_t n_bytes = std::max(SplitOf(placer).BlockBytes(cache_bytes), WeightStream::LeastCacheBytes(placer));
+  return std::min(n_bytes, cache_bytes);
 }
 
 // Rows are read as blocks are, and what is refused has been told.
@@ -119,7 +124,7 @@ Status WeightStream::OpenCaches(const GgufFile& file, const WeightStreamOptions&
   const WeightPlacer& where = *placer_;
   int64_t block_bytes = HasBlocks(where) ? options.cache_bytes : 0;
   if (where.neurons() != nullptr) {
-    if (where.has_experts()) block_bytes = std::min(block_bytes, SplitOf(where).BlockBytes(block_bytes));
+    if (where.has_experts()) block_bytes = BytesOfBlocks(where, block_bytes);
     PANTRY_ASSIGN_OR_RETURN(
         neurons_,
         NeuronWeights::Open(file, where, neuron_reader_ != nullptr ? *neuron_reader_ : *reader_,
@@ -130,7 +135,7 @@ Status WeightStream::OpenCaches(const GgufFile& file, const WeightStreamOptions&
   PANTRY_RETURN_IF_ERROR(OpenBlocks(options, block_bytes));
   held_ = cache_.get();
   if (neurons_ == nullptr) return OkStatus();
-  const auto of_blocks = [split = SplitOf(where)](int64_t budget_bytes) { return split.BlockBytes(budget_bytes); };
+  const auto of_blocks = [&where](int64_t budget_bytes) { return BytesOfBlocks(where, budget_bytes); };
   pair_ = std::make_unique<CachePair>(*cache_, neurons_->cache(), of_blocks);
   held_ = pair_.get();
   return OkStatus();

@@ -226,9 +226,9 @@ Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& worksp
     return UnsupportedError(
         "the model is packed neuron by neuron, and a run that observes all neurons needs the GGUF file");
   }
-  const bool has_source = needs_neurons_         ? run.neuron_source != nullptr
-                          : shape_.has_experts() ? run.experts != nullptr
-                                                 : run.matrices != nullptr;
+  const bool has_neurons = !needs_neurons_ || run.neuron_source != nullptr;
+  const bool has_source =
+      has_neurons && (shape_.has_experts() ? run.experts != nullptr : needs_neurons_ || run.matrices != nullptr);
   if ((needs_source_ && !has_source) || (needs_rows_ && run.embedding == nullptr))
     return InvalidArgumentError("weights of the model are not in memory, and the run has no source of them");
   if (n_tokens < 1 || n_tokens > workspace.max_tokens()) {

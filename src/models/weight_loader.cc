@@ -234,7 +234,8 @@ void WeightLoader::Experts(const std::string& block, int64_t n_experts, int64_t 
     if (order != PackOrder::kTiles && !by_neuron) return RefuseBlocks(*gate);
     by_neuron = order != PackOrder::kTiles;
     one_by_one = order == PackOrder::kGateAndNeurons;
-    if (one_by_one && !leaves_neurons()) return;  // EndBinding() says why
+    if (one_by_one && !leaves_neurons()) return;                      // EndBinding() says why
+    if (!one_by_one && leaves_neurons()) return RefuseBlocks(*gate);  // as those of other layers
   } else {
     by_neuron = by_neuron && CanLieByNeuron(gate->name, up->name, down->name);
   }
@@ -287,6 +288,13 @@ void WeightLoader::ExpertNeurons(int32_t layer, const TensorInfo& gate, const Te
     status_ =
         UnsupportedError("{}: the experts of '{}' cannot lie neuron by neuron, as those of other layers do: they {}",
                          file_.path(), gate.name, has_biases ? "have biases" : "are in formats without kernels for it");
+    return;
+  }
+  if (ExpertRun::ScratchFloats(shape.down.rows) != shape.down.rows) {
+    status_ = UnsupportedError(
+        "{}: '{}' has {} rows; experts are read neuron by neuron where these are a multiple of 16, "
+        "and 64 or more",
+        file_.path(), down.name, shape.down.rows);
     return;
   }
   out->neurons = LayNeurons(up, shape.up, shape.down, shape.gate);

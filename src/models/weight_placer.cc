@@ -182,7 +182,7 @@ int64_t WeightPlacer::RowsOfBlock(const Part& part, int64_t block_in_group) {
 }
 
 Status WeightPlacer::ReadFrom(const PackTable& pack) {
-  bool is_same = pack.groups().size() == groups_.size();
+  bool is_same = pack.groups().size() == groups_.size() && (neurons_.empty() || neurons_.size() == layers_.size());
   for (size_t i = 0; is_same && i < groups_.size(); ++i) {
     const Group& mine = groups_[i];
     const PackGroup& theirs = pack.groups()[i];

@@ -13,6 +13,7 @@
 
 #include "weights/gguf/gguf_cursor.h"
 #include "weights/gguf/metadata.h"
+#include "weights/gguf/pack_table.h"
 #include "weights/model_keys.h"
 
 namespace pantry {
@@ -411,6 +412,13 @@ class ShapeParser : ModelKeys {
 
 }  // namespace
 
-Result<ModelShape> ParseModelShape(const Metadata& metadata) { return ShapeParser(metadata).Parse(); }
+Result<ModelShape> ParseModelShape(const Metadata& metadata) {
+  PANTRY_ASSIGN_OR_RETURN(ModelShape shape, ShapeParser(metadata).Parse());
+  const Result<const MetadataArray*> orders = metadata.GetArray(pack_keys::kGroupOrder);
+  shape.reads_expert_neurons = shape.has_experts() && orders.ok() &&
+                               std::count((*orders)->integers.begin(), (*orders)->integers.end(),
+                                          static_cast<int64_t>(PackOrder::kGateAndNeurons)) > 0;
+  return shape;
+}
 
 }  // namespace pantry

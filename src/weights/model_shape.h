@@ -93,6 +93,7 @@ struct ModelShape {
   int32_t n_ff_expert = 0;             // width of an expert
   int32_t n_ff_shared = 0;             // width of what every token passes besides its experts; 0: none
   int32_t n_dense_layers = 0;          // leading layers without experts
+  bool reads_expert_neurons = false;   // the file is a pack in which experts' neurons are read one by one
   ExpertMixing expert_mixing;
   GluActivation activation =
       GluActivation::kSilu;  // of llama and smallthinker; the other architectures have one of their own
