@@ -2,6 +2,8 @@
 #include "sys/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -121,6 +123,43 @@ TEST(ThreadPool, SleepingWorkersWakeForTheNextLoop) {
       while (n_inside.load() < 3) std::this_thread::yield();
     });
   }
+}
+
+// Of the pool's only worker, which slept before.
+cpu_set_t ProcessorsOfTheWorker(ThreadPool& pool) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  cpu_set_t of_worker;
+  std::atomic<bool> is_known = false;
+  pool.ParallelFor(2, [&](int64_t, int thread) {
+    if (thread == 1 && !is_known) {
+      pthread_getaffinity_np(pthread_self(), sizeof(of_worker), &of_worker);
+      is_known = true;
+    }
+    while (!is_known) std::this_thread::yield();
+  });
+  return of_worker;
+}
+
+TEST(ThreadPool, AWorkerWakesOnAnotherProcessorThanItsOwners) {
+  cpu_set_t allowed;
+  ASSERT_EQ(pthread_getaffinity_np(pthread_self(), sizeof(allowed), &allowed), 0);
+  std::vector<size_t> processors;
+  for (size_t cpu = 0; cpu < CPU_SETSIZE && processors.size() < 2; ++cpu) {
+    if (CPU_ISSET(cpu, &allowed)) processors.push_back(cpu);
+  }
+  if (processors.size() < 2) GTEST_SKIP() << "one processor";
+  ThreadPool pool(2);
+  for (const size_t mine : processors) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(mine, &only);
+    ASSERT_EQ(pthread_setaffinity_np(pthread_self(), sizeof(only), &only), 0);
+    cpu_set_t of_worker = ProcessorsOfTheWorker(pool);
+    EXPECT_FALSE(CPU_ISSET(mine, &of_worker));
+    CPU_SET(mine, &of_worker);
+    EXPECT_TRUE(CPU_EQUAL(&of_worker, &allowed));  // all others are free to it
+  }
+  pthread_setaffinity_np(pthread_self(), sizeof(allowed), &allowed);
 }
 
 TEST(ThreadPool, OneItemAndOneThreadRunOnTheCaller) {
