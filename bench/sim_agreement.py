@@ -254,7 +254,7 @@ def stats_of(path, skip):
 def mean_device(before, after):
     """Of two measurements of the same machine: rates and costs in the middle. What was free memory is so only before the run."""
     device = dict(after, fresh_bytes_per_s=before["fresh_bytes_per_s"], flash=[])
-    for field in ("memory_share", "flash_share", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us",
+    for field in ("memory_share", "flash_most_bytes_per_s", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us", "row_bytes_per_s",
                   "place_bytes_per_s", "copy_bytes_per_s"):
         device[field] = (before[field] + after[field]) / 2
     device["dram_read_bytes_per_s"] = [dict(b, per_s=(a["per_s"] + b["per_s"]) / 2)
@@ -270,6 +270,7 @@ def device_for(args, folder, run):
         then = rate_of(json.loads((folder / f"probe-{name}").read_text()))
         for cell in device["flash"]:
             cell["bytes_per_s"] *= (run["disk"] or then) / then
+        device["flash_most_bytes_per_s"] *= (run["disk"] or then) / then
         measured.append(device)
     device = mean_device(*measured)
     for cells in zip(*(each["flash"] for each in measured)):

@@ -69,7 +69,7 @@ void AddExpertSteps(const ModelShape& shape, const WeightPlacer& placer, const W
   }
 }
 
-void AddMatrixSteps(const WeightPlacer& placer, SimModel& model) {
+void AddMatrixSteps(const WeightPlacer& placer, double row_bytes, SimModel& model) {
   int stage = -1;
   for (const WeightPlacer::Group& group : placer.groups()) {
     const int next = StageOf(group.tensors.front());
@@ -81,6 +81,7 @@ void AddMatrixSteps(const WeightPlacer& placer, SimModel& model) {
       step.wants_all = true;
       step.first_block = group.first_block;
       step.before.n_steps = next == 1 ? 2 * kMatrixSteps : kMatrixSteps;
+      if (next == 0) step.before.row_bytes = row_bytes;  // the layer's
     }
     step.n_blocks += group.n_blocks;
   }
@@ -112,8 +113,9 @@ SimModel ModelOfFile(const ModelShape& shape, const ModelNeeds& needs, const Ses
   Work layer = share * Work{Of(std::max<int64_t>(work.dense_bytes - needs.cost.output.n_bytes, 0)),
                             std::max(Of(work.int8_macs) - block_macs, 0.0), Of(work.float_macs), 0};
   layer.n_steps = kExpertLayerSteps;
+  layer.row_bytes = RowBytesOfLayer(shape);
   if (has_experts || placer.n_blocks() == 0) AddExpertSteps(shape, placer, layer, model);
-  else AddMatrixSteps(placer, model);
+  else AddMatrixSteps(placer, layer.row_bytes, model);
   return model;
 }
 
@@ -267,8 +269,14 @@ Status MeasureHost(const GgufFile& file, const EngineOptions& engine, DeviceProf
       OneRowProducts::Create(matrix->type, isa, matrix->dims[1], matrix->dims[0], kProductBytes);
   if (!products.ok()) return products.status().WithContext(file.path());
   const auto run = [&](double n_bytes) { return products->Run(pool, n_bytes); };
-  return MeasureHostCosts({file.Readers(), needs.blocks, block_bytes, file.pack() == nullptr, OneRowReading(run)}, pool,
-                          device);
+  const auto run_rows = [&](double n_bytes) { return products->RunRows(n_bytes); };
+  return MeasureHostCosts({.files = file.Readers(),
+                           .placer = needs.blocks,
+                           .block_bytes = block_bytes,
+                           .places_blocks = file.pack() == nullptr,
+                           .products = OneRowReading(run),
+                           .rows = OneRowReading(run_rows)},
+                          pool, device);
 }
 
 Result<SimInput> SimInputOf(const SimShape& shape, int64_t budget_bytes, int64_t n_ctx) {

@@ -23,7 +23,9 @@ Result<OneRowProducts> OneRowProducts::Create(TensorType type, Isa isa, int64_t 
   AlignedBuffer::Touch(products.weights_.As<uint8_t>());
   PANTRY_ASSIGN_OR_RETURN(products.scratch_,
                           AlignedBuffer::Allocate(static_cast<size_t>(ActivationRows::ScratchBytes(1, cols))));
+  products.ops_ = &VectorOpsFor(isa);
   products.x_.assign(static_cast<size_t>(cols), 1.0f);
+  products.norm_ = products.x_;
   products.y_.resize(static_cast<size_t>(kTogether * rows));
   products.together_.resize(kTogether);
   return products;
@@ -46,6 +48,19 @@ double OneRowProducts::Run(ThreadPool& pool, double n_bytes) {
     n_done += static_cast<int64_t>(n);
   }
   return static_cast<double>(n_done * matrix_bytes_);
+}
+
+double OneRowProducts::RunRows(double n_bytes) {
+  constexpr int kPasses = 2;  // over a row: its norm, and its quantising
+  const ActivationRows row = ActivationRows::InScratch(x_.data(), 1, matrix_.cols, scratch_.data());
+  const double bytes_at_once = static_cast<double>(kPasses) * sizeof(float) * static_cast<double>(matrix_.cols);
+  double n_done = 0;
+  do {
+    ops_->rms_norm(x_.data(), norm_.data(), matrix_.cols, 1e-6f, x_.data());
+    ops_->quantize_row(row, 0);
+    n_done += bytes_at_once;
+  } while (n_done < n_bytes);
+  return n_done;
 }
 
 }  // namespace pantry

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
 #include "sys/aligned_buffer.h"
 
@@ -24,15 +25,20 @@ class OneRowProducts {
   // Returns the bytes that were read, at least one matrix.
   double Run(ThreadPool& pool, double n_bytes);
 
+  // What lies between two products of a token, on the caller alone: normalises rows and quantises them, again and again, until floats of n_bytes
+  // were gone through. Returns how many bytes that were, at least those of one row.
+  double RunRows(double n_bytes);
+
  private:
   OneRowProducts() = default;
   static constexpr int64_t kTogether = 8;  // matrices of one MatMul(), as a layer's experts; at most kMaxMatMulTasks
-  WeightMatrix matrix_;                    // the first one
+  const VectorOps* ops_ = nullptr;
+  WeightMatrix matrix_;  // the first one
   int64_t matrix_bytes_ = 0;
   int64_t n_matrices_ = 0;
   int64_t next_ = 0;
   AlignedBuffer weights_, scratch_;
-  std::vector<float> x_, y_;
+  std::vector<float> x_, y_, norm_;
   std::vector<WeightMatrix> together_;
 };
 

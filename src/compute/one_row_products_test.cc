@@ -17,6 +17,8 @@ TEST(OneRowProducts, ReadsAsMuchAsIsAskedAndSaysHowMuch) {
     ASSERT_TRUE(products.ok()) << products.status().ToString();
     EXPECT_EQ(products->Run(pool, 1), matrix_bytes);  // never none
     EXPECT_EQ(products->Run(pool, 20.5 * matrix_bytes), 20 * matrix_bytes);
+    EXPECT_EQ(products->RunRows(1), 2 * sizeof(float) * kCols);
+    EXPECT_EQ(products->RunRows(2.5 * 2 * sizeof(float) * kCols), 3 * 2 * sizeof(float) * kCols);
     EXPECT_EQ(products->Run(pool, 3e6), static_cast<int64_t>(3e6 / matrix_bytes) * matrix_bytes);  // round and round
   }
 }

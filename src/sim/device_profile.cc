@@ -68,7 +68,9 @@ Status DeviceProfile::Validate() const {
   for (const auto& [field, value] : {std::pair("dram_bytes_per_s", dram_bytes_per_s),
                                      {"place_bytes_per_s", place_bytes_per_s},
                                      {"copy_bytes_per_s", copy_bytes_per_s},
-                                     {"fresh_bytes_per_s", fresh_bytes_per_s}}) {
+                                     {"row_bytes_per_s", row_bytes_per_s},
+                                     {"fresh_bytes_per_s", fresh_bytes_per_s},
+                                     {"flash_most_bytes_per_s", flash_most_bytes_per_s}}) {
     if (value != 0 && !IsRate(value)) return InvalidArgumentError("'{}' must be 0, or at least {}", field, kLeastRate);
   }
   for (const auto& [field, value] :
@@ -119,8 +121,9 @@ DeviceProfile DeviceOf(const HardwareProfile& machine) {
        {"memory_share", "step_us", "place_bytes_per_s", "copy_bytes_per_s", "kick_us", "read_cpu_us", "wake_us"}) {
     device.sources[field] = "as it was on one Zen 4 virtual machine, not measured on this host";
   }
-  for (const char* field : {"dram_bytes_per_s", "flash_depth", "flash_busy_share", "flash_returns_together",
-                            "fresh_bytes_per_s", "arithmetic_share", "flash_share"}) {
+  for (const char* field :
+       {"dram_bytes_per_s", "flash_depth", "flash_most_bytes_per_s", "flash_busy_share", "flash_returns_together",
+        "row_bytes_per_s", "fresh_bytes_per_s", "arithmetic_share", "flash_share"}) {
     device.sources[field] = "assumed: the default";
   }
   return device;

@@ -8,8 +8,8 @@
 //    "dram_read_bytes_per_s": [{"n_cores": 1, "per_s": 1.2e10}, ...], "int8_ops_per_s": [...], "f32_flops": [...],   by cores, ascending
 //    "dram_bytes_per_s": 5.96e10,                     of all who use memory at once; 0: each has its own limit only
 //    "flash": [{"block_bytes": 4096, "queue_depth": 1, "bytes_per_s": 4.5e8}, ...], "flash_depth": 32,
-//    "flash_returns_together": 0, "flash_busy_share": 1, "kick_us": 0, "read_cpu_us": 0, "wake_us": 0,
-//    "place_bytes_per_s": 8e9, "copy_bytes_per_s": 16e9, "step_us": 2, "fresh_bytes_per_s": 0,
+//    "flash_most_bytes_per_s": 0, "flash_returns_together": 0, "flash_busy_share": 1, "kick_us": 0, "read_cpu_us": 0, "wake_us": 0,
+//    "place_bytes_per_s": 8e9, "copy_bytes_per_s": 16e9, "step_us": 2, "row_bytes_per_s": 0, "fresh_bytes_per_s": 0,
 //    "memory_share": 0.9, "arithmetic_share": 0.55, "flash_share": 1,
 //    "second": {"name": "NPU", "dram_bytes_per_s": 5.6e10, "int8_ops_per_s": 1e13},                                  may be missing
 //    "sources": {"flash": "where these numbers come from", ...}}                                                     likewise
@@ -50,6 +50,8 @@ struct DeviceProfile {
 
   std::vector<DiskRate> flash;  // reads of one size, so many under way; latencies are not used
   int32_t flash_depth = 32;     // transfers under way at most
+  // Of reads without a break, whatever `flash` says of their size and number: a cloud gives more for a moment, but no more than it sold. 0: no limit.
+  double flash_most_bytes_per_s = 0;
   // 1: it serves until nothing is left to serve, also of what is asked for meanwhile, and only then says what has ended. A hypervisor's disk
   // may be such a one: it raises one interrupt when its queue has run dry.
   int32_t flash_returns_together = 0;
@@ -63,6 +65,7 @@ struct DeviceProfile {
   double place_bytes_per_s = 0;
   double copy_bytes_per_s = 0;
   double step_us = 0;            // what beginning and ending a parallel step costs
+  double row_bytes_per_s = 0;    // of one core, through activations between two such steps; 0: costs nothing
   double fresh_bytes_per_s = 0;  // memory that was never touched, into which something is placed; 0: costs nothing
 
   // Shares of these rates that runs reach; those of speed_estimate.h by default.

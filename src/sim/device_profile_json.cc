@@ -22,6 +22,7 @@ void Visit(auto& device, V& visit) {
   visit("dram_bytes_per_s", device.dram_bytes_per_s);
   visit("flash", device.flash);
   visit("flash_depth", device.flash_depth);
+  visit("flash_most_bytes_per_s", device.flash_most_bytes_per_s);
   visit("flash_returns_together", device.flash_returns_together);
   visit("flash_busy_share", device.flash_busy_share);
   visit("kick_us", device.kick_us);
@@ -30,6 +31,7 @@ void Visit(auto& device, V& visit) {
   visit("place_bytes_per_s", device.place_bytes_per_s);
   visit("copy_bytes_per_s", device.copy_bytes_per_s);
   visit("step_us", device.step_us);
+  visit("row_bytes_per_s", device.row_bytes_per_s);
   visit("fresh_bytes_per_s", device.fresh_bytes_per_s);
   visit("memory_share", device.memory_share);
   visit("arithmetic_share", device.arithmetic_share);

@@ -20,7 +20,9 @@ FlashQueue::FlashQueue(const DeviceProfile& device, Machine& machine, int depth)
 double FlashQueue::SecondsOf(double n, int64_t n_bytes) const {
   auto found = rates_.find(n_bytes);
   if (found == rates_.end()) found = rates_.emplace(n_bytes, device_.Rates(1, n_bytes)).first;
-  return DiskSeconds(found->second, n, static_cast<double>(n_bytes)) / device_.flash_share;
+  const auto bytes = static_cast<double>(n_bytes);
+  const double s = DiskSeconds(found->second, n, bytes) / device_.flash_share;
+  return device_.flash_most_bytes_per_s > 0 ? std::max(s, n * bytes / device_.flash_most_bytes_per_s) : s;
 }
 
 // It is the last of those that are served now, and all of them end with it.

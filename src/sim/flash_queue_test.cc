@@ -48,6 +48,19 @@ TEST(FlashQueue, GivesTheMeasuredRateAtEveryPointOfTheTable) {
   }
 }
 
+TEST(FlashQueue, NoMoreComesThanTheMost) {
+  DeviceProfile device = MeasuredDevice();
+  device.flash_most_bytes_per_s = 1.5e9;
+  for (const int32_t together : {0, 1}) {
+    device.flash_returns_together = together;
+    for (const DiskRate& cell : device.flash) {
+      const double expected = std::min(cell.bytes_per_s, 1.5e9);
+      EXPECT_NEAR(RateAt(device, cell.block_bytes, cell.queue_depth), expected, 0.02 * expected)
+          << cell.block_bytes << " bytes, depth " << cell.queue_depth;
+    }
+  }
+}
+
 TEST(FlashQueue, ReadsThatAreGivenOutTogetherTakeWhatThePlannerSays) {
   const DeviceProfile device = MeasuredDevice();
   const iovec to = {nullptr, 65536};

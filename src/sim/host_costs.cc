@@ -38,6 +38,7 @@ constexpr int64_t kPlaceUs = 400'000;
 // Of the pieces, the slowest were interrupted.
 constexpr double kUndisturbed = 0.97;
 constexpr int kLoopRepeats = 200;
+constexpr double kRowsAtOnce = 256 * kKiB;
 // Of memory that was free; less where that takes too long. What others gave back a moment ago is soon had, so a small piece tells little.
 constexpr size_t kFreshBytes = kGiB;
 constexpr size_t kFreshAtOnce = 64 * kMiB;
@@ -306,6 +307,17 @@ void MeasureSteps(OneRowReading products, DeviceProfile& device) {
   device.sources["step_us"] = "measured: a matrix in a loop of its own, and in one with others";
 }
 
+void MeasureRows(OneRowReading rows, DeviceProfile& device) {
+  std::vector<double> per_s;
+  for (int repeat = 0; repeat < kLoopRepeats; ++repeat) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double n_bytes = rows(kRowsAtOnce);
+    per_s.push_back(n_bytes / std::max(SecondsSince(begin), 1e-9));
+  }
+  device.row_bytes_per_s = Median(per_s);
+  device.sources["row_bytes_per_s"] = "measured: rows normalised and quantised";
+}
+
 void MeasureWaking(ThreadPool& pool, DeviceProfile& device) {
   if (pool.n_threads() < 2) return;
   std::vector<double> us;
@@ -394,11 +406,13 @@ Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products,
   if (cores_per_s == products_per_s) device.sources["dram_read_bytes_per_s"] = "measured: products with one row";
   const auto share = [](double part, double of) { return of > 0 ? std::clamp(part / of, 0.05, 1.0) : 1; };
   device.memory_share = share(products_per_s, cores_per_s);
-  device.flash_share = share(Median(sustained), 1);
+  // Of what bursts of as many brought in the same moments: the disk may have changed since `flash` was measured.
+  const double burst_s = DiskSeconds(device.Rates(1, kBesideBytes), kBesideReads, kBesideBytes);
+  device.flash_most_bytes_per_s = share(Median(sustained), 1) * kBesideReads * kBesideBytes / burst_s;
   device.flash_busy_share = share(Median(read_beside), Median(read));
   device.dram_bytes_per_s = std::max(Median(computed_beside) / device.memory_share + Median(read_beside), cores_per_s);
   device.sources["memory_share"] = "measured: products with one row";
-  device.sources["flash_share"] = "measured: reads given out again as they end, beside bursts";
+  device.sources["flash_most_bytes_per_s"] = "measured: reads given out again as they end, beside bursts";
   device.sources["flash_busy_share"] = "measured: reads beside such products";
   device.sources["dram_bytes_per_s"] = "measured: such products beside reads";
   return OkStatus();
@@ -416,6 +430,7 @@ Status MeasureHostCosts(const HostCostsInput& input, ThreadPool& pool, DevicePro
   PANTRY_RETURN_IF_ERROR(MeasureBeside(**queue, largest->size(), input.products, {}, SteadyClock(), device));
   PANTRY_RETURN_IF_ERROR(MeasurePlacing(input, pool, device));
   MeasureSteps(input.products, device);
+  MeasureRows(input.rows, device);
   MeasureWaking(pool, device);
   return device.Validate();
 }

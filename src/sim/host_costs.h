@@ -2,13 +2,14 @@
 // MeasureHostCosts() measures on this machine what a simulation needs and `pantry doctor` does not know: what streaming costs beside rates.
 //
 //   flash, flash_returns_together   bursts of reads into one io_uring, as a layer asks for them: until the last, and the first, is back
-//   flash_share                     reads given out again as they end, as a stream does, beside bursts of as many
+//   flash_most_bytes_per_s          reads given out again as they end, as a stream does
 //   memory_share                    products with one row, as the model's, of what cores read by dram_read_bytes_per_s
 //   flash_busy_share                reads without a break beside such products
 //   dram_bytes_per_s                what both move then, products counted as the reading that memory_share makes of them
 //   kick_us, read_cpu_us            of the asking thread: the first read of a burst, and each further one
 //   place_bytes_per_s, or copy_...  pieces of the model's own blocks in a real stream, by a core, while others are being read
 //   step_us                         a product in a loop of its own, and as one of several in a loop
+//   row_bytes_per_s                 rows of the model's width are normalised and quantised
 //   fresh_bytes_per_s               one core touches memory that was free so far
 //   wake_us                         until a thread of the pool that slept takes part in a loop
 //
@@ -39,6 +40,7 @@ struct HostCostsInput {
   std::span<const int64_t> block_bytes;  // in memory, by block
   bool places_blocks = true;             // SimModel's
   OneRowReading products;                // on the pool's threads
+  OneRowReading rows;                    // what lies between products, on one: bytes of activations
 };
 
 // Sets those fields of `device` and their sources. kIoError, kUnsupported; kInvalidArgument: too small a file, or no blocks.
@@ -56,7 +58,7 @@ struct BesideOptions {
   int n_repeats = 12;  // of each, in turns: products, reads, bursts of reads, both; medians count
   int64_t us = 25'000;
 };
-// What reads and products take from each other, and what reads without a break reach of bursts.
+// What reads and products take from each other, and what reads without a break reach. `device` knows bursts already.
 Status MeasureBeside(DiskQueue& queue, uint64_t n_bytes, OneRowReading products, const BesideOptions& options,
                      const Clock& clock, DeviceProfile& device);
 

@@ -24,6 +24,7 @@ Work& Work::operator+=(const Work& other) {
   float_macs += other.float_macs;
   n_steps += other.n_steps;
   slow_bytes += other.slow_bytes;
+  row_bytes += other.row_bytes;
   return *this;
 }
 
@@ -65,7 +66,8 @@ double Machine::UsFor(const Work& work, double memory_bytes_per_s) const {
   const double arithmetic_us =
       (Us(2 * work.int8_macs, core_rates().int8_ops_per_s) + Us(2 * work.float_macs, core_rates().f32_flops)) /
       device_.arithmetic_share;
-  return std::max(memory_us, arithmetic_us) + work.n_steps * device_.step_us;
+  return std::max(memory_us, arithmetic_us) + work.n_steps * device_.step_us +
+         Us(work.row_bytes, device_.row_bytes_per_s);
 }
 
 double Machine::SecondUs(double memory_bytes_per_s) const {

@@ -27,11 +27,13 @@ struct Work {
   double float_macs = 0;
   double n_steps = 0;     // parallel loops
   double slow_bytes = 0;  // not read, but what is takes as long as if they were: single rows come slower than a stream
+  double row_bytes =
+      0;  // of activations that one core goes through between the parallel loops: norms, quantising, what lies in memory near
 
   Work& operator+=(const Work& other);
   friend Work operator*(double times, const Work& work) {
-    return {times * work.bytes, times * work.int8_macs, times * work.float_macs, times * work.n_steps,
-            times * work.slow_bytes};
+    return {times * work.bytes,   times * work.int8_macs,  times * work.float_macs,
+            times * work.n_steps, times * work.slow_bytes, times * work.row_bytes};
   }
 };
 
@@ -64,6 +66,7 @@ class Machine final : public Clock {
 
   int64_t NowUs() const override { return static_cast<int64_t>(std::min(now_us_, kMostUs)); }
   double now_us() const { return now_us_; }
+  double n_cores() const { return static_cast<double>(core_free_us_.size()); }
   const std::array<double, kTimeUses>& time_us() const { return time_us_; }
   double memory_bytes() const { return memory_bytes_; }  // that cores and second executor have read so far
 

@@ -48,6 +48,20 @@ TEST(Machine, SharesAndStepsMakeItSlower) {
   EXPECT_DOUBLE_EQ(machine.now_us(), 2021);
 }
 
+TEST(Machine, RowsComeOnTopOfWhatTheCoresShare) {
+  DeviceProfile device = PlainDevice();
+  Machine free(device, 2);
+  const Work work = {.bytes = 20e6, .row_bytes = 5e6};
+  free.Compute(work, TimeUse::kBetween);
+  EXPECT_DOUBLE_EQ(free.now_us(), 1000);  // a device of which nobody knows what they cost
+  device.row_bytes_per_s = 10e9;
+  for (const int32_t n_cores : {1, 2}) {
+    Machine machine(device, n_cores);
+    machine.Compute(2 * work, TimeUse::kBetween);
+    EXPECT_DOUBLE_EQ(machine.now_us(), 4000 / n_cores + 1000);
+  }
+}
+
 TEST(Machine, WhatTheFlashMovesIsMissingForTheCores) {
   DeviceProfile device = PlainDevice();
   device.dram_bytes_per_s = 20e9;

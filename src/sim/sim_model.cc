@@ -80,6 +80,7 @@ class Builder {
     step.before += Work{.bytes = 4 * router, .float_macs = router, .n_steps = kRouterSteps};  // F32
     model_.guess = {.bytes = 4 * router, .float_macs = router, .n_steps = 1};
     (routes_early_ ? step.between : step.before) += MatrixWork(out, kAttentionSteps - 1);
+    step.before.row_bytes = RowBytesOfLayer(shape_);
     step.layer = layer;
     step.first_block = static_cast<uint32_t>(model_.blocks.size());
     step.n_blocks = static_cast<uint32_t>(shape_.n_experts);
@@ -105,6 +106,7 @@ class Builder {
       step.n_blocks = static_cast<uint32_t>(model_.blocks.size()) - step.first_block;
     };
     matrices(1, {{MacsOf(n_q(), shape_.n_embd), 1}, {MacsOf(n_kv(), shape_.n_embd), 2}});
+    model_.steps.back().before.row_bytes = RowBytesOfLayer(shape_);
     matrices(kAttentionSteps - 1, {{MacsOf(n_q(), shape_.n_embd), 1}});
     matrices(1, {{MacsOf(shape_.n_ff, shape_.n_embd), 2}});
     matrices(1, {{MacsOf(shape_.n_ff, shape_.n_embd), 1}});
@@ -198,6 +200,18 @@ Result<SimShape> FindShape(std::string_view name) {
     if (shape.name == name) return shape;
   }
   return NotFoundError("'{}' is no shape; there are {}", name, fmt::join(ShapeNames(), ", "));
+}
+
+// Each pass over a row counts, as models/llama.cc and its siblings make them.
+double RowBytesOfLayer(const ModelShape& shape) {
+  constexpr double kFloatsOfALine =
+      16;  // a value of a key or value is written into a cache line of its own: a pack has positions side by side
+  const double n_embd = shape.n_embd, n_q = int64_t{shape.n_heads} * shape.head_dim,
+               n_kv = int64_t{shape.n_kv_heads} * shape.head_dim;
+  const double attention =
+      3 * n_embd + 2 * n_q + n_kv + kFloatsOfALine * n_kv;  // norm, quantise, add; rotate and quantise; store
+  const double network = 3 * n_embd + (shape.has_experts() ? (1.0 + shape.n_experts_used) * n_embd : 2.0 * shape.n_ff);
+  return sizeof(float) * (attention + network);
 }
 
 SimModel ModelOf(const SimShape& shape, int64_t n_ctx) { return Builder(shape).Build(n_ctx, shape.is_tied); }

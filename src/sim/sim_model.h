@@ -77,6 +77,9 @@ struct SimShape {
 Result<SimShape> FindShape(std::string_view name);
 std::vector<std::string_view> ShapeNames();
 
+// Of activations that a token goes through between a layer's products, on one core: Work::row_bytes.
+double RowBytesOfLayer(const ModelShape& shape);
+
 inline constexpr double kQ4Bytes = 18.0 / 32;  // of a weight in Q4_0
 
 SimModel ModelOf(const SimShape& shape, int64_t n_ctx);

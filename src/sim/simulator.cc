@@ -2,6 +2,7 @@
 #include "sim/simulator.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -87,10 +88,13 @@ class Simulation {
     return OkStatus();
   }
 
-  // Weights are read once for all of them.
-  static Work OfTokens(double n, const Work& work, const Work& more = {}) {
-    return {work.bytes + more.bytes, n * (work.int8_macs + more.int8_macs), n * (work.float_macs + more.float_macs),
-            work.n_steps};
+  // Weights are read once for all of them; cores share their rows.
+  Work OfTokens(double n, const Work& work, const Work& more = {}) const {
+    return {.bytes = work.bytes + more.bytes,
+            .int8_macs = n * (work.int8_macs + more.int8_macs),
+            .float_macs = n * (work.float_macs + more.float_macs),
+            .n_steps = work.n_steps,
+            .row_bytes = work.row_bytes * std::ceil(n / machine_.n_cores())};
   }
 
   // What a step of n_tokens wants, by what is near now. `event` is the trace's of it, or none.
