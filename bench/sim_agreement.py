@@ -16,13 +16,14 @@ Since a machine's memory and disk may be faster in one minute than in another, r
 doctor --no-disk` and `pantry sim --measure-host`), and each run is compared with a simulation of its own, on the mean of both. A disk of a cloud
 may change within seconds: so every --probe seconds a run is stopped for some milliseconds, in which a probe reads some MiB, and so is
 `--measure-host` while it reads; the disk's rates are those measured, times what the probe found while the tokens that count were computed, beside what
-it found in that measurement. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
+it found in that measurement. Reads of one size and number change more than the probe, or less: how much, all measurements together say. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
 
 --keep FOLDER keeps what was measured; with it and -r 0 nothing is run, and what lies there is simulated again.
 """
 import argparse
 import concurrent.futures
 import json
+import math
 import mmap
 import os
 import pathlib
@@ -42,6 +43,9 @@ DRAIN_S = 0.02
 # Between two stops of a measurement, which reads for about three seconds; and what it reads before that is the model's description.
 PROBE_OF_MEASUREMENT_S = 0.4
 DESCRIPTION_BYTES = 64 << 20
+# Of the logarithms of what the probe found in all measurements: with less, it says nothing of how the disk's rates follow it.
+LEAST_SPREAD = 0.1
+MOST_SLOPE = 3
 # From the last token to the end of the process, about.
 TEARDOWN_S = 0.15
 
@@ -74,7 +78,7 @@ class Config:
 
 class DiskProbe:
     """Reads from all over a file, past the page cache, on a few threads: bytes a second. For comparing moments, not for its own sake."""
-    THREADS, READS, BYTES = 4, 16, 512 << 10
+    THREADS, READS, BYTES = 8, 4, 1 << 20  # fewer, or smaller, and Python is the limit, not the disk
 
     def __init__(self, path):
         self.file = os.open(path, os.O_RDONLY | os.O_DIRECT)
@@ -225,7 +229,7 @@ def has_ended(process, timeout_s):
 
 
 def run_of(args, config, folder):
-    """What was counted, less the stops in it, and how fast the disk was meanwhile: by the probe, or None if there was no stop."""
+    """What was counted, less the stops in it, and how fast the disk was meanwhile: by the probe, if there was a stop."""
     run = stats_of(folder / "stats", tokens_of(args, config)[1])
     saved = json.loads((folder / "run.json").read_text())
     end = saved["end"] - TEARDOWN_S
@@ -233,12 +237,12 @@ def run_of(args, config, folder):
     stopped = 1e6 * sum(stop["s"] for stop in stops) / run["us"]
     for key in ("us", "wait_us", "place_us", "disk_busy_us"):  # a stop falls into any of them
         run[key] *= 1 - stopped
-    run["disk"] = rate_of(stops)
+    run["probes"] = [stop["bytes_per_s"] for stop in stops]
     return run
 
 
 def rate_of(stops):
-    return statistics.harmonic_mean([stop["bytes_per_s"] for stop in stops]) if stops else None
+    return statistics.harmonic_mean([stop["bytes_per_s"] for stop in stops])
 
 
 def stats_of(path, skip):
@@ -262,15 +266,39 @@ def mean_device(before, after):
     return device
 
 
-def device_for(args, folder, run):
-    """The round's profile, with what --set says of it."""
-    measured = []
+def measured_hosts(folder):
+    """A run's two measurements of the machine, each with what the probe found meanwhile."""
     for name in ("before.json", "after.json"):
         device = json.loads((folder / name).read_text())
-        then = rate_of(json.loads((folder / f"probe-{name}").read_text()))
+        yield device, rate_of(json.loads((folder / f"probe-{name}").read_text()))
+
+
+def rates_of_disk(device):
+    """By what was measured: block size and depth, or the most."""
+    rates = {(cell["block_bytes"], cell["queue_depth"]): cell["bytes_per_s"] for cell in device["flash"]}
+    return rates | {"most": device["flash_most_bytes_per_s"]}
+
+
+def slopes_of(folders):
+    """How each rate of the disk follows the probe, of which all measurements tell: where the probe finds 1 % more, it is so many % more."""
+    hosts = [(math.log(then), rates_of_disk(device)) for folder in folders for device, then in measured_hosts(folder)]
+    mean = statistics.mean(probe for probe, _ in hosts)
+    spread = sum((probe - mean) ** 2 for probe, _ in hosts)
+    if math.sqrt(spread / len(hosts)) < LEAST_SPREAD:
+        return dict.fromkeys(hosts[0][1], 1.0)
+    return {key: min(max(sum((probe - mean) * math.log(rates[key]) for probe, rates in hosts) / spread, 0.0), MOST_SLOPE)
+            for key in hosts[0][1]}
+
+
+def device_for(args, folder, run, slopes):
+    """The round's profile, with what --set says of it."""
+    measured = []
+    for device, then in measured_hosts(folder):
+        def now(key):
+            return statistics.harmonic_mean([(probe / then) ** slopes[key] for probe in run["probes"] or [then]])
         for cell in device["flash"]:
-            cell["bytes_per_s"] *= (run["disk"] or then) / then
-        device["flash_most_bytes_per_s"] *= (run["disk"] or then) / then
+            cell["bytes_per_s"] *= now((cell["block_bytes"], cell["queue_depth"]))
+        device["flash_most_bytes_per_s"] *= now("most")
         measured.append(device)
     device = mean_device(*measured)
     for cells in zip(*(each["flash"] for each in measured)):
@@ -377,10 +405,12 @@ def main():
                 run = run_of(args, config, folder)
                 print(f"round {i + 1}: {config.name()}: {1e6 * run['tokens'] / run['us']:.2f} tok/s, others used "
                       f"{100 * others:.0f} % of a CPU", file=sys.stderr)
-        for config in configs:
-            folders = [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "after.json").exists()]
+        kept = {config: [folder for folder in map(lambda i: config.folder(root, i), range(100)) if (folder / "after.json").exists()]
+                for config in configs}
+        slopes = slopes_of([folder for folders in kept.values() for folder in folders])
+        for config, folders in kept.items():
             config.runs = [run_of(args, config, folder) for folder in folders]
-            config.simulated = [simulate(args, config, device_for(args, folder, run), config.trace(root, folder))
+            config.simulated = [simulate(args, config, device_for(args, folder, run, slopes), config.trace(root, folder))
                                 for folder, run in zip(folders, config.runs)]
         table([config for config in configs if config.runs])
 
