@@ -42,7 +42,7 @@ ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPla
   work.expert_bytes = bytes / n_layers;
   if (blocks.groups().front().order == PackOrder::kRowsAndColumns) {
     work.expert_int8_macs = 3.0 * shape.n_embd * shape.n_ff_expert;
-    work.expert_cost = FiredCost(kExpertFiringShare);
+    work.expert_cost = FiredCost(kExpertFiringShare, kExpertScattered);
   }
   work.expert_file_bytes = file_bytes / n_layers;
   work.expert_pieces = pieces / n_layers;
