@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -384,6 +385,22 @@ TEST(Eval, PerplexityAsJsonHasItsKeys) {
   EXPECT_GT(json.at("ppl_stderr").get<double>(), 0.0);
   EXPECT_EQ(json.at("tokens").get<int>(), 3 * 31);
   EXPECT_EQ(json.at("chunks").get<int>(), 3);
+}
+
+TEST(Eval, KeysAndValuesHaveTheirOwnNumberFormats) {
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "The quick brown fox jumps over the lazy dog. ";
+  const TemporaryFile file(text);
+  std::set<double> seen;
+  for (const char* k_type : {"f32", "f16"}) {
+    for (const char* v_type : {"f32", "f16"}) {
+      const Outcome outcome = Execute({"eval", "perplexity", "-m", Model(), "-f", file.path(), "-c", "64", "--chunks",
+                                       "2", "--json", "-ctk", k_type, "-ctv", v_type});
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      seen.insert(nlohmann::json::parse(outcome.out).at("ppl").get<double>());
+    }
+  }
+  EXPECT_EQ(seen.size(), 4u);
 }
 
 TEST(Eval, TooShortATextIsAUsageError) {

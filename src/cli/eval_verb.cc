@@ -13,11 +13,6 @@ namespace pantry {
 
 Result<SessionOptions> EvalSessionOf(VerbContext& context, const std::string& path) {
   PANTRY_ASSIGN_OR_RETURN(SessionOptions session, SessionOptionsOf(context.options()));
-  if (session.k_type != session.v_type && context.invocation.Given("--cache-type-v")) {
-    return InvalidArgumentError(
-        "--cache-type-v: eval uses one number format for keys and values. Give --cache-type-k only");
-  }
-  session.v_type = session.k_type;
   // A policy changes tokens that are computed one by one; prompts only where that is asked for.
   const CliOptions& options = context.options();
   if (options.expert_policy != "exact" && !options.expert_policy_prompts) session.n_batch = 1;
@@ -39,7 +34,8 @@ Result<WindowOptions> WindowOptionsOf(VerbContext& context, const std::string& p
   }
   windows.max_chunks = options.chunks;
   windows.n_batch = session.n_batch;
-  windows.kv_type = options.cache_type_k;
+  windows.k_type = session.k_type;
+  windows.v_type = session.v_type;
   PANTRY_RETURN_IF_ERROR(windows.Validate());
   return windows;
 }

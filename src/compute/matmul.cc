@@ -78,11 +78,19 @@ void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const A
     total_bytes += spans[i].n_tiles * spans[i].tile_bytes;
   }
   const WantedForms wanted = FormsOf(tasks);
-  const int64_t chunk_bytes = ChunkBytes(total_bytes, x.n_rows, pool.n_threads());
+  const bool one_row = x.n_rows == 1;
+  const int64_t n_threads = pool.n_threads();
+  const int64_t chunk_bytes =
+      ChunkBytes(total_bytes, x.n_rows, pool.n_threads(), one_row ? kMaxOneRowChunkBytes : kMaxChunkBytes);
   // Equal shares for the threads, whatever tasks they are of.
   const int64_t n_rounds =
-      std::max<int64_t>(1, (total_bytes + chunk_bytes * pool.n_threads() - 1) / (chunk_bytes * pool.n_threads()));
-  const int64_t n_chunks = n_rounds * pool.n_threads();
+      std::max<int64_t>(1, (total_bytes + chunk_bytes * n_threads - 1) / (chunk_bytes * n_threads));
+  const int64_t n_chunks = n_rounds * n_threads;
+  const auto begin_of = [&](int64_t chunk) {
+    if (!one_row) return total_bytes * chunk / n_chunks;
+    const int64_t share = chunk / n_rounds, first = total_bytes * share / n_threads;
+    return first + ShrinkingChunk(total_bytes * (share + 1) / n_threads - first, chunk % n_rounds, n_rounds);
+  };
   const int64_t row_bytes = x.n_cols * (wanted.quantizer ? 1 : wanted.bf16 ? 2 : 4);
   const int64_t rows_per_pass = RowsPerPass(row_bytes);
   const int64_t n_passes = (x.n_rows + rows_per_pass - 1) / rows_per_pass;
@@ -91,7 +99,7 @@ void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const A
     const int64_t first_row = item % n_passes * rows_per_pass;
     const ActivationRows part = x.Rows(first_row, std::min(rows_per_pass, x.n_rows - first_row));
     const int64_t chunk = item / n_passes;
-    const int64_t begin_byte = total_bytes * chunk / n_chunks, end_byte = total_bytes * (chunk + 1) / n_chunks;
+    const int64_t begin_byte = begin_of(chunk), end_byte = begin_of(chunk + 1);
     for (size_t i = 0; i < tasks.size(); ++i) {
       const int64_t begin = spans[i].TileAt(begin_byte), end = spans[i].TileAt(end_byte);
       if (begin >= end) continue;

@@ -22,7 +22,8 @@ SessionOptions WindowOptions::session() const {
   SessionOptions options;
   options.n_ctx = n_ctx;
   options.n_batch = n_batch;
-  options.k_type = options.v_type = kv_type;
+  options.k_type = k_type;
+  options.v_type = v_type;
   options.all_logits = true;
   return options;
 }

@@ -24,7 +24,8 @@ struct WindowOptions {
   int64_t n_ctx = 512;
   int64_t max_chunks = -1;  // windows; -1: all
   int32_t n_batch = 512;
-  KvType kv_type = KvType::kF16;
+  KvType k_type = KvType::kF16;
+  KvType v_type = KvType::kF16;
   Status Validate() const;
   SessionOptions session() const;  // what scoring asks of the engine
 };

@@ -11,6 +11,10 @@
 namespace pantry {
 namespace {
 
+// Keys lie lane = position, so each number of a position's key is on a cache line of its own. From so many on, which take some 10 us from DRAM,
+// other threads help with a single row.
+constexpr int64_t kManyKeyLines = 1024;
+
 // Logits are soft-capped in pieces of this size in parallel, whatever the number of threads.
 constexpr int64_t kSoftcapPiece = 4096;
 
@@ -189,7 +193,7 @@ void ForwardPass::Rotate(const RopeShape& rope_shape, const float* cos_sin) {
 
 void ForwardPass::StoreKv(int32_t layer) {
   FlushRowSteps();
-  if (run_.parts.size() == 1) return StoreKv(run_.parts.front(), layer, m > 1);
+  if (run_.parts.size() == 1) return StoreKv(run_.parts.front(), layer, m > 1 || n_kv >= kManyKeyLines);
   ForEach(static_cast<int64_t>(run_.parts.size()), true,
           [&](int64_t i) { StoreKv(run_.parts[static_cast<size_t>(i)], layer, false); });
 }

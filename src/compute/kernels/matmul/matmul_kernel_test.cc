@@ -115,6 +115,25 @@ TEST_P(MatMulKernels, LongRowsEqualTheScalarKernel) {
   EXPECT_THAT(Product(matrix, x.rows, rows), LikeScalar(kernel(), Product(truth_matrix, x.rows, rows)));
 }
 
+// Kernels may walk long tiles of a single row side by side, wherever a range of tiles begins and ends.
+TEST_P(MatMulKernels, LongTilesOfOneRowAreTheSameInAnyRange) {
+  const int64_t cols = 2 * 16384 + 256, rows = 4 * kernel().row_tile + 1;
+  const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
+  PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
+  PackedMatrix matrix(kernel(), gguf, rows, cols);
+  const OwnedActivations x(Activations(1, cols), 1, cols);
+  const std::vector<float> whole = Product(matrix, x.rows, rows);
+  EXPECT_THAT(whole, LikeScalar(kernel(), Product(truth_matrix, x.rows, rows)));
+  for (const int64_t length : {1, 2, 3}) {
+    std::vector<float> parts(whole.size(), kUntouched);
+    for (int64_t begin = 0; begin < matrix.n_tiles; begin += length) {
+      const int64_t end = std::min(begin + length, matrix.n_tiles);
+      kernel().compute(matrix.data(), rows, cols, begin, end, x.rows, parts.data(), rows);
+    }
+    EXPECT_EQ(parts, whole) << length << " tiles at a time";
+  }
+}
+
 TEST_P(MatMulKernels, ResultsDoNotDependOnTheBatch) {
   const int64_t rows = 33, m = 23, cols = ColumnCounts(kernel().type).back();
   PackedMatrix matrix(kernel(), RandomRows(kernel().type, rows, cols, rng_), rows, cols);
