@@ -121,12 +121,8 @@ def measure_host(args, config, folder, name):
     command = [args.pantry, "sim", "-m", config.model, "--measure-host", str(folder / name)]
 
     def work():
-        probe = DiskProbe(config.model)
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
-        stops = probe_while(process, PROBE_OF_MEASUREMENT_S, probe, lambda: bytes_read(process) > DESCRIPTION_BYTES)
-        probe.close()
-        check(process, command, folder)
+        stops = run_probed(command, config.model, folder, PROBE_OF_MEASUREMENT_S, env,
+                           lambda process: bytes_read(process) > DESCRIPTION_BYTES)
         if not stops:
             sys.exit(f"{' '.join(command)}: has read nothing from the disk")
         (folder / f"probe-{name}").write_text(json.dumps(stops))
@@ -143,17 +139,24 @@ def bytes_read(process):
     return int(dict(line.split(": ") for line in lines)["read_bytes"])
 
 
-def check(process, command, folder):
+def run_probed(command, model, folder, interval_s, env=None, is_due=lambda process: True):
+    """Runs a command to its end; what a probe of the model's disk found now and then, while the command was stopped."""
+    probe = DiskProbe(model)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+    stops = probe_while(process, interval_s, probe, is_due)
+    probe.close()
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)}: {(folder / 'log').read_text()}")
+    return stops
 
 
-def probe_while(process, interval_s, probe, is_due=lambda: True):
+def probe_while(process, interval_s, probe, is_due):
     """Stops a process now and then until it ends, and probes the disk meanwhile."""
     stops = []
     try:
         while not has_ended(process, interval_s):
-            if not is_due():
+            if not is_due(process):
                 continue
             stopped = time.monotonic()
             os.killpg(process.pid, signal.SIGSTOP)
@@ -205,16 +208,11 @@ def measure(args, config, folder):
     command += config.policy_flags()
     if config.expert_policy or folder.name.endswith("-0"):
         command += ["--routing-trace", str(folder / "routing")]
-    probe = DiskProbe(config.model)
     began, busy, own = time.monotonic(), busy_s(), own_s()
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
-    stops = probe_while(process, args.probe, probe)
+    stops = run_probed(command, config.model, folder, args.probe)
     ended = time.monotonic()
-    probe.close()
     run = {"others": (busy_s() - busy - own_s() + own) / (ended - began), "end": ended, "stops": stops}
     (folder / "run.json").write_text(json.dumps(run))
-    check(process, command, folder)
     return run["others"]
 
 

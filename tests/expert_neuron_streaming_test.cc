@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "engine/memory_budget.h"
 #include "engine/warm_up.h"
+#include "support/neuron_pack_test.h"
 #include "support/temporary_files.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
@@ -22,34 +22,12 @@ using testing::FaultyBlockReader;
 using testing::RandomTokens;
 using testing::StreamSetup;
 
-constexpr int64_t kContext = 224;
-constexpr size_t kTokens = 120;
 constexpr char kModel[] = "tiny-turbosparse-quantized";
 const SteadyClock kClock;
 
-Status AllLogits(Engine& engine, int32_t n_batch, std::vector<float>& all) {
-  return testing::AllLogits(engine, kTokens, n_batch, all);
-}
-
-class ExpertNeuronStreamingTest : public ::testing::Test {
+class ExpertNeuronStreamingTest : public testing::NeuronPackTest {
  protected:
-  // All of it in memory and computed, in tiles.
-  std::vector<float> Dense() {
-    const auto engine = testing::OpenTinyEngine(testing::TinyModel(kModel), nullptr, log_, /*sparse=*/false);
-    std::vector<float> all;
-    EXPECT_TRUE(AllLogits(*engine, 64, all).ok());
-    return all;
-  }
-  std::unique_ptr<Engine> Open(StreamSetup setup) {
-    auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
-    PANTRY_CHECK(engine != nullptr);
-    return engine;
-  }
-  WeightPlacer Placed() {
-    WeightPlacer placer = WeightPlacer::ByNeuron();
-    PANTRY_CHECK(PackedWeightBytes(*file_, BestIsa(), &placer).ok());
-    return placer;
-  }
+  ExpertNeuronStreamingTest() : NeuronPackTest(kModel) {}
   // In a layer's expert: where its block begins, and the bundle of a neuron.
   uint64_t OffsetOf(int32_t layer, int32_t expert) { return file_->pack()->BlockOffset(Placed().Block(layer, expert)); }
   uint64_t OffsetOfNeuron(int32_t layer, int32_t expert, int32_t neuron) {
@@ -57,10 +35,6 @@ class ExpertNeuronStreamingTest : public ::testing::Test {
     return placer.BundlesOffset(placer.Block(layer, expert)) +
            static_cast<uint64_t>(neuron * placer.neurons()->bundle_bytes);
   }
-
-  NullLogger log_;
-  const testing::TinyPack pack_{kModel, NeuronPacking::kAlways};
-  const std::unique_ptr<GgufFile> file_ = testing::OpenGguf(pack_.path());
 };
 
 TEST_F(ExpertNeuronStreamingTest, ABlockIsAnExpertAndItsFrontIsAllThatIsCachedAsOne) {
@@ -195,20 +169,7 @@ TEST_F(ExpertNeuronStreamingTest, ABundleIsIntactAtItsOwnPlaceOnlyAndDamageNames
 }
 
 TEST_F(ExpertNeuronStreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
-  const std::vector<float> expected = Dense();
-  const auto engine = Open({.cache_share = 0.3});
-  auto session = engine->NewSession({.n_ctx = kContext, .n_batch = 40});
-  ASSERT_TRUE(session.ok());
-  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
-  int64_t n_calls = 0;
-  const Status status =
-      (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < engine->shape().n_layers + 1 + 2; });
-  EXPECT_EQ(status.code(), StatusCode::kCancelled);
-  EXPECT_EQ((*session)->tokens().size(), 40u);
-  ASSERT_TRUE((*session)->Feed(std::span(tokens).subspan(40)).ok());
-  const std::span<const float> logits = (*session)->logits();
-  EXPECT_EQ(
-      std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
+  StopsBetweenTwoLayersAndGoesOnAfterwards();
 }
 
 // Memory that a session leaves idle goes to both caches, and comes back.
@@ -217,23 +178,12 @@ TEST_F(ExpertNeuronStreamingTest, LentMemoryComesAndGoesWithTheSameBits) {
   const auto engine = Open({.cache_share = 0.2, .lendable_bytes = int64_t{64} << 20});
   WeightStream& stream = *engine->stream();
   const int64_t planned = stream.cache_bytes();
-  auto session = engine->NewSession({.n_ctx = kContext, .n_batch = 64});
-  ASSERT_TRUE(session.ok());
-  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
-  std::vector<float> all;
-  const auto keep = [&](int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
-  int64_t most = 0;
-  for (size_t done = 0, n = 1; done < tokens.size(); done += n, n = n == 1 ? 30 : 1) {
-    n = std::min(n, tokens.size() - done);
-    ASSERT_TRUE((*session)->FeedAll(std::span(tokens).subspan(done, n), keep).ok());
-    most = std::max(most, stream.cache_bytes());
-  }
-  EXPECT_TRUE(all == expected);
-  EXPECT_GT(most, planned);
+  LendsBetweenRuns(*engine, expected);
   stream.Lend(0);
   EXPECT_LE(stream.cache_bytes(), planned);
 
   stream.Lend(int64_t{64} << 20);
+  std::vector<float> all;
   const int64_t floor = WeightStream::LeastCacheBytes(stream.placer());
   stream.WatchMemory(std::make_unique<MemoryWatch>(
       CacheBounds{.wanted_bytes = floor, .floor_bytes = floor, .other_bytes = 0}, kClock, log_));
@@ -244,31 +194,11 @@ TEST_F(ExpertNeuronStreamingTest, LentMemoryComesAndGoesWithTheSameBits) {
 // The engine decides by itself: such a pack streams also where everything fits, within the one number that is given.
 TEST_F(ExpertNeuronStreamingTest, EnginesStreamThePackWithinAnyBudget) {
   const std::vector<float> expected = Dense();
+  PlansStreamWithinAnyBudget(WeightStream::LeastCacheBytes(Placed()));
   EngineOptions options;
   options.n_threads = 2;
   options.session.n_ctx = kContext;
   options.session.n_batch = 8;
-  const auto shape = ParseModelShape(file_->metadata());
-  ASSERT_TRUE(shape.ok());
-  const FreeMemory memory = {.available_bytes = int64_t{1} << 30, .resident_bytes = 0};
-  const auto plan_of = [&](int64_t budget_bytes) {
-    options.memory_bytes = budget_bytes;
-    return PlanBudget(*file_, *shape, BestIsa(), options, memory);
-  };
-  const auto roomy = plan_of(0);
-  ASSERT_TRUE(roomy.ok() && roomy->has_value()) << roomy.status().ToString();
-  EXPECT_TRUE((*roomy)->is_streamed);
-  EXPECT_EQ((*roomy)->cache_bytes, (*roomy)->block_bytes);
-  const int64_t least = (*roomy)->total_bytes() - (*roomy)->cache_bytes + WeightStream::LeastCacheBytes(Placed());
-  const auto tight = plan_of(least + 10 * 1024);
-  ASSERT_TRUE(tight.ok()) << tight.status().ToString();
-  EXPECT_LT((*tight)->cache_bytes, (*tight)->block_bytes);
-  EXPECT_EQ(plan_of(least - (1 << 20)).status().code(), StatusCode::kOutOfBudget);
-  options.stream = StreamMode::kOff;
-  EXPECT_EQ(plan_of(0).status().code(), StatusCode::kInvalidArgument);
-
-  options.stream = StreamMode::kAuto;
-  options.memory_bytes = 0;
   const auto engine = Engine::Open(testing::OpenGguf(pack_.path()), options, log_, {});
   ASSERT_TRUE(engine.ok()) << engine.status().ToString();
   ASSERT_NE((*engine)->stream(), nullptr);
@@ -281,14 +211,7 @@ TEST_F(ExpertNeuronStreamingTest, EnginesStreamThePackWithinAnyBudget) {
 }
 
 TEST_F(ExpertNeuronStreamingTest, OtherKernelsAndRunsThatCannotUseItAreRefusedWithARemedy) {
-  WeightPlacer placer = WeightPlacer::ByNeuron();
-  const Status scalar = PackedWeightBytes(*file_, Isa::kScalar, &placer).status();
-  EXPECT_EQ(scalar.code(), StatusCode::kUnsupported);
-  EXPECT_THAT(std::string(scalar.message()), ::testing::HasSubstr("pack the GGUF file again"));
-  ThreadPool pool(1);
-  const Status resident = Model::Load(*file_, BestIsa(), pool, log_, {}).status();
-  EXPECT_EQ(resident.code(), StatusCode::kUnsupported);
-  EXPECT_THAT(std::string(resident.message()), ::testing::HasSubstr("streamed"));
+  OtherKernelsAndResidentRunsAreRefusedWithARemedy();
 }
 
 }  // namespace

@@ -12,9 +12,9 @@
 
 #include "engine/engine.h"
 #include "engine/find_profile.h"
-#include "engine/memory_budget.h"
 #include "engine/warm_up.h"
 #include "support/made_up_profile.h"
+#include "support/neuron_pack_test.h"
 #include "support/temporary_files.h"
 #include "support/tiny_engine.h"
 #include "support/tiny_pack.h"
@@ -26,27 +26,14 @@ using testing::FaultyBlockReader;
 using testing::RandomTokens;
 using testing::StreamSetup;
 
-constexpr int64_t kContext = 224;
-constexpr size_t kTokens = 120;
 constexpr char kModel[] = "tiny-bamboo-quantized";
 const SteadyClock kClock;
 
-Status AllLogits(Engine& engine, int32_t n_batch, std::vector<float>& all) {
-  return testing::AllLogits(engine, kTokens, n_batch, all);
-}
-
-class NeuronStreamingTest : public ::testing::Test {
+class NeuronStreamingTest : public testing::NeuronPackTest {
  protected:
-  // Everything computed, in tiles.
-  std::vector<float> Dense() {
-    const auto engine = testing::OpenTinyEngine(testing::TinyModel(kModel), nullptr, log_, /*sparse=*/false);
-    std::vector<float> all;
-    EXPECT_TRUE(AllLogits(*engine, 64, all).ok());
-    return all;
-  }
+  NeuronStreamingTest() : NeuronPackTest(kModel) {}
   uint64_t OffsetOfNeuron(int32_t layer, int32_t neuron) {
-    WeightPlacer placer = WeightPlacer::ByNeuron();
-    PANTRY_CHECK(PackedWeightBytes(*file_, BestIsa(), &placer).ok());
+    const WeightPlacer placer = Placed();
     return file_->pack()->BlockOffset(placer.Block(layer, 0)) +
            static_cast<uint64_t>(placer.NeuronsOf(layer).bundle_offset(neuron));
   }
@@ -56,10 +43,6 @@ class NeuronStreamingTest : public ::testing::Test {
     return testing::MadeUpProfile(
         *file_, 1000, [&](int64_t neuron) { return is_right ? 1 + 40000 * (neuron % 5 == 0) : 65535 - neuron; });
   }
-
-  NullLogger log_;
-  const testing::TinyPack pack_{kModel, NeuronPacking::kAlways};
-  const std::unique_ptr<GgufFile> file_ = testing::OpenGguf(pack_.path());
 };
 
 TEST_F(NeuronStreamingTest, PacksHaveNeuronsWhereTheyAreAskedFor) {
@@ -163,54 +146,12 @@ TEST_F(NeuronStreamingTest, DamagedScalesAreAnErrorOfLoading) {
   EXPECT_EQ(Model::Load(*file, BestIsa(), pool, log_, {}, &again).status().code(), StatusCode::kCorruption);
 }
 
-TEST_F(NeuronStreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
-  const std::vector<float> expected = Dense();
-  StreamSetup setup = {.cache_share = 0.3};
-  const auto engine = testing::OpenTinyEngine(pack_.path(), &setup, log_);
-  ASSERT_NE(engine, nullptr);
-  SessionOptions options;
-  options.n_ctx = kContext;
-  options.n_batch = 40;
-  auto session = engine->NewSession(options);
-  ASSERT_TRUE(session.ok());
-  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
-  const int64_t n_layers = engine->shape().n_layers;
-  int64_t n_calls = 0;
-  const Status status = (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < n_layers + 1 + 2; });
-  EXPECT_EQ(status.code(), StatusCode::kCancelled);
-  EXPECT_EQ((*session)->tokens().size(), 40u);
-  ASSERT_TRUE((*session)->Feed(std::span(tokens).subspan(40)).ok());
-  const std::span<const float> logits = (*session)->logits();
-  EXPECT_EQ(
-      std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
-}
+TEST_F(NeuronStreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) { StopsBetweenTwoLayersAndGoesOnAfterwards(); }
 
 // The engine decides by itself: such a pack streams also where everything fits, and what a budget leaves is the cache's.
 TEST_F(NeuronStreamingTest, EnginesStreamThePackWithinAnyBudget) {
+  PlansStreamWithinAnyBudget(/*least_cache_bytes=*/0);
   EngineOptions options;
-  options.n_threads = 1;
-  options.session.n_ctx = kContext;
-  options.session.n_batch = 8;
-  const FreeMemory memory = {.available_bytes = int64_t{1} << 30, .resident_bytes = 0};
-  const auto shape = ParseModelShape(file_->metadata());
-  ASSERT_TRUE(shape.ok());
-  const auto plan_of = [&](int64_t budget_bytes) {
-    options.memory_bytes = budget_bytes;
-    return PlanBudget(*file_, *shape, BestIsa(), options, memory);
-  };
-  const auto roomy = plan_of(0);
-  ASSERT_TRUE(roomy.ok() && roomy->has_value()) << roomy.status().ToString();
-  EXPECT_TRUE((*roomy)->is_streamed);
-  EXPECT_EQ((*roomy)->cache_bytes, (*roomy)->block_bytes);
-  const int64_t least = (*roomy)->total_bytes() - (*roomy)->cache_bytes;
-  const auto tight = plan_of(least + 10 * 1024);
-  ASSERT_TRUE(tight.ok()) << tight.status().ToString();
-  EXPECT_LT((*tight)->cache_bytes, (*tight)->block_bytes);
-  EXPECT_EQ(plan_of(least - (1 << 20)).status().code(), StatusCode::kOutOfBudget);
-  options.stream = StreamMode::kOff;
-  EXPECT_EQ(plan_of(0).status().code(), StatusCode::kInvalidArgument);
-
-  options = {};
   options.n_threads = 2;
   options.session.n_ctx = kContext;
   const auto engine = Engine::Open(testing::OpenGguf(pack_.path()), options, log_, {});
@@ -230,26 +171,12 @@ TEST_F(NeuronStreamingTest, LentMemoryComesAndGoesWithTheSameBits) {
   ASSERT_NE(engine, nullptr);
   WeightStream& stream = *engine->stream();
   const int64_t planned = stream.cache_bytes();
-  SessionOptions options;
-  options.n_ctx = kContext;
-  options.n_batch = 64;
-  auto session = engine->NewSession(options);
-  ASSERT_TRUE(session.ok());
-  const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
-  std::vector<float> all;
-  const auto keep = [&](int64_t, std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
-  int64_t most = 0;
-  for (size_t done = 0, n = 1; done < tokens.size(); done += n, n = n == 1 ? 30 : 1) {
-    n = std::min(n, tokens.size() - done);
-    ASSERT_TRUE((*session)->FeedAll(std::span(tokens).subspan(done, n), keep).ok());
-    most = std::max(most, stream.cache_bytes());
-  }
-  EXPECT_TRUE(all == expected);
-  EXPECT_GT(most, planned);
+  LendsBetweenRuns(*engine, expected);
   stream.Lend(0);
   EXPECT_EQ(stream.cache_bytes(), planned);
 
   stream.Lend(int64_t{64} << 20);
+  std::vector<float> all;
   stream.WatchMemory(
       std::make_unique<MemoryWatch>(CacheBounds{.wanted_bytes = 0, .floor_bytes = 0, .other_bytes = 0}, kClock, log_));
   ASSERT_TRUE(AllLogits(*engine, 64, all).ok());
@@ -336,14 +263,7 @@ TEST_F(NeuronStreamingTest, TheGgufsProfileHoldsForItsPack) {
 }
 
 TEST_F(NeuronStreamingTest, OtherKernelsAndRunsThatCannotUseItAreRefusedWithARemedy) {
-  WeightPlacer placer = WeightPlacer::ByNeuron();
-  const Status scalar = PackedWeightBytes(*file_, Isa::kScalar, &placer).status();
-  EXPECT_EQ(scalar.code(), StatusCode::kUnsupported);
-  EXPECT_THAT(std::string(scalar.message()), ::testing::HasSubstr("pack the GGUF file again"));
-  ThreadPool pool(1);
-  const Status resident = Model::Load(*file_, BestIsa(), pool, log_, {}).status();
-  EXPECT_EQ(resident.code(), StatusCode::kUnsupported);
-  EXPECT_THAT(std::string(resident.message()), ::testing::HasSubstr("streamed"));
+  OtherKernelsAndResidentRunsAreRefusedWithARemedy();
 }
 
 }  // namespace

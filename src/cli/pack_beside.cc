@@ -31,7 +31,8 @@ Result<MemoryPlan> PlanOf(const GgufFile& file, const EngineOptions& engine, con
 }
 
 // Of a pack of single neurons: whether another way is foretold to be faster. Nobody knows where this machine was not measured.
-bool IsSlowByNeuron(VerbContext& context, const GgufFile& pack, const EngineOptions& engine, const FreeMemory& memory) {
+bool IsSlowByNeuron(VerbContext& context, const GgufFile& pack, const GgufFile& source, const EngineOptions& engine,
+                    const FreeMemory& memory) {
   const Result<HardwareProfile> machine = KnownMachine(context.invocation.environment);
   const Result<ModelShape> shape = ParseModelShape(pack.metadata());
   if (!machine.ok() || !shape.ok()) return false;
@@ -40,6 +41,7 @@ bool IsSlowByNeuron(VerbContext& context, const GgufFile& pack, const EngineOpti
       .profile = context.options().profile,
       .memory = memory,
       .machine = &*machine,
+      .source = &source,
       .n_threads = engine.n_threads > 0 ? engine.n_threads : ThreadPool::DefaultThreadCount()};
   const Result<std::optional<NeuronPlanReport>> report = PlanByNeuron(pack, *shape, options);
   if (!report.ok() || !*report || !(*report)->has_speeds || (*report)->plan.ways.empty()) return false;
@@ -71,7 +73,7 @@ std::string FileToRun(VerbContext& context, const std::string& path, const Engin
   if (!of_pack.ok()) return unused(of_pack.status().message());
   const bool by_neuron = (*pack)->pack()->has_neurons();
   if (by_neuron && !options.sparse) return unused("it holds neurons one by one, and --no-sparse computes all of them");
-  if (by_neuron && IsSlowByNeuron(context, **pack, engine, memory)) {
+  if (by_neuron && IsSlowByNeuron(context, **pack, **gguf, engine, memory)) {
     return unused("with so little memory, whole matrices are foretold to be faster");
   }
   context.console.Note(fmt::format("plan: {}, the pack beside the model, is read{} (--no-use-pack: the model itself)",

@@ -163,8 +163,8 @@ Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const
                                    .pinned_bytes = report.memory.total_bytes() - report.memory.cache_bytes,
                                    .block_bytes = report.memory.block_bytes,
                                    .lent_bytes = LentBytes(report.memory, kTypicalPosition)}};
-  const std::unique_ptr<GgufFile> source = is_pack ? SourceOf(file) : nullptr;
-  const GgufFile* const gguf = is_pack ? source.get() : &file;
+  const std::unique_ptr<GgufFile> found = is_pack && options.source == nullptr ? SourceOf(file) : nullptr;
+  const GgufFile* const gguf = !is_pack ? &file : options.source != nullptr ? options.source : found.get();
   for (const RunWay way : {RunWay::kResident, RunWay::kMatrices}) {
     std::optional<WayRequest> request;
     if (gguf != nullptr) request = WayOf(way, *gguf, shape, options, report);

@@ -45,6 +45,7 @@ struct NeuronPlanOptions {
   double least_tok_per_s = 0;  // --min-speed
   FreeMemory memory;
   const HardwareProfile* machine = nullptr;  // null: not known
+  const GgufFile* source = nullptr;          // of a pack; null: it is looked for beside it
   int32_t n_threads = 1;
 };
 // Nothing where neurons do not rest, or do not lie one by one. kOutOfBudget: not even without a neuron in memory does it fit.

@@ -28,15 +28,26 @@ OpenBlockReaderOptions ForNeurons(OpenBlockReaderOptions options) {
   return options;
 }
 
+// REQUIRES: HasBlocks()
+int64_t LargestSlotBytes(const WeightPlacer& placer) {
+  int64_t largest = 0;
+  for (int32_t layer = 0; layer < placer.n_layers(); ++layer)
+    largest = std::max(largest, placer.block_bytes(placer.Block(layer, 0)));
+  return BlockCache::SlotBytes(largest);
+}
+
 // How experts' gates and neurons share a cache.
 ExpertSplit SplitOf(const WeightPlacer& placer) {
-  return {.slot_bytes = WeightStream::LeastCacheBytes(placer) / ExpertSplit::kLeastBlocks,  // of the largest
+  return {.slot_bytes = LargestSlotBytes(placer),
           .n_blocks = placer.n_blocks(),
           .n_neurons = placer.neurons()->n_neurons(),
           .bundle_bytes = placer.neurons()->bundle_bytes};
 }
 
+// Of a cache, what blocks get.
 int64_t BytesOfBlocks(const WeightPlacer& placer, int64_t cache_bytes) {
+  if (!HasBlocks(placer)) return 0;
+  if (placer.neurons() == nullptr) return cache_bytes;
   const int64_t n_bytes = std::max(SplitOf(placer).BlockBytes(cache_bytes), WeightStream::LeastCacheBytes(placer));
   return std::min(n_bytes, cache_bytes);
 }
@@ -60,17 +71,12 @@ int64_t WeightStream::ReadingBytes(const WeightPlacer& placer) {
 
 int64_t WeightStream::LeastCacheBytes(const WeightPlacer& placer) {
   if (!HasBlocks(placer)) return 0;  // all neurons may pass through
-  int64_t largest = 0;
-  for (int32_t layer = 0; layer < placer.n_layers(); ++layer)
-    largest = std::max(largest, placer.block_bytes(placer.Block(layer, 0)));
-  return 2 * BlockCache::SlotBytes(largest);  // one is computed while another is read
+  return ExpertSplit::kLeastBlocks * LargestSlotBytes(placer);
 }
 
 int64_t WeightStream::BlocksHeld(const WeightPlacer& placer, int64_t cache_bytes) {
-  const bool shares = placer.neurons() != nullptr;
-  const int64_t n_bytes = !HasBlocks(placer) ? 0 : shares ? SplitOf(placer).BlockBytes(cache_bytes) : cache_bytes;
   const int64_t slot_bytes = BlockCache::SlotBytes(placer.block_bytes(placer.Block(0, 0)));
-  return std::min(n_bytes / slot_bytes, placer.n_blocks());
+  return std::min(BytesOfBlocks(placer, cache_bytes) / slot_bytes, placer.n_blocks());
 }
 
 int64_t WeightStream::AllBlocksBytes(const WeightPlacer& placer) {
@@ -122,9 +128,8 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
 
 Status WeightStream::OpenCaches(const GgufFile& file, const WeightStreamOptions& options) {
   const WeightPlacer& where = *placer_;
-  int64_t block_bytes = HasBlocks(where) ? options.cache_bytes : 0;
+  const int64_t block_bytes = BytesOfBlocks(where, options.cache_bytes);
   if (where.neurons() != nullptr) {
-    if (where.has_experts()) block_bytes = BytesOfBlocks(where, block_bytes);
     PANTRY_ASSIGN_OR_RETURN(
         neurons_,
         NeuronWeights::Open(file, where, neuron_reader_ != nullptr ? *neuron_reader_ : *reader_,

@@ -38,6 +38,8 @@ namespace pantry {
 inline constexpr int kAttentionTile = 256;  // positions
 // Positions. With 16, a kernel of four vectors walks four short streams at a time, and DRAM gave 15 GB/s instead of 25 (Zen 4, one thread).
 inline constexpr int kKvPack = 64;
+// Of weights that are rounded to int8 (Q4_0 values): at least this, so that its inverse is finite.
+inline constexpr float kLeastWeightScale = 1e-30f;
 
 enum class KvType : uint8_t { kF32, kF16, kQ8_0, kQ4_0 };
 inline constexpr KvType kAllKvTypes[] = {KvType::kF32, KvType::kF16, KvType::kQ8_0, KvType::kQ4_0};

@@ -14,7 +14,6 @@ namespace {
 
 constexpr int kLanes = 16;  // of the sum of weights, and the classes in which Q4_0's are rounded
 constexpr int kBlock = 32;
-constexpr float kLeastWeightScale = 1e-30f;  // its inverse is finite
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 float LoadHalf(const uint8_t* bytes) {
