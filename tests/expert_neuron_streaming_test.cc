@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/warm_up.h"
+#include "eval/expert_recorder.h"
 #include "support/neuron_pack_test.h"
 #include "support/temporary_files.h"
 #include "support/tiny_engine.h"
@@ -34,6 +35,24 @@ class ExpertNeuronStreamingTest : public testing::NeuronPackTest {
     const WeightPlacer placer = Placed();
     return placer.BundlesOffset(placer.Block(layer, expert)) +
            static_cast<uint64_t>(neuron * placer.neurons()->bundle_bytes);
+  }
+  // What an engine's experts do with the random tokens that AllLogits() feeds.
+  NeuronProfile ProfileOf(Engine& engine, int32_t n_batch) {
+    const ModelShape& shape = engine.shape();
+    ExpertRecorder recorder(shape);
+    engine.ObserveNeurons(&recorder);
+    std::vector<float> all;
+    EXPECT_TRUE(AllLogits(engine, n_batch, all).ok());
+    engine.ObserveNeurons(nullptr);
+    EXPECT_TRUE(recorder.heard_all_layers());
+    NeuronProfile profile;
+    profile.weights = NormsHash(*file_).value();
+    profile.activation = shape.activation;
+    profile.n_tokens = kTokens;
+    profile.n_neurons = shape.n_ff_expert;
+    profile.n_experts = shape.n_experts;
+    for (int32_t layer = 0; layer < shape.n_layers; ++layer) profile.layers.push_back(recorder.Layer(layer, kTokens));
+    return profile;
   }
 };
 
@@ -70,8 +89,8 @@ TEST_F(ExpertNeuronStreamingTest, EveryCacheBatchReaderAndThreadsGiveTheBitsOfTh
           ASSERT_EQ(all.size(), expected.size());
           ASSERT_EQ(std::memcmp(all.data(), expected.data(), all.size() * sizeof(float)), 0);
           const WeightStreamStats stats = engine->stream()->stats();
-          const int64_t n_neurons = stats.cache.n_demanded - stats.blocks.n_demanded;
-          EXPECT_GT(stats.blocks.n_demanded, 0);
+          const int64_t n_neurons = stats.neurons.n_demanded;
+          EXPECT_GT(stats.cache.n_demanded, 0);
           EXPECT_GT(n_neurons, 0);
           const ModelShape& shape = engine->shape();
           const int64_t n_used = int64_t{shape.n_layers} * shape.n_experts_used * shape.n_ff_expert;
@@ -204,9 +223,124 @@ TEST_F(ExpertNeuronStreamingTest, EnginesStreamThePackWithinAnyBudget) {
   ASSERT_NE((*engine)->stream(), nullptr);
   EXPECT_GT((*engine)->stream()->committed_bytes(), 0);  // before the first run
   const auto warm = WarmUp(**engine, "", {});
-  EXPECT_TRUE(warm.ok() && !warm->has_value());  // profiles are of dense layers
+  EXPECT_TRUE(warm.ok() && !warm->has_value());  // there is no profile beside it
   std::vector<float> all;
   ASSERT_TRUE(AllLogits(**engine, 9, all).ok());
+  EXPECT_TRUE(all == expected);
+}
+
+// Counted from the pack, of which only what fires is read, and from the GGUF file, whose experts are computed as a whole.
+TEST_F(ExpertNeuronStreamingTest, APackTellsWhichOfItsNeuronsFireAsItsGgufDoes) {
+  const auto resident = testing::OpenTinyEngine(testing::TinyModel(kModel), nullptr, log_);
+  const NeuronProfile expected = ProfileOf(*resident, 1);
+  const ModelShape& shape = resident->shape();
+  for (const NeuronProfile::Layer& layer : expected.layers) {
+    int64_t n_uses = 0, n_firings = 0;
+    for (const uint16_t use : layer.use) n_uses += use;
+    for (size_t i = 0; i < layer.frequency.size(); ++i) {
+      n_firings += layer.frequency[i];
+      EXPECT_LE(layer.frequency[i], layer.use[i / static_cast<size_t>(shape.n_ff_expert)]);
+    }
+    EXPECT_NEAR(static_cast<double>(n_uses) / UINT16_MAX, shape.n_experts_used, 1e-3);
+    EXPECT_NEAR(static_cast<double>(n_firings) / static_cast<double>(n_uses) / shape.n_ff_expert, layer.active_share[0],
+                1e-3);
+    EXPECT_GT(layer.active_share[0], 0.1);
+    EXPECT_LT(layer.active_share[0], 0.8);
+  }
+  for (const int32_t n_batch : {1, 3, 64}) {
+    const NeuronProfile got = ProfileOf(*Open({.cache_share = 0.3}), n_batch);
+    ASSERT_EQ(got.layers.size(), expected.layers.size());
+    for (size_t i = 0; i < got.layers.size(); ++i) {
+      EXPECT_EQ(got.layers[i].use, expected.layers[i].use);
+      EXPECT_EQ(got.layers[i].frequency, expected.layers[i].frequency);
+      EXPECT_EQ(got.layers[i].active_share, expected.layers[i].active_share);
+    }
+  }
+}
+
+// Whatever a profile says, it changes what is in memory at first, and nothing else.
+TEST_F(ExpertNeuronStreamingTest, AWarmStartFillsBothCachesAndGivesTheSameBits) {
+  const std::vector<float> expected = Dense();
+  const NeuronProfile right = ProfileOf(*Open({.cache_share = 0.3}), 64);
+  NeuronProfile wrong = right;
+  for (NeuronProfile::Layer& layer : wrong.layers) {
+    for (uint16_t& use : layer.use) use = static_cast<uint16_t>(UINT16_MAX - use);
+    for (uint16_t& fired : layer.frequency) fired = static_cast<uint16_t>(UINT16_MAX - fired);
+  }
+  double hit_rates[3];  // of neurons, in the first tokens: cold, right, wrong
+  for (const int which : {0, 1, 2}) {
+    const auto engine = Open({.cache_share = 0.5, .policy = PolicyKind::kCycle});
+    WeightStream& stream = *engine->stream();
+    if (which > 0) {
+      const testing::TemporaryFile profile((which == 1 ? right : wrong).Serialize());
+      int64_t n_left = -1;
+      const auto warm = WarmUp(*engine, profile.path(), [&](int64_t n_done, int64_t n_total) {
+        n_left = n_total - n_done;
+        return true;
+      });
+      ASSERT_TRUE(warm.ok() && warm->has_value()) << warm.status().ToString();
+      EXPECT_EQ(n_left, 0);
+      EXPECT_GT((*warm)->n_experts, 1);
+      EXPECT_GT((*warm)->n_neurons, 100);
+      EXPECT_GT((*warm)->n_bytes, stream.cache_bytes() * 8 / 10);
+      EXPECT_LE((*warm)->n_bytes, stream.cache_bytes());
+      EXPECT_EQ(stream.stats().cache.n_demanded + stream.stats().neurons.n_demanded, 0);
+      uint16_t least_near = UINT16_MAX, most_far = 0;
+      const NeuronProfile& told = which == 1 ? right : wrong;
+      for (int32_t layer = 0; layer < engine->shape().n_layers; ++layer) {
+        const std::vector<uint16_t>& use = told.layers[static_cast<size_t>(layer)].use;
+        std::vector<uint8_t> is_near(use.size());
+        stream.Look(layer, is_near);
+        for (size_t i = 0; i < use.size(); ++i) {
+          if (is_near[i] != 0) least_near = std::min(least_near, use[i]);
+          else most_far = std::max(most_far, use[i]);
+        }
+      }
+      EXPECT_GE(least_near, most_far);
+    }
+    auto session = engine->NewSession({.n_ctx = kContext, .n_batch = 1});
+    ASSERT_TRUE(session.ok());
+    ASSERT_TRUE((*session)->Feed(RandomTokens(*engine, 3)).ok());
+    hit_rates[which] = stream.stats().neurons.HitRate();
+    std::vector<float> all;
+    ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
+    EXPECT_TRUE(all == expected);
+  }
+  EXPECT_GT(hit_rates[1], hit_rates[0] + 0.1);
+  EXPECT_GT(hit_rates[1], hit_rates[2] + 0.1);
+}
+
+TEST_F(ExpertNeuronStreamingTest, AWarmStartReadsAroundABadGateAndStopsWhereItIsTold) {
+  const testing::TemporaryFile profile(ProfileOf(*Open({.cache_share = 0.3}), 64).Serialize());
+  DiskFaults faults;
+  faults.bad_offset = OffsetOf(1, 2);
+  const auto engine = Open({.cache_share = 1, .reader = FaultyBlockReader(*file_, faults)});
+  const auto warm = WarmUp(*engine, profile.path(), {});
+  ASSERT_TRUE(warm.ok() && warm->has_value()) << warm.status().ToString();
+  const ModelShape& shape = engine->shape();
+  EXPECT_EQ((*warm)->n_experts, int64_t{shape.n_layers} * shape.n_experts - 1);
+  std::vector<float> all;
+  EXPECT_EQ(AllLogits(*engine, 5, all).code(), StatusCode::kIoError) << "who wants it gets the error";
+
+  const auto other = Open({.cache_share = 1});
+  const auto stopped = WarmUp(*other, profile.path(), [](int64_t n_done, int64_t) { return n_done == 0; });
+  EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled);
+  EXPECT_GT(other->stream()->stats().cache.n_resident, 0);
+  EXPECT_EQ(other->stream()->stats().neurons.n_resident, 0);
+}
+
+// Experts that come whole are warmed up by the same profile.
+TEST_F(ExpertNeuronStreamingTest, AWarmStartFillsTheCacheOfWholeExpertsToo) {
+  const std::vector<float> expected = Dense();
+  const testing::TemporaryFile profile(ProfileOf(*Open({.cache_share = 0.3}), 64).Serialize());
+  StreamSetup setup = {.cache_share = 0.5, .policy = PolicyKind::kCycle};
+  const auto engine = testing::OpenTinyEngine(testing::TinyModel(kModel), &setup, log_);
+  const auto warm = WarmUp(*engine, profile.path(), {});
+  ASSERT_TRUE(warm.ok() && warm->has_value()) << warm.status().ToString();
+  EXPECT_EQ((*warm)->n_neurons, 0);
+  EXPECT_GT((*warm)->n_experts, 1);
+  std::vector<float> all;
+  ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
   EXPECT_TRUE(all == expected);
 }
 

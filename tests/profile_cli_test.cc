@@ -100,6 +100,37 @@ TEST_F(Profile, JsonHasEveryLayerAndSparsityIsWhatCountsAsResting) {
   EXPECT_FALSE(std::filesystem::exists(model_ + ".profile"));
 }
 
+class ProfileOfExperts : public ::testing::Test, protected ModelInFolder {
+ protected:
+  ProfileOfExperts() : ModelInFolder("tiny-turbosparse-quantized") {}
+};
+
+TEST_F(ProfileOfExperts, CountsUsesAndWarmsAStreamedRunUp) {
+  const TemporaryFile page("");
+  const Outcome made = OnText({"profile", model_, "-n", "256", "--json", "--report", page.path()}, {});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  const auto json = nlohmann::json::parse(made.out);
+  const auto n_experts = json.at("experts").get<size_t>();
+  EXPECT_GT(n_experts, 1u);
+  for (const auto& layer : json.at("layers")) {
+    EXPECT_EQ(layer.at("use").size(), n_experts);
+    EXPECT_GT(layer.at("active_share").at(0).get<double>(), 0.05);
+  }
+  EXPECT_THAT(ReadFile(page.path()), HasSubstr("layers of " + std::to_string(n_experts) + " experts of"));
+  EXPECT_THAT(ReadFile(page.path()), Not(HasSubstr("<svg")));
+  const Outcome table = OnText({"profile", model_, "-n", "256"}, {});
+  EXPECT_THAT(table.out, HasSubstr("b=1: % of a chosen expert's neurons"));
+
+  const Outcome cold = Perplexity({"--stream", "on", "--no-warm-start"}), warm = Perplexity({"--stream", "on"});
+  ASSERT_EQ(warm.exit_code, 0) << warm.err;
+  EXPECT_THAT(warm.err, HasSubstr("warm start: "));
+  EXPECT_THAT(warm.err, HasSubstr(" experts ("));
+  EXPECT_THAT(cold.err, Not(HasSubstr("warm start")));
+  EXPECT_EQ(nlohmann::json::parse(warm.out).at("ppl"), nlohmann::json::parse(cold.out).at("ppl"));
+  const Outcome resident = Perplexity({"--stream", "off", "--warm-start"});
+  EXPECT_THAT(resident.err, HasSubstr("--warm-start: no effect here because neither single neurons nor experts"));
+}
+
 TEST_F(Profile, MistakesAreToldInWords) {
   const auto refused = [&](const Outcome& outcome, int exit_code, const std::string& what) {
     EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;

@@ -3,7 +3,7 @@
 //
 // Models call it, and know nothing of who listens: a profile of which neurons fire (eval/neuron_recorder.h), or the training of what predicts
 // them (eval/firing_recorder.h). While somebody listens every
-// neuron is computed, also those that rest.
+// neuron of dense layers is computed, also those that rest; of experts' at least the gates.
 // Threads: called by the thread that runs the model.
 #pragma once
 

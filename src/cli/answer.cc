@@ -43,7 +43,7 @@ Status WithFlagName(const Status& status) {
   return Status(status.code(), fmt::format("--{}{}", name, message.substr(end)));
 }
 
-// " · hit 83% · 61 MB/tok · disk wait 22%" of the tokens since `before`; "" in a resident run.
+// " · hit 83%, neurons 97% · 61 MB/tok · disk wait 22%" of the tokens since `before`; "" in a resident run.
 std::string StreamFigures(const WeightStreamStats& before, const WeightStreamStats& after, int64_t n_tokens,
                           int64_t us) {
   const int64_t n_demanded = after.cache.n_demanded - before.cache.n_demanded;
@@ -51,8 +51,12 @@ std::string StreamFigures(const WeightStreamStats& before, const WeightStreamSta
   const auto share = [](int64_t part, int64_t whole) {
     return 100 * static_cast<double>(part) / static_cast<double>(whole);
   };
-  return fmt::format(" · hit {:.0f}% · {}/tok · disk wait {:.0f}%",
-                     share(after.cache.n_hits - before.cache.n_hits, n_demanded),
+  const int64_t n_neurons = after.neurons.n_demanded - before.neurons.n_demanded;
+  const std::string of_neurons =
+      n_neurons == 0 ? ""
+                     : fmt::format(", neurons {:.0f}%", share(after.neurons.n_hits - before.neurons.n_hits, n_neurons));
+  return fmt::format(" · hit {:.0f}%{} · {}/tok · disk wait {:.0f}%",
+                     share(after.cache.n_hits - before.cache.n_hits, n_demanded), of_neurons,
                      FormatBytes((after.bytes_read() - before.bytes_read()) / n_tokens),
                      share(after.stream.wait_us - before.stream.wait_us, us));
 }

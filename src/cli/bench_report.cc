@@ -79,6 +79,13 @@ Json PercentilesJson(const Percentiles& figures) {
   return {{"p50", figures.p50}, {"p90", figures.p90}, {"p99", figures.p99}, {"max", figures.max}};
 }
 
+void AddHitFigures(const HitFigures& figures, const std::string& prefix, Json& json) {
+  if (figures.hit_rate < 0) return;
+  json[prefix + "hit_rate"] = figures.hit_rate;
+  json[prefix + "hits"] = {{"p50", figures.p50}, {"p10", figures.p10}, {"p1", figures.p1}};
+  json[prefix + "misses"] = PercentilesJson(figures.misses);
+}
+
 // Of single steps of generation; nothing where there were none.
 void AddTokenFigures(const SpeedResult& result, Json& json) {
   if (result.tokens.empty()) return;
@@ -89,9 +96,8 @@ void AddTokenFigures(const SpeedResult& result, Json& json) {
   json["step_ms"] = steps.ms;
   json["most_step_ratio"] = steps.most_ratio;
   if (steps.most_ratio_at_end > 0) json["most_step_ratio_at_end"] = steps.most_ratio_at_end;
-  if (figures.hit_rate < 0) return;
-  json["hit_rate"] = figures.hit_rate;
-  json["misses"] = PercentilesJson(figures.misses);
+  AddHitFigures(figures.cache, "", json);
+  AddHitFigures(figures.neurons, "neuron_", json);
 }
 
 Json TestJson(const SpeedResult& result, const HardwareProfile& machine, int64_t peak_rss_bytes) {
@@ -139,9 +145,25 @@ std::string MarkdownField(std::string_view text) {
 constexpr std::string_view kCsvHeader =
     "pantry,cpu,isa,model,file,type,n_params,n_bytes,type_k,type_v,tokens,n_prompt,n_gen,n_depth,n_threads,n_batch,n_"
     "sequences,ends,"
-    "tok_per_s,min,max,mean,stddev,n_samples,gb_per_s,gops,dram_share,int8_share,f32_share,peak_rss_bytes\n";
+    "tok_per_s,min,max,mean,stddev,n_samples,gb_per_s,gops,dram_share,int8_share,f32_share,peak_rss_bytes,"
+    "ms_p50,ms_p90,ms_p99,hit_rate,hits_p50,hits_p10,hits_p1,neuron_hit_rate,neuron_hits_p50,neuron_hits_p10,"
+    "neuron_hits_p1\n";
 
 std::string CsvShare(double share) { return share < 0 ? "" : fmt::format("{:.4f}", share); }
+
+// ",0.9312,0.9501,0.8800,0.7902", or as many empty fields.
+std::string CsvHits(const HitFigures& figures) {
+  if (figures.hit_rate < 0) return ",,,,";
+  return fmt::format(",{:.4f},{:.4f},{:.4f},{:.4f}", figures.hit_rate, figures.p50, figures.p10, figures.p1);
+}
+
+std::string CsvTokens(const SpeedResult& result) {
+  if (result.tokens.empty()) return ",,," + CsvHits({}) + CsvHits({});
+  const TokenFigures figures = TokenFiguresOf(result);
+  const Percentiles& ms = figures.latency_ms;
+  return fmt::format(",{:.3f},{:.3f},{:.3f}", ms.p50, ms.p90, ms.p99) + CsvHits(figures.cache) +
+         CsvHits(figures.neurons);
+}
 
 std::string CsvRow(const BenchSetup& setup, const SpeedResult& result, int64_t peak_rss_bytes) {
   const SpeedFigures figures = FiguresOf(result);
@@ -149,14 +171,13 @@ std::string CsvRow(const BenchSetup& setup, const SpeedResult& result, int64_t p
   const SpeedTest& test = result.test;
   return fmt::format(
       "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.3f},{},{:.3f},{:.1f},{},{},"
-      "{},{}"
-      "\n",
+      "{},{}{}\n",
       setup.version, CsvField(setup.machine.cpu_name), setup.isa, CsvField(setup.model.name),
       CsvField(setup.model.file), setup.model.type, setup.model.n_params, setup.model.n_bytes, setup.k_type,
       setup.v_type, setup.tokens, test.n_prompt, test.n_gen, test.n_depth, test.n_threads, test.n_batch,
       test.n_sequences, test.ends ? 1 : 0, figures.median, figures.min, figures.max, figures.mean, figures.stddev,
       figures.samples.size(), rates.gb_per_s, rates.gops, CsvShare(rates.dram_share), CsvShare(rates.int8_share),
-      CsvShare(rates.f32_share), peak_rss_bytes);
+      CsvShare(rates.f32_share), peak_rss_bytes, CsvTokens(result));
 }
 
 // Milliseconds of the tokens that were generated: "9.71 10.2 14.9".
@@ -227,6 +248,20 @@ std::string SequencesLine(const SpeedResult& result) {
   return line + "\n";
 }
 
+// What a row does not say of a streamed run: what tokens found in memory.
+std::string HitsLine(const SpeedResult& result) {
+  if (result.tokens.empty()) return "";
+  const TokenFigures figures = TokenFiguresOf(result);
+  const auto hits = [](std::string_view of, const HitFigures& found) {
+    return fmt::format("{} {:.1f} %, by token p50 p10 p1 {:.1f} {:.1f} {:.1f} %", of, 100 * found.hit_rate,
+                       100 * found.p50, 100 * found.p10, 100 * found.p1);
+  };
+  if (figures.cache.hit_rate < 0) return "";
+  const bool has_both = figures.neurons.hit_rate >= 0;
+  return fmt::format("  in memory when wanted: {}{}\n", hits(has_both ? "gates" : "of all", figures.cache),
+                     has_both ? "; " + hits("neurons", figures.neurons) : "");
+}
+
 std::string MarkdownHeader() {
   std::string names = "| model | type | size | params | isa |";
   std::string rules = "|---|---|---:|---:|---|";
@@ -288,7 +323,8 @@ std::string BenchReport::Begin() const {
 
 std::string BenchReport::Row(const SpeedResult& result, int64_t peak_rss_bytes) {
   switch (format_) {
-    case BenchFormat::kTable: return TableLine(Cells(result, setup_.machine)) + SequencesLine(result);
+    case BenchFormat::kTable:
+      return TableLine(Cells(result, setup_.machine)) + SequencesLine(result) + HitsLine(result);
     case BenchFormat::kMarkdown: return MarkdownRow(setup_, result);
     case BenchFormat::kCsv: return CsvRow(setup_, result, peak_rss_bytes);
     default: break;

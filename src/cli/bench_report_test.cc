@@ -103,7 +103,15 @@ TEST(BenchReport, JsonHasTheKeysThatScriptsReadAndNullForWhatIsUnknown) {
 TEST(BenchReport, StreamedTokensHaveHitsAndMissesAndPromptsNoLatencies) {
   BenchReport report(BenchFormat::kJson, MakeSetup());
   SpeedResult streamed = MakeResult();
-  for (TokenSample& token : streamed.tokens) token.n_misses = 100 - (token.n_hits = token.us / 1000);
+  for (TokenSample& token : streamed.tokens) token.cache.n_misses = 100 - (token.cache.n_hits = token.us / 1000);
+  EXPECT_THAT(BenchReport(BenchFormat::kTable, MakeSetup()).Row(streamed, 1),
+              ::testing::EndsWith("\n  in memory when wanted: of all 50.5 %, by token p50 p10 p1 51.0 11.0 2.0 %\n"));
+  report.Row(streamed, 1);
+  for (TokenSample& token : streamed.tokens) token.neurons = {999, 1};
+  EXPECT_THAT(
+      BenchReport(BenchFormat::kTable, MakeSetup()).Row(streamed, 1),
+      ::testing::EndsWith("\n  in memory when wanted: gates 50.5 %, by token p50 p10 p1 51.0 11.0 2.0 %; neurons "
+                          "99.9 %, by token p50 p10 p1 99.9 99.9 99.9 %\n"));
   report.Row(streamed, 1);
   SpeedResult prompt = MakeResult();
   prompt.tokens.clear();
@@ -112,7 +120,11 @@ TEST(BenchReport, StreamedTokensHaveHitsAndMissesAndPromptsNoLatencies) {
   const Json tests = Json::parse(report.End()).at("tests");
   EXPECT_NEAR(tests[0].at("hit_rate").get<double>(), 0.505, 1e-12);
   EXPECT_EQ(tests[0].at("misses"), (Json{{"p50", 49.0}, {"p90", 89.0}, {"p99", 98.0}, {"max", 99.0}}));
-  EXPECT_FALSE(tests[1].contains("latency_ms"));
+  EXPECT_EQ(tests[0].at("hits"), (Json{{"p50", 0.51}, {"p10", 0.11}, {"p1", 0.02}}));
+  EXPECT_FALSE(tests[0].contains("neuron_hits")) << "blocks alone";
+  EXPECT_EQ(tests[1].at("hits"), tests[0].at("hits")) << "neurons are none of the blocks";
+  EXPECT_NEAR(tests[1].at("neuron_hit_rate").get<double>(), 0.999, 1e-12);
+  EXPECT_FALSE(tests[2].contains("latency_ms"));
 }
 
 TEST(BenchReport, SequencesThatEndSayHowEvenTheirStepsAre) {
@@ -162,6 +174,14 @@ TEST(BenchReport, CsvRowsHaveAsManyFieldsAsTheHeader) {
   const std::string row = report.Row(MakeResult(), 1);
   EXPECT_EQ(CountFields(report.Begin()), CountFields(row));
   EXPECT_THAT(row, HasSubstr("\"A \"\"model\"\", small\""));
+  SpeedResult streamed = MakeResult();
+  for (TokenSample& token : streamed.tokens) token.cache = token.neurons = {3, 1};
+  const std::string with_hits = report.Row(streamed, 1);
+  EXPECT_EQ(CountFields(with_hits), CountFields(row));
+  EXPECT_THAT(with_hits, ::testing::EndsWith(",0.7500,0.7500,0.7500,0.7500,0.7500,0.7500,0.7500,0.7500\n"));
+  SpeedResult prompt = MakeResult();
+  prompt.tokens.clear();
+  EXPECT_EQ(CountFields(report.Row(prompt, 1)), CountFields(row));
 }
 
 TEST(BenchReport, MarkdownNamesCannotBreakTheTable) {

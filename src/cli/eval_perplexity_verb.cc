@@ -22,7 +22,7 @@ std::string AsJson(const PerplexityResult& result, int64_t n_ctx, Engine& engine
   if (engine.router() != nullptr) {
     const CacheAwareRouter& chooser = engine.router()->chooser();
     json["expert_policy"] = ExpertPolicyText(chooser.policy());
-    json["miss_rate"] = 1 - engine.stream()->stats().blocks.HitRate();
+    json["miss_rate"] = 1 - engine.stream()->stats().cache.HitRate();
     json["agreement"] = chooser.counts().agreement();
     json["gate_mass"] = chooser.counts().gate_mass();
     json["excess_kl"] = chooser.counts().mean_excess_kl();

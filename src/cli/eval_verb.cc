@@ -42,7 +42,7 @@ Result<WindowOptions> WindowOptionsOf(VerbContext& context, const std::string& p
 
 std::string PolicyLine(Engine& engine) {
   const CacheAwareRouter& chooser = engine.router()->chooser();
-  const CacheStats cache = engine.stream()->stats().blocks;
+  const CacheStats cache = engine.stream()->stats().cache;
   return fmt::format(
       "{}: misses {:.2f} % · {:.2f} % of the router's picks · {:.2f} % of their weight · excess KL {:.5f}",
       ExpertPolicyText(chooser.policy()), 100 * (1 - cache.HitRate()), 100 * chooser.counts().agreement(),

@@ -93,12 +93,13 @@ std::string_view Usage(Verb verb) {
              "OUT is by default next to the model, and takes about as much room. A run that was interrupted goes on "
              "where it\nwas. The model itself is not changed.";
     case kProfile:
-      return "pantry profile [-m] MODEL -f TEXT [-n 4096] [-o FILE] [--report FILE.html] [--json]\n\nHas a dense model "
+      return "pantry profile [-m] MODEL -f TEXT [-n 4096] [-o FILE] [--report FILE.html] [--json]\n\nHas a model "
              "read a text and tells which of its neurons fire, alone and in batches of up to 32 tokens, how\noften "
              "they "
              "fire again at the next token, and how small activations are. The profile is kept beside the model; "
-             "\n`pantry run --sparsity` takes its thresholds from there, a pack of neurons its warm start, `pantry "
-             "plan` what fires.\n\npantry profile train [-m] MODEL -f TEXT "
+             "\n`pantry run --sparsity` takes its thresholds from there, a streamed run its warm start, `pantry plan` "
+             "what fires.\nOf experts that gate by ReLU, in a GGUF file or a pack, it tells how often each is used and "
+             "each of its neurons fires.\n\npantry profile train [-m] MODEL -f TEXT "
              "[-n 4096] [--kind hot|svd|mlp] [--recall 0.95] [-o FILE] [--json]\n\nLearns from a text to predict "
              "which "
              "neurons of a model that gates by ReLU fire, for each layer or expert as far as that saves\nreading, and "

@@ -28,6 +28,7 @@ std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& sess
   if (!machine.ok() || (stream != nullptr && !machine->disk)) return std::nullopt;
   const MemoryPlan resident, *plan = stream != nullptr ? engine.memory_plan() : &resident;
   if (stream != nullptr && stream->placer().neurons() != nullptr) {
+    if (stream->placer().has_experts()) return std::nullopt;  // no estimate knows what gates and neurons cost together
     const Result<NeuronProfile> known =
         ReadProfileOf(engine.file(), engine.shape(), ProfilePath(profile, engine.file()));
     if (!known.ok()) return std::nullopt;  // nobody knows how many will fire

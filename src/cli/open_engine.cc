@@ -56,34 +56,31 @@ std::string StreamedLine(Engine& engine, const WeightStream& stream) {
                      stream.queue_name());
 }
 
-// Of dense layers, which profiles are of.
-bool StreamsNeurons(Engine& engine) {
-  return engine.stream() != nullptr && engine.stream()->placer().neurons() != nullptr && !engine.shape().has_experts();
-}
-
 // Evaluation empties the cache before each text where answers depend on it.
 bool StartsWarm(VerbContext& context, Engine& engine) {
   const bool is_emptied = context.invocation.verb == kEval && engine.depends_on_cache();
-  return context.options().warm_start && StreamsNeurons(engine) && !is_emptied;
+  return context.options().warm_start && StreamsProfiled(engine) && !is_emptied;
 }
 
 // What was asked of a profile that nobody reads here.
 void WarnOfIdleFlags(VerbContext& context, Engine& engine) {
   const auto is_given = [&](const char* flag) { return context.invocation.SourceOf(flag) == ValueSource::kFlag; };
-  const bool is_warmed = StartsWarm(context, engine), by_neuron = StreamsNeurons(engine);
+  const bool is_warmed = StartsWarm(context, engine), has_profiles = StreamsProfiled(engine);
   if (context.options().warm_start && !is_warmed && is_given("--warm-start")) {
     context.console.Warning("--warm-start: no effect here because {}",
-                            by_neuron ? "each text begins with nothing in memory where --neuron-policy is evaluated"
-                                      : "no single neurons are streamed");
+                            has_profiles
+                                ? "each text begins with nothing in memory where a policy by what is there is evaluated"
+                                : "neither single neurons nor experts that gate by ReLU are streamed");
   }
   if (engine.resting() != nullptr || is_warmed || !is_given("--profile")) return;
   context.console.Warning("--profile: no effect here because {}",
-                          by_neuron ? "it is for the warm start, which is off"
-                                    : "there is no --sparsity, and no single neurons are streamed");
+                          has_profiles ? "it is for the warm start, which is off"
+                                       : "there is no --sparsity, and neither single neurons nor experts that gate "
+                                         "by ReLU are streamed");
 }
 
 // With progress, and a line of what came of it. It changes no answer, so what goes wrong is a warning.
-Status WarmUpNeurons(VerbContext& context, Engine& engine) {
+Status WarmUpCaches(VerbContext& context, Engine& engine) {
   const SteadyClock clock;
   const int64_t begin_us = clock.NowUs();
   const auto seconds = [&] { return 1e-6 * static_cast<double>(clock.NowUs() - begin_us); };
@@ -97,7 +94,10 @@ Status WarmUpNeurons(VerbContext& context, Engine& engine) {
   if (code == StatusCode::kCancelled || code == StatusCode::kNotFound) return warm.status();  // no file --profile
   if (!warm.ok()) context.console.Warning("the warm start failed: {}", warm.status().message());
   if (!warm.ok() || !*warm) return OkStatus();
-  context.console.Note(fmt::format("warm start: {} neurons ({}) in {:.1f} s, by {}", (*warm)->n_neurons,
+  std::string what;
+  if ((*warm)->n_experts > 0) what = fmt::format("{} experts", (*warm)->n_experts);
+  if ((*warm)->n_neurons > 0) what += fmt::format("{}{} neurons", what.empty() ? "" : ", ", (*warm)->n_neurons);
+  context.console.Note(fmt::format("warm start: {} ({}) in {:.1f} s, by {}", what.empty() ? "nothing" : what,
                                    FormatBytes((*warm)->n_bytes), seconds(), (*warm)->profile));
   return OkStatus();
 }
@@ -146,7 +146,7 @@ Result<std::unique_ptr<Engine>> OpenEngine(VerbContext& context, const std::stri
   context.console.EndProgress();
   if (!engine.ok()) return engine;
   WarnOfIdleFlags(context, **engine);
-  if (StartsWarm(context, **engine)) PANTRY_RETURN_IF_ERROR(WarmUpNeurons(context, **engine));
+  if (StartsWarm(context, **engine)) PANTRY_RETURN_IF_ERROR(WarmUpCaches(context, **engine));
   RunRecords::Attach(std::move(records), **engine);
   return engine;
 }

@@ -167,7 +167,8 @@ void ForEachField(Options& o, Visit&& visit) {
              "read what the next layers will want while this one is computed (on)", "--no-lookahead"},
         o.lookahead);
   visit(Flag{"--warm-start", "", kComputing | kBench, "Memory",
-             "of a pack of single neurons, read those that fire most before the first token, by its profile (on)",
+             "where single neurons or experts that gate by ReLU are streamed, read what is used most before the first "
+             "token, by the model's profile (on)",
              "--no-warm-start"},
         o.warm_start);
   visit(Flag{"--use-pack", "", kRun | kPlan, "Memory",

@@ -84,6 +84,7 @@ void RunRecords::AttachRouting(Engine& engine) {
 
 void RunRecords::Attach(std::unique_ptr<RunRecords> records, Engine& engine) {
   if (records == nullptr) return;
+  if (records->stats_ != nullptr) records->stats_->Begin(engine);
   if (records->trace_file_ != nullptr) records->AttachTrace(engine);
   if (records->routing_ != nullptr) records->AttachRouting(engine);
   engine.ObserveRuns([records = std::shared_ptr<RunRecords>(std::move(records)), &engine](const RunReport& run) {

@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli/test_trace_rows.h"
 #include "support/test_paths.h"
+#include "support/tiny_pack.h"
 
 namespace pantry {
 namespace {
@@ -29,7 +31,7 @@ class RunRecordsTest : public ::testing::Test {
   }
   ~RunRecordsTest() override { std::filesystem::remove_all(folder_); }
 
-  void Run(const std::string& model, StreamMode mode) {
+  void Run(const std::string& model, StreamMode mode, const std::function<void(Engine&)>& before = {}) {
     auto records = RunRecords::Open(options_, log_);
     ASSERT_TRUE(records.ok()) << records.status().ToString();
     EngineOptions options;
@@ -37,6 +39,7 @@ class RunRecordsTest : public ::testing::Test {
     if (mode == StreamMode::kOn) options.memory_bytes = 200'000'000;
     auto engine = Engine::Open(model, options, log_, {});
     ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+    if (before) before(**engine);
     RunRecords::Attach(std::move(records).value(), **engine);
     auto session = (*engine)->NewSession({.n_ctx = 64});
     ASSERT_TRUE(session.ok()) << session.status().ToString();
@@ -81,6 +84,33 @@ TEST_F(RunRecordsTest, AStreamedRunIsDrawnAndItsChoicesAreRecorded) {
   EXPECT_GE(rows["compute"].size(), 2 * rows["layers"].size());  // blocks and what lies between
   EXPECT_FALSE(rows["disk 0"].empty());
   EXPECT_FALSE(rows["placing 0"].empty());
+}
+
+// What was read before is of no run, as a warm start's is not.
+TEST_F(RunRecordsTest, ExpertsNeuronsAreCountedApartFromTheirGates) {
+  const testing::TinyPack pack("tiny-turbosparse-quantized", NeuronPacking::kAlways);
+  ModelShape shape;
+  Run(pack.path(), StreamMode::kOn, [&](Engine& engine) {
+    shape = engine.shape();
+    const auto session = engine.NewSession({.n_ctx = 64});
+    ASSERT_TRUE(session.ok());
+    ASSERT_TRUE((*session)->Feed(std::vector<TokenId>(40, 7)).ok());
+  });
+  std::istringstream stats(Text(options_.stats));
+  for (std::string line; std::getline(stats, line);) {
+    const Json json = Json::parse(line);
+    const auto sum = [&](std::initializer_list<const char*> keys) {
+      int64_t n = 0;
+      for (const char* const key : keys) n += json.at(key).get<int64_t>();
+      return n;
+    };
+    const int64_t n_used = sum({"hits", "late", "misses"}), n_firing = sum({"neuron_hits", "neuron_misses"});
+    const int64_t n_each = int64_t{shape.n_layers} * shape.n_experts_used;
+    EXPECT_TRUE(json["n_tokens"] != 1 || n_used == n_each) << n_used;
+    EXPECT_LE(n_used, 3 * n_each);
+    EXPECT_GT(n_firing, n_used);
+    EXPECT_LE(n_firing, n_used * shape.n_ff_expert);
+  }
 }
 
 TEST_F(RunRecordsTest, ADenseModelHasNoChoicesAndSaysSo) {

@@ -19,6 +19,13 @@ Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger
   return std::unique_ptr<RunStats>(new RunStats(path, file, log));
 }
 
+void RunStats::Begin(Engine& engine) {
+  if (engine.stream() == nullptr) return;
+  before_ = engine.stream()->stats();
+  const std::span<const CacheStats> layers = engine.stream()->layer_stats();
+  layers_before_.assign(layers.begin(), layers.end());
+}
+
 void RunStats::Write(const RunReport& run, Engine& engine) {
   if (file_ == nullptr) return;
   line_.clear();
@@ -71,6 +78,11 @@ void RunStats::AppendStream(const WeightStream& stream, Engine& engine) {
       now.cache.n_misses - before_.cache.n_misses, now.bytes_read() - before_.bytes_read(),
       now.reader.busy_us - before_.reader.busy_us, now.stream.wait_us - before_.stream.wait_us,
       now.stream.place_us - before_.stream.place_us, now.cache.n_evicted - before_.cache.n_evicted);
+  if (stream.placer().neurons() != nullptr && stream.placer().has_experts()) {
+    fmt::format_to(out, R"(,"neuron_hits":{},"neuron_misses":{},"neuron_evictions":{})",
+                   now.neurons.n_hits - before_.neurons.n_hits, now.neurons.n_misses - before_.neurons.n_misses,
+                   now.neurons.n_evicted - before_.neurons.n_evicted);
+  }
   if (engine.router() != nullptr) AppendPolicy(engine.router()->chooser());
   else if (stream.placer().has_experts()) fmt::format_to(out, R"(,"policy":"exact")");
   if (engine.neuron_prior() != nullptr) AppendPrior(*engine.neuron_prior());

@@ -7,7 +7,8 @@
 // With an --expert-policy, `"policy":"cache-prior:0.2","strength":0.2,"picks":384,"agreed":362,"choices":48,"weight_kept":47.1,
 // "excess_kl":0.93` of the run comes before "first_layer" (RoutingCounts; the last two are sums over the choices), else `"policy":"exact"`
 // where there are experts. A resident run has the first three. "hits" were in memory when they were wanted, "late" ones on their way,
-// "misses" neither. The disk is busy while a read is under way, until that is seen to have ended.
+// "misses" neither: experts, blocks of matrices, or neurons of dense layers. Where experts' neurons are read alone, these are gates, and
+// "neuron_hits", "neuron_misses" and "neuron_evictions" follow "evictions". The disk is busy while a read is under way, until that is seen to have ended.
 // With --sparsity `"sparsity":0.5,"neurons":46080,"resting":22811` of the run follow "us".
 // With a --neuron-policy `"neuron_policy":"cache-prior:0.1","firing":77012,"left_out":3310,"gate_sum_kept":0.993` of the run come before
 // "first_layer": neurons that fired, how many of them did not run, and the share of the others in the sum of gates. Then "misses" are of those
@@ -32,6 +33,8 @@ class RunStats {
  public:
   // Begins the file anew. `log` must outlive the stats: it is told once if a line cannot be written. kIoError.
   static Result<std::unique_ptr<RunStats>> Open(const std::string& path, Logger& log);
+  // What was counted until now is of no run: a warm start's reads.
+  void Begin(Engine& engine);
   void Write(const RunReport& run, Engine& engine);
 
  private:

@@ -162,6 +162,7 @@ class Engine {
  private:
   Engine(EngineParts parts, Logger& log) : log_(log), parts_(std::move(parts)) {}
   Result<std::shared_ptr<SessionScratch>> ScratchFor(int64_t n_rows);
+  void MakeRoomForSessions();
   Logger& log_;
   SteadyClock steady_clock_;
   EngineParts parts_;

@@ -11,6 +11,7 @@ namespace {
 
 // Logits of all rows of a batch are large (a vocabulary of 150000 makes 600 kB per row): FeedAll() works in runs that fit in this.
 constexpr int64_t kAllLogitsBytes = int64_t{64} << 20;
+constexpr int64_t kSpareBytes = int64_t{4} << 20;  // that a first session leaves to what is counted nowhere
 
 int64_t KvBytesPerPositionOf(const ModelShape& shape, KvType k_type, KvType v_type) {
   return KvBytesPerPosition(shape, KvRowBytes(k_type, shape.head_dim), KvRowBytes(v_type, shape.head_dim));
@@ -116,11 +117,20 @@ Result<std::shared_ptr<SessionScratch>> Engine::ScratchFor(int64_t n_rows) {
   return scratch;
 }
 
+// What an earlier session left idle is this one's; and a cache that a warm start has filled keeps nothing from the first.
+void Engine::MakeRoomForSessions() {
+  stream()->Lend(0);
+  const int64_t available_bytes = AvailableMemoryBytes();
+  if (memory_plan() == nullptr || n_sessions() > 0 || available_bytes < 0) return;
+  const int64_t missing_bytes = memory_plan()->kv_bytes + memory_plan()->scratch_bytes - available_bytes;
+  if (missing_bytes > 0) stream()->GiveWay(missing_bytes + kSpareBytes);
+}
+
 Result<std::unique_ptr<Session>> Engine::NewSession(const SessionOptions& options) {
   PANTRY_RETURN_IF_ERROR(options.Validate());
   PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.k_type));
   PANTRY_RETURN_IF_ERROR(KvCache::CheckType(shape(), options.v_type));
-  if (stream() != nullptr) stream()->Lend(0);  // what an earlier session left idle is this one's
+  if (stream() != nullptr) MakeRoomForSessions();
   const int64_t n_batch = BatchOf(shape(), options);
   const int64_t n_rows = MostRows(shape(), options);
   OpenSessions open;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/warm_up.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -8,10 +10,33 @@
 
 namespace pantry {
 
+namespace {
+
+// How often neurons fire. What never did may all the same: it counts as if it had for half a token of those that used its expert, so that
+// the memory that is left goes to neurons of experts that are used often.
+std::vector<uint16_t> FrequencyOf(const NeuronProfile& profile, const NeuronProfile::Layer& layer) {
+  std::vector<uint16_t> frequency = layer.frequency;
+  const auto n_neurons = static_cast<size_t>(profile.n_neurons);
+  for (size_t i = 0; i < frequency.size(); ++i) {
+    if (frequency[i] > 0) continue;
+    const double use = layer.use.empty() ? UINT16_MAX : layer.use[i / n_neurons];
+    frequency[i] = static_cast<uint16_t>(use / 2 / static_cast<double>(std::max<int64_t>(profile.n_tokens, 1)));
+  }
+  return frequency;
+}
+
+}  // namespace
+
+bool StreamsProfiled(Engine& engine) {
+  if (engine.stream() == nullptr || !engine.shape().gates_by_relu()) return false;
+  const WeightPlacer& placer = engine.stream()->placer();
+  return placer.neurons() != nullptr || placer.has_experts();
+}
+
 Result<std::optional<WarmCache>> WarmUp(Engine& engine, const std::string& profile, const LoadProgress& progress) {
   const std::optional<WarmCache> nothing;
+  if (!StreamsProfiled(engine)) return nothing;
   WeightStream* const stream = engine.stream();
-  if (stream == nullptr || stream->placer().neurons() == nullptr || stream->placer().has_experts()) return nothing;
   const std::string path = ProfilePath(profile, engine.file());
   const Result<NeuronProfile> known = ReadProfileOf(engine.file(), engine.shape(), path);
   if (known.status().code() == StatusCode::kNotFound) {
@@ -23,11 +48,19 @@ Result<std::optional<WarmCache>> WarmUp(Engine& engine, const std::string& profi
     engine.log().Warning("no warm start: {}", known.status().message());
     return nothing;
   }
-  std::vector<std::span<const uint16_t>> frequency;
-  for (const NeuronProfile::Layer& layer : known->layers) frequency.emplace_back(layer.frequency);
-  PANTRY_RETURN_IF_ERROR(stream->WarmUp(frequency, progress));
-  const CacheStats held = stream->stats().cache;
-  return std::optional(WarmCache{.profile = path, .n_neurons = held.n_resident, .n_bytes = held.resident_bytes});
+  std::vector<LayerUse> layers;
+  std::vector<std::vector<uint16_t>> frequency;
+  for (const NeuronProfile::Layer& layer : known->layers) {
+    frequency.push_back(FrequencyOf(*known, layer));
+    layers.push_back({layer.use, frequency.back()});
+  }
+  PANTRY_RETURN_IF_ERROR(stream->WarmUp(engine.pool(), layers, progress));
+  const WeightStreamStats held = stream->stats();
+  const bool has_experts = stream->placer().has_experts();
+  return std::optional(WarmCache{.profile = path,
+                                 .n_experts = has_experts ? held.cache.n_resident : 0,
+                                 .n_neurons = has_experts ? held.neurons.n_resident : held.cache.n_resident,
+                                 .n_bytes = held.cache.resident_bytes + held.neurons.resident_bytes});
 }
 
 }  // namespace pantry

@@ -113,6 +113,9 @@ Result<std::unique_ptr<WeightStream>> WeightStream::Open(const GgufFile& file, s
         stream->neuron_reader_,
         OpenBlockReader(files, LikeReader(ForNeurons(reader_options), *stream->reader_), clock, log));
   }
+  for (BlockReader* const one : {stream->reader_.get(), stream->neuron_reader_.get()}) {
+    if (one != nullptr) one->CountBusyIn(stream->disk_busy_);
+  }
   if (where.rows_in_file()) {
     PANTRY_ASSIGN_OR_RETURN(stream->embedding_, EmbeddingRows::Open(file, *where.rows_in_file(),
                                                                     LikeReader(options.reader, *stream->reader_), clock,
@@ -173,6 +176,11 @@ Status WeightStream::OpenBlocks(const WeightStreamOptions& options, int64_t cach
 
 void WeightStream::SetBudget(int64_t n_bytes) {
   held().SetBudget(n_bytes);
+  if (pair_ != nullptr &&
+      cache_->budget_bytes() > std::max(BytesOfBlocks(*placer_, n_bytes), LeastCacheBytes(*placer_))) {
+    stream_->CancelReads();  // guesses, for whose room neurons had to go
+    held().SetBudget(n_bytes);
+  }
   if (ahead_) ahead_->BudgetChanged();
 }
 
@@ -332,28 +340,6 @@ void WeightStream::ReleaseNeurons() { neurons_->stream().Release(); }
 
 void WeightStream::EndNeurons() { neurons_->stream().End(); }
 
-Status WeightStream::WarmUp(std::span<const std::span<const uint16_t>> frequency, const LoadProgress& progress) {
-  NeuronCache& cache = neurons_->cache();
-  for (int32_t layer = 0; layer < placer_->n_layers(); ++layer) {
-    cache.SeedHeat(layer, frequency[static_cast<size_t>(placer_->NumberOf(layer))]);
-  }
-  const std::vector<std::vector<int32_t>> by_layer = cache.WarmestAbsent();
-  const int64_t bundle_bytes = placer_->neurons()->bundle_bytes;
-  int64_t n_done = 0, n_all = 0;
-  for (const std::vector<int32_t>& neurons : by_layer) n_all += static_cast<int64_t>(neurons.size());
-  if (n_all == 0) return OkStatus();
-  for (size_t layer = 0; layer < by_layer.size(); ++layer) {
-    FitMemory();
-    if (progress && !progress(n_done * bundle_bytes, n_all * bundle_bytes))
-      return CancelledError("warming up was stopped");
-    PANTRY_RETURN_IF_ERROR(neurons_->stream().Fill(static_cast<int32_t>(layer), 0, by_layer[layer]));
-    n_done += static_cast<int64_t>(by_layer[layer].size());
-  }
-  if (progress && !progress(n_all * bundle_bytes, n_all * bundle_bytes))
-    return CancelledError("warming up was stopped");
-  return OkStatus();
-}
-
 void WeightStream::Look(int32_t layer, std::span<uint8_t> is_near) const {
   cache_->Look(placer_->Block(placer_->LayerAt(layer), 0), is_near);
 }
@@ -377,10 +363,13 @@ WeightStreamStats WeightStream::stats() const {
   WeightStreamStats stats;
   stats.stream = stream_stats();
   stats.reader = reader_->stats();
-  if (cache_ != nullptr) stats.blocks = cache_->TotalStats();
-  stats.cache = stats.blocks;
-  if (neurons_ != nullptr) stats.cache += neurons_->cache().TotalStats();
-  if (neuron_reader_ != nullptr) stats.reader += neuron_reader_->stats();
+  stats.cache = held().TotalStats();  // a pair's are those of its blocks
+  if (pair_ != nullptr) stats.neurons = neurons_->cache().TotalStats();
+  if (neuron_reader_ != nullptr) {
+    const int64_t busy_us = stats.reader.busy_us;  // of both
+    stats.reader += neuron_reader_->stats();
+    stats.reader.busy_us = busy_us;
+  }
   if (embedding_ != nullptr) stats.embedding = embedding_->stats();
   return stats;
 }

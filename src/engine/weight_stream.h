@@ -8,6 +8,7 @@
 // Threads: one run at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -47,12 +48,18 @@ struct WeightStreamOptions {
   std::optional<FileChanges> changes;  // of the file since it was opened; unset: from now on
 };
 
+// How often a layer's experts were used, and the neurons of all of its networks fired, of 65535 tokens of some text.
+struct LayerUse {
+  std::span<const uint16_t> experts;  // [n_experts]; none: it is dense
+  std::span<const uint16_t> neurons;  // [n_networks * n_neurons]
+};
+
 // What a stretch of a run cost, between two calls of stats().
 struct WeightStreamStats {
-  CacheStats cache;   // of blocks and neurons
-  CacheStats blocks;  // of these: blocks
+  CacheStats cache;    // of blocks, or of neurons where there are no blocks
+  CacheStats neurons;  // of those beside blocks: experts' that are read alone
   BlockStreamStats stream;
-  BlockReaderStats reader;     // of blocks and neurons
+  BlockReaderStats reader;     // of blocks and neurons; busy: while either is read
   BlockReaderStats embedding;  // of rows of tokens
 
   int64_t bytes_read() const { return reader.bytes_read + embedding.bytes_read; }
@@ -85,6 +92,9 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   // The cache may hold `n_bytes` more than it was made for, at most WeightStreamOptions::lendable_bytes, until this is called again: memory
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
   void Lend(int64_t n_bytes);
+  // The cache shrinks by so much, as far as it can, since whoever comes now was planned for and the system has too little left: what the kernel
+  // keeps of a full cache, a page table of 4 KiB for each huge page, is in no plan. REQUIRES: no run at hand.
+  void GiveWay(int64_t n_bytes) { SetBudget(std::max<int64_t>(cache_bytes() - n_bytes, 0)); }
   // `observer` is told what the pipeline does, besides those that are already; null: nobody is.
   void Observe(StreamObserver* observer) { stream_ != nullptr ? stream_->Observe(observer) : void(); }
 
@@ -102,10 +112,10 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   Status Await(std::span<const uint8_t*> bundles) override;
   void ReleaseNeurons() override;
   void EndNeurons() override;
-  // Fills the cache, before the first run, with the neurons that fire most: neuron i of the model's layer l fired for frequency[l][i] of 65535
-  // tokens of some text. `progress` hears of bytes of neurons; where it says no: kCancelled, and the cache keeps what came. Errors of the
-  // reader; kCorruption. REQUIRES: neurons of dense layers; no run at hand.
-  Status WarmUp(std::span<const std::span<const uint16_t>> frequency, const LoadProgress& progress);
+  // Fills the caches, before the first run, with the experts that are used most and the neurons that fire most by layers[l] of the model's
+  // layer l. `progress` hears of bytes; where it says no: kCancelled, and the caches keep what came. Errors of the reader of neurons;
+  // kCorruption of them. REQUIRES: experts or neurons; no run at hand.
+  Status WarmUp(ThreadPool& pool, std::span<const LayerUse> layers, const LoadProgress& progress);
   // Where a run finds the rows of its tokens; null: in the model's memory.
   EmbeddingSource* embedding() { return embedding_.get(); }
 
@@ -134,6 +144,8 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   void SetBudget(int64_t n_bytes);
   void FitMemory();
   Status BeginLayer(int32_t layer);
+  std::vector<BlockId> WarmBlocks(std::span<const LayerUse> layers);
+  Status FillNeurons(int32_t layer, std::span<const int32_t> neurons);
   template <typename Compute>
   Status HandOut(const Compute& compute);
 
@@ -141,6 +153,7 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   FileChanges changes_;
   std::unique_ptr<MemoryWatch> watch_;
   std::unique_ptr<WeightPlacer> placer_;
+  BusyTime disk_busy_;  // by blocks or neurons
   std::unique_ptr<BlockReader> reader_;
   std::unique_ptr<BlockReader> neuron_reader_;  // null: reader_ is theirs
   std::unique_ptr<NeuronWeights> neurons_;      // where they lie one by one

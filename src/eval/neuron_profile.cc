@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "eval/expert_recorder.h"
 #include "eval/neuron_recorder.h"
 #include "eval/observed_text.h"
 
@@ -13,11 +14,12 @@ namespace {
 
 using KeepGoing = std::function<bool(int64_t n_done, int64_t n_total)>;
 
-Status ReadWindows(Engine& engine, Session& session, const ObservedText& windows, NeuronRecorder& recorder,
+template <typename Recorder>
+Status ReadWindows(Engine& engine, Session& session, const ObservedText& windows, Recorder& recorder,
                    const std::function<bool(int64_t n_done)>& keep_going) {
   const auto at_window = [&](size_t i) {
     if (i == 1 && !recorder.heard_all_layers()) return SilentNeurons(engine.shape());
-    recorder.BeginText();
+    if constexpr (requires { recorder.BeginText(); }) recorder.BeginText();
     return OkStatus();
   };
   return windows.Read(engine, session, 0, windows.n(), recorder, at_window, keep_going);
@@ -38,10 +40,10 @@ Result<NeuronProfile> ProfileNeurons(Engine& engine, std::string_view text, cons
                                      const KeepGoing& keep_going) {
   PANTRY_RETURN_IF_ERROR(options.Validate());
   const ModelShape& shape = engine.shape();
-  if (shape.has_experts()) {
+  if (shape.has_experts() && !shape.gates_by_relu()) {
     return UnsupportedError(
-        "the model has experts, and profiles are of dense networks; which experts run tells 'pantry run "
-        "--routing-trace'");
+        "the neurons of the model's experts all do something, and a profile is of those that rest; which experts run "
+        "tells 'pantry run --routing-trace'");
   }
   PANTRY_ASSIGN_OR_RETURN(const ObservedText windows, ObservedText::Cut(engine, text, options.n_ctx, options.max_tokens,
                                                                         NeuronProfileOptions::kLeastTokens));
@@ -59,10 +61,19 @@ Result<NeuronProfile> ProfileNeurons(Engine& engine, std::string_view text, cons
   profile.activation = shape.activation;
   profile.n_tokens = n_tokens;
   profile.sparsity = reads_twice ? static_cast<float>(options.sparsity) : 0;
-  profile.n_neurons = shape.n_ff;
+  profile.n_neurons = shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  profile.n_experts = shape.n_experts;
   profile.layers.resize(static_cast<size_t>(shape.n_layers));
   PANTRY_ASSIGN_OR_RETURN(profile.weights, NormsHash(engine.file()));
 
+  if (shape.has_experts()) {
+    ExpertRecorder recorder(shape);
+    PANTRY_RETURN_IF_ERROR(ReadWindows(engine, *session, windows, recorder, of_pass(0)));
+    for (int32_t i = 0; i < shape.n_layers; ++i) {
+      profile.layers[static_cast<size_t>(i)] = recorder.Layer(i, n_tokens);
+    }
+    return profile;
+  }
   std::vector<FiringGates> firing(profile.layers.size(), FiringGates::Positive());
   if (reads_twice) {
     NeuronRecorder sizes(shape, firing);

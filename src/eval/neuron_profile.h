@@ -24,7 +24,7 @@ struct NeuronProfileOptions : ObservedTextOptions {
   Status Validate() const;
 };
 
-// kUnsupported for models with experts, and those whose networks have no activation of GluActivation; kInvalidArgument where the text is
+// kUnsupported for experts that do not gate by ReLU, and networks that have no activation of GluActivation; kInvalidArgument where the text is
 // too short; kCancelled when `keep_going(tokens done, total)`, which may be empty, says no. REQUIRES: nobody else observes the neurons.
 Result<NeuronProfile> ProfileNeurons(Engine& engine, std::string_view text, const NeuronProfileOptions& options,
                                      const std::function<bool(int64_t n_done, int64_t n_total)>& keep_going = {});

@@ -47,12 +47,13 @@ std::string Percent(double share) { return fmt::format("{:.1f}", 100 * share); }
 // The cells of a table's line, as `ProfileTable` and the page have them.
 constexpr std::array<std::string_view, 13> kColumns = {"layer", "b=1",  "2",      "4",     "8",     "16",   "32",
                                                        "hot",   "dead", "up > 0", "again", "t(30)", "t(50)"};
-std::array<std::string, kColumns.size()> CellsOf(std::string name, const Layer& layer) {
-  std::array<std::string, kColumns.size()> cells = {std::move(name)};
-  for (size_t b = 0; b < NeuronProfile::kBatches.size(); ++b) cells[1 + b] = Percent(layer.active_share[b]);
+std::array<std::string, kColumns.size()> CellsOf(std::string name, const Layer& layer, bool has_experts) {
+  std::array<std::string, kColumns.size()> cells = {std::move(name), Percent(layer.active_share[0])};
   const bool is_one_layer = !layer.frequency.empty();
   cells[7] = is_one_layer ? Percent(ShareAbove(layer, 0.5)) : "";
   cells[8] = is_one_layer ? Percent(1 - ShareAbove(layer, 0.5 / 65535)) : "";
+  if (has_experts) return cells;  // whose gates of single tokens are all that was counted
+  for (size_t b = 1; b < NeuronProfile::kBatches.size(); ++b) cells[1 + b] = Percent(layer.active_share[b]);
   cells[9] = Percent(layer.up_share);
   cells[10] = Percent(layer.refire_share);
   cells[11] = is_one_layer ? fmt::format("{:.4f}", layer.ThresholdFor(0.3)) : "";
@@ -60,11 +61,16 @@ std::array<std::string, kColumns.size()> CellsOf(std::string name, const Layer& 
   return cells;
 }
 
+constexpr std::string_view kLegendOfExperts =
+    "b=1: % of a chosen expert's neurons that fire for a token; hot: of all neurons, those that fire at half of the "
+    "tokens or more; dead: never.\n";
 constexpr std::string_view kLegend =
     "b=1 .. 32: % of the neurons that fire in a batch of so many tokens; hot: fire at half of the tokens or more; "
     "dead: never;\nup > 0: of those that fire, how many have a positive up; again: fire at the next token, too; t(30): "
     "30 % "
     "of |act(gate)| are smaller.\n";
+
+std::string_view LegendOf(const NeuronProfile& profile) { return profile.n_experts > 0 ? kLegendOfExperts : kLegend; }
 
 constexpr std::string_view kStyle = R"(
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); gap: 1rem; }
@@ -126,9 +132,16 @@ std::string PageTable(const NeuronProfile& profile) {
     for (const std::string& cell : cells) html += fmt::format("<td>{}</td>", cell);
     html += "</tr>\n";
   };
-  for (size_t i = 0; i < profile.layers.size(); ++i) add(CellsOf(std::to_string(i), profile.layers[i]));
-  add(CellsOf("all", MeanOf(profile)));
+  for (size_t i = 0; i < profile.layers.size(); ++i)
+    add(CellsOf(std::to_string(i), profile.layers[i], profile.n_experts > 0));
+  add(CellsOf("all", MeanOf(profile), profile.n_experts > 0));
   return html + "</table></div>\n";
+}
+
+std::string LayersText(const NeuronProfile& profile) {
+  if (profile.n_experts == 0) return fmt::format("{} layers of {} neurons", profile.layers.size(), profile.n_neurons);
+  return fmt::format("{} layers of {} experts of {} neurons", profile.layers.size(), profile.n_experts,
+                     profile.n_neurons);
 }
 
 }  // namespace
@@ -147,15 +160,17 @@ std::string ProfileTable(const NeuronProfile& profile) {
     table += '\n';
   };
   add(kColumns);
-  for (size_t i = 0; i < profile.layers.size(); ++i) add(CellsOf(std::to_string(i), profile.layers[i]));
-  add(CellsOf("all", MeanOf(profile)));
-  return table + std::string(kLegend);
+  for (size_t i = 0; i < profile.layers.size(); ++i)
+    add(CellsOf(std::to_string(i), profile.layers[i], profile.n_experts > 0));
+  add(CellsOf("all", MeanOf(profile), profile.n_experts > 0));
+  return table + std::string(LegendOf(profile));
 }
 
 std::string ProfileJson(const NeuronProfile& profile) {
   using Json = nlohmann::ordered_json;
-  Json json = {{"model", profile.model},       {"tokens", profile.n_tokens},         {"sparsity", profile.sparsity},
-               {"neurons", profile.n_neurons}, {"batches", NeuronProfile::kBatches}, {"layers", Json::array()}};
+  Json json = {{"model", profile.model},       {"tokens", profile.n_tokens},   {"sparsity", profile.sparsity},
+               {"neurons", profile.n_neurons}, {"experts", profile.n_experts}, {"batches", NeuronProfile::kBatches},
+               {"layers", Json::array()}};
   for (const Layer& layer : profile.layers) {
     json["layers"].push_back({{"active_share", layer.active_share},
                               {"hot_share", ShareAbove(layer, 0.5)},
@@ -163,6 +178,7 @@ std::string ProfileJson(const NeuronProfile& profile) {
                               {"up_share", layer.up_share},
                               {"refire_share", layer.refire_share},
                               {"thresholds", layer.thresholds}});
+    if (profile.n_experts > 0) json["layers"].back()["use"] = layer.use;
   }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -170,14 +186,18 @@ std::string ProfileJson(const NeuronProfile& profile) {
 std::string ProfileHtml(const NeuronProfile& profile, std::string_view text, std::string_view version) {
   const std::string model = HtmlText(profile.model);
   std::string html = BeginHtmlPage("Neurons of " + model, "Which neurons of " + model + " fire", kStyle);
-  fmt::format_to(std::back_inserter(html),
-                 "<p>{} tokens of {}; {} layers of {} neurons; {}. A row is a batch size, a column as many neurons as "
-                 "any other; light: active in every batch, dark: in none. pantry {}.</p>\n<div class=\"maps\">\n",
-                 profile.n_tokens, HtmlText(text), profile.layers.size(), profile.n_neurons, FiringMeans(profile),
+  fmt::format_to(std::back_inserter(html), "<p>{} tokens of {}; {}; {}.{} pantry {}.</p>\n", profile.n_tokens,
+                 HtmlText(text), LayersText(profile), FiringMeans(profile),
+                 profile.n_experts > 0 ? ""
+                                       : " A row is a batch size, a column as many neurons as any other; light: active "
+                                         "in every batch, dark: in none.",
                  HtmlText(version));
-  html += HeatMap("all layers", MeanOf(profile));
-  for (size_t i = 0; i < profile.layers.size(); ++i) html += HeatMap(fmt::format("layer {}", i), profile.layers[i]);
-  return html + fmt::format("</div>\n<p>{}</p>\n", HtmlText(kLegend)) + PageTable(profile) + "</body></html>\n";
+  if (profile.n_experts == 0) {
+    html += "<div class=\"maps\">\n" + HeatMap("all layers", MeanOf(profile));
+    for (size_t i = 0; i < profile.layers.size(); ++i) html += HeatMap(fmt::format("layer {}", i), profile.layers[i]);
+    html += "</div>\n";
+  }
+  return html + fmt::format("<p>{}</p>\n", HtmlText(LegendOf(profile))) + PageTable(profile) + "</body></html>\n";
 }
 
 }  // namespace pantry

@@ -99,6 +99,8 @@ void AddPass(const ModelShape& shape, const ModelCost& cost, double kv_bytes_per
   work.float_ops += 2 * n_sequences * cost.output.float_macs;
 }
 
+HitCount operator-(const HitCount& a, const HitCount& b) { return {a.n_hits - b.n_hits, a.n_misses - b.n_misses}; }
+
 // The tests of one batch size: a session for each sequence, and the tokens that the first one's context begins with.
 class SpeedRunner {
  public:
@@ -120,7 +122,7 @@ class SpeedRunner {
   TokenId NextToken(size_t sequence);
   Status Ask(SpeedProgress::Stage stage, int64_t n_done, int64_t n_total);
   Status Ask();  // as the last time
-  CacheStats Cached() { return engine_.stream() != nullptr ? engine_.stream()->stats().cache : CacheStats(); }
+  TokenSample Wanted();
 
   Engine& engine_;
   std::span<const SpeedTest> tests_;
@@ -169,6 +171,14 @@ Status SpeedRunner::FeedPrompt(std::span<const TokenId> tokens, int64_t n_batch)
   return OkStatus();
 }
 
+// So far.
+TokenSample SpeedRunner::Wanted() {
+  if (engine_.stream() == nullptr) return {};
+  const WeightStreamStats stats = engine_.stream()->stats();
+  const auto count = [](const CacheStats& of) { return HitCount{of.n_hits, of.n_demanded - of.n_hits}; };
+  return {0, count(stats.cache), count(stats.neurons)};
+}
+
 // Sequences that end early come first, so that those that go on are the last ones of `alive_`.
 Status SpeedRunner::Generate(const SpeedTest& test) {
   const auto n_sequences = static_cast<size_t>(test.n_sequences);
@@ -178,7 +188,7 @@ Status SpeedRunner::Generate(const SpeedTest& test) {
     alive_.push_back(sessions_[i].get());
     next_.push_back(test.n_prompt > 0 ? NextToken(i) : text_[session_->tokens().size() + i]);
   }
-  CacheStats before = Cached();
+  TokenSample before = Wanted();
   size_t n_ended = 0;
   for (int64_t step = 0; step < test.n_gen; ++step) {
     PANTRY_RETURN_IF_ERROR(Ask());
@@ -190,9 +200,8 @@ Status SpeedRunner::Generate(const SpeedTest& test) {
                                : Session::FeedTogether(std::span<Session* const>(alive_).subspan(n_ended), next));
     for (size_t i = n_ended; i < n_sequences; ++i) next_[i] = NextToken(i);
     const int64_t us = engine_.clock().NowUs() - begin_us;
-    const CacheStats now = Cached();
-    generated_.push_back(
-        {us, now.n_hits - before.n_hits, now.n_demanded - now.n_hits - before.n_demanded + before.n_hits});
+    const TokenSample now = Wanted();
+    generated_.push_back({us, now.cache - before.cache, now.neurons - before.neurons});
     before = now;
   }
   return OkStatus();
@@ -316,6 +325,40 @@ Status SpeedRunner::RunGroup(size_t begin, size_t end) {
 
 }  // namespace
 
+namespace {
+
+template <typename Figure>
+Percentiles PercentilesOf(const std::vector<TokenSample>& tokens, const Figure& figure) {
+  std::vector<double> sorted;
+  for (const TokenSample& token : tokens) sorted.push_back(figure(token));
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&](size_t percent) { return sorted[(sorted.size() * percent + 99) / 100 - 1]; };
+  return {at(50), at(90), at(99), sorted.back()};
+}
+
+double HitShare(const HitCount& count) {
+  const int64_t n_wanted = count.n_hits + count.n_misses;
+  return n_wanted > 0 ? static_cast<double>(count.n_hits) / static_cast<double>(n_wanted) : 1;
+}
+
+HitFigures HitFiguresOf(const std::vector<TokenSample>& tokens, HitCount TokenSample::* count) {
+  HitCount all;
+  for (const TokenSample& token : tokens) {
+    all.n_hits += (token.*count).n_hits;
+    all.n_misses += (token.*count).n_misses;
+  }
+  if (all.n_hits + all.n_misses == 0) return {};
+  const Percentiles fewest = PercentilesOf(tokens, [=](const TokenSample& token) { return -HitShare(token.*count); });
+  return {.hit_rate = HitShare(all),
+          .misses = PercentilesOf(
+              tokens, [=](const TokenSample& token) { return static_cast<double>((token.*count).n_misses); }),
+          .p50 = -fewest.p50,
+          .p10 = -fewest.p90,
+          .p1 = -fewest.p99};
+}
+
+}  // namespace
+
 int64_t SpeedTest::n_generated() const {
   int64_t n = 0;
   for (int32_t i = 0; i < n_sequences; ++i) n += LengthOf(i);
@@ -415,25 +458,14 @@ SpeedFigures FiguresOf(const SpeedResult& result) {
 TokenFigures TokenFiguresOf(const SpeedResult& result) {
   const std::vector<TokenSample>& tokens = result.tokens;
   PANTRY_CHECK(!tokens.empty());
-  std::vector<double> sorted;
-  const auto percentiles = [&](double unit, int64_t TokenSample::* field) {
-    sorted.clear();
-    for (const TokenSample& token : tokens) sorted.push_back(static_cast<double>(token.*field) / unit);
-    std::sort(sorted.begin(), sorted.end());
-    const auto at = [&](size_t percent) { return sorted[(sorted.size() * percent + 99) / 100 - 1]; };
-    return Percentiles{at(50), at(90), at(99), sorted.back()};
-  };
   TokenFigures figures;
-  figures.latency_ms = percentiles(1000, &TokenSample::us);
-  figures.misses = percentiles(1, &TokenSample::n_misses);
-  int64_t n_hits = 0, n_demanded = 0, us = 0;
-  for (const TokenSample& token : tokens) {
-    us += token.us;
-    n_hits += token.n_hits;
-    n_demanded += token.n_hits + token.n_misses;
-  }
+  figures.latency_ms =
+      PercentilesOf(tokens, [](const TokenSample& token) { return static_cast<double>(token.us) / 1000; });
+  figures.cache = HitFiguresOf(tokens, &TokenSample::cache);
+  figures.neurons = HitFiguresOf(tokens, &TokenSample::neurons);
+  int64_t us = 0;
+  for (const TokenSample& token : tokens) us += token.us;
   figures.tok_per_s_each = static_cast<double>(tokens.size()) * 1e6 / static_cast<double>(std::max<int64_t>(us, 1));
-  if (n_demanded > 0) figures.hit_rate = static_cast<double>(n_hits) / static_cast<double>(n_demanded);
   return figures;
 }
 

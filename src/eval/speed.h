@@ -78,12 +78,17 @@ struct SpeedWork {
 };
 SpeedWork WorkOf(const SpeedTest& test, const ModelShape& shape, const ModelCost& cost, double kv_bytes_per_position);
 
-// A step of generation, a token of each sequence: how long it took, drawing included, and of the blocks or neurons that it wanted those in
-// memory and the others.
+// What was wanted of a cache: in memory, or not (yet).
+struct HitCount {
+  int64_t n_hits = 0;
+  int64_t n_misses = 0;
+};
+
+// A step of generation, a token of each sequence: how long it took, drawing included, and what it wanted.
 struct TokenSample {
   int64_t us = 0;
-  int64_t n_hits = 0;  // 0, as n_misses, in a resident run
-  int64_t n_misses = 0;
+  HitCount cache = {};    // blocks, or neurons of dense layers; 0 in a resident run
+  HitCount neurons = {};  // of experts, where they are read alone
 };
 
 struct SpeedResult {
@@ -110,10 +115,14 @@ SpeedFigures FiguresOf(const SpeedResult& result);
 struct Percentiles {
   double p50 = 0, p90 = 0, p99 = 0, max = 0;
 };
+struct HitFigures {
+  double hit_rate = -1;  // of all tokens together; -1: nothing was wanted, as in a resident run
+  Percentiles misses;
+  double p50 = 1, p10 = 1, p1 = 1;  // the share that hits of 50, 90 and 99 % of the steps is at least this
+};
 struct TokenFigures {
   Percentiles latency_ms;
-  Percentiles misses;
-  double hit_rate = -1;       // of all tokens together; -1: nothing was demanded, as in a resident run
+  HitFigures cache, neurons;  // as in TokenSample
   double tok_per_s_each = 0;  // of a sequence, while it lives
 };
 // REQUIRES: tokens were generated.

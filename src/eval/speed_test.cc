@@ -126,16 +126,21 @@ Toy MakeToy() {
 
 TEST(TokenFiguresOf, AreNearestRanks) {
   SpeedResult result;
-  result.tokens = {{3000, 0, 0}};
+  result.tokens = {TokenSample{.us = 3000}};
   EXPECT_EQ(TokenFiguresOf(result).latency_ms.p99, 3);
-  EXPECT_EQ(TokenFiguresOf(result).hit_rate, -1);
-  result.tokens = {{5000, 3, 1}, {1000, 0, 4}, {2000, 4, 0}, {4000, 2, 2}, {3000, 1, 0}};
+  EXPECT_EQ(TokenFiguresOf(result).cache.hit_rate, -1);
+  result.tokens = {{5000, {3, 1}, {0, 9}}, {1000, {0, 4}}, {2000, {4, 0}, {8, 1}}, {4000, {2, 2}}, {3000, {1, 0}}};
   const TokenFigures figures = TokenFiguresOf(result);
   EXPECT_EQ(figures.latency_ms.p50, 3);
   EXPECT_EQ(figures.latency_ms.p90, 5);
-  EXPECT_EQ(figures.misses.p50, 1);
-  EXPECT_EQ(figures.misses.p90, 4);
-  EXPECT_NEAR(figures.hit_rate, 10.0 / 17, 1e-12);
+  EXPECT_EQ(figures.cache.misses.p50, 1);
+  EXPECT_EQ(figures.cache.misses.p90, 4);
+  EXPECT_NEAR(figures.cache.hit_rate, 10.0 / 17, 1e-12);
+  EXPECT_NEAR(figures.cache.p50, 0.75, 1e-12);
+  EXPECT_NEAR(figures.cache.p10, 0, 1e-12);
+  EXPECT_NEAR(figures.neurons.hit_rate, 8.0 / 18, 1e-12);
+  EXPECT_EQ(figures.neurons.misses.p99, 9);
+  EXPECT_EQ(figures.neurons.p50, 1);  // most wanted none
 }
 
 TEST(WorkOf, GenerationReadsAllWeightsAndTheContextForEachToken) {

@@ -185,7 +185,7 @@ bool BlockReader::Promote(uint64_t tag) {
 
 BlockReaderStats BlockReader::stats() const {
   BlockReaderStats stats = stats_;
-  if (n_under_way() > 0) stats.busy_us += clock_.NowUs() - busy_since_us_;
+  stats.busy_us = busy_->Us(clock_.NowUs());
   return stats;
 }
 
@@ -199,7 +199,7 @@ void BlockReader::Pump() {
     const bool is_demand = demands.first != kNone;
     if (!is_demand && (guesses.first == kNone || n_guess_flights_ >= options_.guess_depth)) break;
     const uint32_t id = free_flights_.back();
-    if (n_under_way() == 0) busy_since_us_ = clock_.NowUs();
+    if (n_under_way() == 0) busy_->Begin(clock_.NowUs());
     free_flights_.pop_back();
     flights_[id].urgency = is_demand ? ReadUrgency::kDemand : ReadUrgency::kGuess;
     if (!is_demand) ++n_guess_flights_;
@@ -301,7 +301,7 @@ void BlockReader::End(const TransferEnd& end) {
   if (flight.urgency == ReadUrgency::kGuess) --n_guess_flights_;
   free_flights_.push_back(end.id);
   Finish(flight, error_number);
-  if (n_under_way() == 0) stats_.busy_us += clock_.NowUs() - busy_since_us_;
+  if (n_under_way() == 0) busy_->End(clock_.NowUs());
 }
 
 void BlockReader::Finish(Flight& flight, int error_number) {

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "io/block_read.h"
+#include "io/busy_time.h"
 #include "io/disk_queue.h"
 #include "io/reader.h"
 
@@ -58,6 +59,9 @@ class BlockReader {
   int depth() const { return queue_->depth(); }
   std::string_view queue_name() const { return queue_->name(); }
   BlockReaderStats stats() const;
+  // From now on stats().busy_us is the time in which this reader or others that count into `busy` had a transfer under way. Borrowed.
+  // REQUIRES: nothing was read yet.
+  void CountBusyIn(BusyTime& busy) { busy_ = &busy; }
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
@@ -128,7 +132,8 @@ class BlockReader {
   std::vector<uint32_t> free_flights_;
   std::vector<TransferEnd> ends_;
   int n_guess_flights_ = 0;
-  int64_t busy_since_us_ = 0;
+  BusyTime own_busy_;
+  BusyTime* busy_ = &own_busy_;
   BlockReaderStats stats_;
   const std::unique_ptr<DiskQueue> queue_;  // dies first
 };

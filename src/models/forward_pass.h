@@ -168,8 +168,8 @@ class ForwardPass {
                     uint16_t* n_uses);
   Status ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing);
   ActivationRows RowsOf(const ExpertTask& task, const ActivationRows& in) const;
-  Status ComputeExpertNeurons(const ExpertLayer& experts, const ActivationRows& in, GatedActivation activation,
-                              std::span<const ExpertTask> tasks);
+  Status ComputeExpertNeurons(int32_t layer, const ExpertLayer& experts, const ActivationRows& in,
+                              GatedActivation activation, std::span<const ExpertTask> tasks);
   Status ComputeExpertsFromSource(int32_t layer, const ExpertLayer& experts, const ActivationRows& x,
                                   GatedActivation activation, std::span<ExpertTask> tasks);
   void RunRowSteps(int64_t row) const;

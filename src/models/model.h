@@ -59,8 +59,8 @@ struct ForwardRun {
   EmbeddingSource* embedding = nullptr;
   ExpertChooser* chooser = nullptr;    // which experts run; null: those that the router likes best
   RoutingObserver* routing = nullptr;  // told which experts run in each layer; null: nobody
-  NeuronObserver* neurons =
-      nullptr;  // told gate and up of dense layers, which compute all of their neurons then; null: nobody
+  // Told gate and up of dense layers, which compute all of their neurons then, and the gates of experts; null: nobody.
+  NeuronObserver* neurons = nullptr;
   // [n_layers] which neurons of a SiLU network fire in each dense layer, the others rest; none: all of them. And how many did.
   std::span<const FiringGates> firing = {};
   std::atomic<int64_t>* n_firing = nullptr;

@@ -143,7 +143,7 @@ ActivationRows ForwardPass::RowsOf(const ExpertTask& task, const ActivationRows&
 }
 
 // The gates of all experts that are there come first, so that the disk has the neurons of all of them to read meanwhile.
-Status ForwardPass::ComputeExpertNeurons(const ExpertLayer& experts, const ActivationRows& in,
+Status ForwardPass::ComputeExpertNeurons(int32_t layer, const ExpertLayer& experts, const ActivationRows& in,
                                          GatedActivation activation, std::span<const ExpertTask> tasks) {
   const int64_t n_neurons = experts.neurons.n_neurons();
   const int64_t out_stride = ExpertRun::ScratchFloats(shape_.n_embd);
@@ -169,8 +169,14 @@ Status ForwardPass::ComputeExpertNeurons(const ExpertLayer& experts, const Activ
   };
   for (const ExpertTask& task : tasks) {
     const int64_t at = task.expert * n_neurons;
-    n_firing_of_[task.expert] = static_cast<int32_t>(
-        WantFiring(network_of(task), FiringGates::Positive(), nullptr, firing_ + at, n_rows_firing_ + at));
+    const SourcedNetwork network = network_of(task);
+    n_firing_of_[task.expert] =
+        static_cast<int32_t>(WantFiring(network, FiringGates::Positive(), nullptr, firing_ + at, n_rows_firing_ + at));
+    for (int64_t i = 0; run_.neurons != nullptr && i < task.n_picks; ++i) {
+      run_.neurons->Fed(layer, task.expert,
+                        {in.Rows(pick_row_[task.first_pick + i], 1).f32, static_cast<size_t>(in.n_cols)},
+                        {network.gates + i * gate_stride, static_cast<size_t>(n_neurons)});
+    }
   }
   for (const ExpertTask& task : tasks) {
     const std::span<const int32_t> firing(firing_ + task.expert * n_neurons,
@@ -185,7 +191,7 @@ Status ForwardPass::ComputeExpertsFromSource(int32_t layer, const ExpertLayer& e
   PANTRY_RETURN_IF_ERROR(run_.neuron_source->BeginNeurons(layer, m));
   Status computed;
   const auto compute = [&](std::span<const ExpertTask> part) {
-    if (computed.ok()) computed = ComputeExpertNeurons(experts, in, activation, part);
+    if (computed.ok()) computed = ComputeExpertNeurons(layer, experts, in, activation, part);
   };
   const Status provided = run_.experts->Provide(layer, tasks, ExpertSink(compute));
   PANTRY_RETURN_IF_ERROR(computed);  // which ended the layer's neurons

@@ -222,7 +222,7 @@ Status TransformerModel::CheckRun(const ForwardRun& run, const Workspace& worksp
   const auto* buffers = dynamic_cast<const ForwardBuffers*>(&workspace);
   if (buffers == nullptr || buffers->owner() != this)
     return InvalidArgumentError("the workspace belongs to another model");
-  if (needs_neurons_ && run.neurons != nullptr) {
+  if (needs_neurons_ && !shape_.has_experts() && run.neurons != nullptr) {  // up is not computed where a neuron rests
     return UnsupportedError(
         "the model is packed neuron by neuron, and a run that observes all neurons needs the GGUF file");
   }

@@ -302,6 +302,21 @@ size_t BlockStream::Expect(std::span<const BlockId> blocks, double likelihood) {
   return n_coming;
 }
 
+void BlockStream::Fill(ThreadPool& pool, std::span<const BlockId> blocks) {
+  PANTRY_CHECK(n_to_hand_out_ == 0 && n_handed_out_ == 0);
+  for (const BlockId block : blocks) {
+    if (cache_.state(block) != BlockState::kAbsent) continue;
+    if (cache_.AdmitIfRoom(block).memory == nullptr) break;
+    pieces_left_[block.value()] = static_cast<uint32_t>(placer_.n_pieces(block));
+    demands_.Push({block, 0});
+  }
+  Pump();
+  while (reader_.n_pending() > 0) {
+    (void)Collect(pool, BlockReader::kForever);  // errors are of blocks that are wanted
+    Pump();
+  }
+}
+
 // Ends the event and everything that is being read. Blocks that are handed out are taken back: who has them has stopped computing.
 void BlockStream::Abandon() {
   for (uint32_t slot = 0; slot < slots_.size(); ++slot) {

@@ -75,6 +75,10 @@ class BlockStream {
   // How many of them are there or on their way.
   size_t Expect(std::span<const BlockId> blocks, double likelihood);
 
+  // Between two events: brings absent blocks, the first ones first, into free room of the cache before anybody wants them. One that cannot be
+  // read stays absent: whoever wants it gets the error.
+  void Fill(ThreadPool& pool, std::span<const BlockId> blocks);
+
   // Drops all that is under way, so that no block is being read. REQUIRES: the event before has ended.
   void CancelReads();
   // The same, and what the cache holds.

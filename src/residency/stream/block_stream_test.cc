@@ -384,5 +384,33 @@ TEST(StreamObserver, MayDieBeforeTheStreamAndIsNotToldAfterwards) {
   bench.stream.reset();
 }
 
+TEST(BlockStream, FillTakesFreeRoomOnlyTheFirstBlocksFirst) {
+  Bench bench(5);
+  std::vector<BlockId> warm;
+  for (uint32_t i = 0; i < 8; ++i) warm.emplace_back(2 * i);
+  bench.stream->Fill(bench.pool, warm);
+  for (size_t i = 0; i < warm.size(); ++i) {
+    EXPECT_EQ(bench.cache->state(warm[i]), i < 5 ? BlockState::kResident : BlockState::kAbsent) << i;
+  }
+  const int64_t n_reads = bench.reader->stats().n_reads;
+  bench.stream->Fill(bench.pool, warm);  // nothing is free, and nothing goes
+  EXPECT_EQ(bench.reader->stats().n_reads, n_reads);
+  EXPECT_EQ(bench.cache->TotalStats().n_evicted, 0);
+  EXPECT_EQ(bench.cache->TotalStats().n_demanded, 0);
+  std::vector<BlockId> of_first_layer;
+  for (size_t i = 0; i < 5 && warm[i].value() < kBlocksPerLayer; ++i) of_first_layer.push_back(warm[i]);
+  ASSERT_TRUE(bench.Event(0, of_first_layer).ok());  // with the right bytes
+  EXPECT_EQ(bench.cache->TotalStats().n_hits, std::ssize(of_first_layer));
+}
+
+TEST(BlockStream, FillLeavesAnUnreadableBlockToWhoWantsIt) {
+  Bench bench(kBlocks, kBlockBytes + 100);  // the file ends in block 1
+  const std::vector<BlockId> blocks = {BlockId(0), BlockId(1)};
+  bench.stream->Fill(bench.pool, blocks);
+  EXPECT_EQ(bench.cache->state(blocks[0]), BlockState::kResident);
+  EXPECT_EQ(bench.cache->state(blocks[1]), BlockState::kAbsent);
+  EXPECT_FALSE(bench.Event(0, blocks).ok());
+}
+
 }  // namespace
 }  // namespace pantry

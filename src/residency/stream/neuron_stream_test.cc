@@ -206,5 +206,16 @@ TEST(NeuronStream, FillsNoMoreThanTheCacheHoldsAndGoesOnAfterAnError) {
   EXPECT_TRUE(bench.stream->Fill(0, 0, {}).ok());
 }
 
+TEST(NeuronStream, WhatAFillBroughtBeforeADamagedBundleIsThereAsAWhole) {
+  Bench bench(kLayers * kNeurons);
+  uint8_t* const damaged = bench.bytes.data() + 9 * kBundle;
+  const std::vector<uint8_t> right(damaged, damaged + 3);
+  std::fill_n(damaged, 3, uint8_t{9});
+  EXPECT_EQ(bench.stream->Fill(0, 0, std::vector<int32_t>{3, 7, 9, 11}).code(), StatusCode::kCorruption);
+  std::copy(right.begin(), right.end(), damaged);
+  ASSERT_TRUE(bench.Run(0, {3, 7, 9, 11}, 4, 4).ok());
+  EXPECT_EQ(bench.cache->TotalStats().n_hits, 2);
+}
+
 }  // namespace
 }  // namespace pantry

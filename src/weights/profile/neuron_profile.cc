@@ -17,12 +17,13 @@ constexpr std::string_view kMagic = "PANTRYNP";
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kMostLayers = 1 << 16;
 constexpr uint32_t kMostNeurons = 1 << 24;
+constexpr uint32_t kMostExperts = 1 << 16;
 constexpr uint32_t kMostName = 4096;
 
-uint64_t LayerBytes(uint32_t n_neurons) {
+uint64_t LayerBytes(const NeuronProfile& profile) {
   using Layer = NeuronProfile::Layer;
   return sizeof(Layer::active_share) + 2 * sizeof(float) + sizeof(Layer::thresholds) + sizeof(Layer::heat) +
-         sizeof(uint16_t) * uint64_t{n_neurons};
+         sizeof(uint16_t) * (static_cast<uint64_t>(profile.n_experts) + profile.neurons_of_layer());
 }
 
 bool IsShare(float x) { return x >= 0 && x <= 1; }
@@ -40,9 +41,7 @@ struct Head {
   uint32_t n_layers = 0;
   uint32_t n_name = 0;
 
-  uint64_t file_bytes() const {
-    return kFixedBytes + n_name + n_layers * LayerBytes(static_cast<uint32_t>(profile.n_neurons));
-  }
+  uint64_t file_bytes() const { return kFixedBytes + n_name + n_layers * LayerBytes(profile); }
 };
 
 Result<Head> ReadHead(std::string_view bytes, const std::string& path) {
@@ -60,11 +59,13 @@ Result<Head> ReadHead(std::string_view bytes, const std::string& path) {
   const auto n_tokens = taker.Take<uint32_t>();
   taker.Take(profile.sparsity);
   head.n_name = taker.Take<uint32_t>();
+  const auto n_experts = taker.Take<uint32_t>();
   const bool is_sound = head.n_layers <= kMostLayers && n_neurons >= 1 && n_neurons <= kMostNeurons &&
-                        head.n_name <= kMostName && activation <= static_cast<uint32_t>(GluActivation::kRelu2) &&
-                        IsShare(profile.sparsity);
+                        n_experts <= kMostExperts && head.n_name <= kMostName &&
+                        activation <= static_cast<uint32_t>(GluActivation::kRelu2) && IsShare(profile.sparsity);
   if (!is_sound) return CorruptionError("{}: its head is damaged", path);
   profile.n_neurons = static_cast<int32_t>(n_neurons);
+  profile.n_experts = static_cast<int32_t>(n_experts);
   profile.n_tokens = n_tokens;
   profile.activation = static_cast<GluActivation>(activation);
   return head;
@@ -93,15 +94,17 @@ std::string NeuronProfile::Serialize() const {
   writer.Add(static_cast<uint32_t>(std::min<int64_t>(n_tokens, UINT32_MAX)));
   writer.Add(sparsity);
   writer.Add(static_cast<uint32_t>(name.size()));
+  writer.Add(static_cast<uint32_t>(n_experts));
   writer.FillTo(kFixedBytes);
   writer.Add(name);
   for (const Layer& layer : layers) {
-    PANTRY_CHECK(layer.frequency.size() == static_cast<size_t>(n_neurons));
+    PANTRY_CHECK(layer.frequency.size() == neurons_of_layer() && layer.use.size() == static_cast<size_t>(n_experts));
     writer.Add(layer.active_share);
     writer.Add(layer.up_share);
     writer.Add(layer.refire_share);
     writer.Add(layer.thresholds);
     writer.Add(layer.heat);
+    writer.Add(layer.use);
     writer.Add(layer.frequency);
   }
   return writer.TakeHashed();
@@ -134,7 +137,8 @@ Result<NeuronProfile> NeuronProfile::Read(const Reader& reader) {
     taker.Take(layer.refire_share);
     taker.Take(layer.thresholds);
     taker.Take(layer.heat);
-    taker.TakeMany(layer.frequency, static_cast<size_t>(profile.n_neurons));
+    taker.TakeMany(layer.use, static_cast<size_t>(profile.n_experts));
+    taker.TakeMany(layer.frequency, profile.neurons_of_layer());
     if (!IsSound(layer)) return CorruptionError("{}: layer {} holds no shares and thresholds", path, i);
   }
   return std::move(profile);

@@ -16,7 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-NeuronProfile MadeUp(int32_t n_neurons, size_t n_layers) {
+NeuronProfile MadeUp(int32_t n_neurons, size_t n_layers, int32_t n_experts = 0) {
   Rng rng(7);
   const auto share = [&rng] { return static_cast<float>(rng.NextU64() % 1000) / 1000; };
   NeuronProfile profile;
@@ -26,6 +26,7 @@ NeuronProfile MadeUp(int32_t n_neurons, size_t n_layers) {
   profile.n_tokens = 4096;
   profile.sparsity = 0.25f;
   profile.n_neurons = n_neurons;
+  profile.n_experts = n_experts;
   profile.layers.resize(n_layers);
   for (NeuronProfile::Layer& layer : profile.layers) {
     std::ranges::generate(layer.active_share, share);
@@ -33,7 +34,9 @@ NeuronProfile MadeUp(int32_t n_neurons, size_t n_layers) {
     layer.refire_share = share();
     for (size_t i = 1; i < layer.thresholds.size(); ++i) layer.thresholds[i] = layer.thresholds[i - 1] + share();
     for (auto& row : layer.heat) std::ranges::generate(row, [&] { return static_cast<uint8_t>(rng.NextU64()); });
-    layer.frequency.resize(static_cast<size_t>(n_neurons));
+    layer.frequency.resize(profile.neurons_of_layer());
+    layer.use.resize(static_cast<size_t>(n_experts));
+    std::ranges::generate(layer.use, [&] { return static_cast<uint16_t>(rng.NextU64()); });
     std::ranges::generate(layer.frequency, [&] { return static_cast<uint16_t>(rng.NextU64()); });
   }
   return profile;
@@ -45,8 +48,11 @@ Result<NeuronProfile> ReadBytes(const std::string& bytes) {
       *MakeMemoryReader("x.profile", {reinterpret_cast<const uint8_t*>(chars.data()), chars.size()}));
 }
 
-TEST(NeuronProfile, ComesOutOfAFileAsItWentIn) {
-  const NeuronProfile profile = MadeUp(37, 3);
+class NeuronProfileOf : public ::testing::TestWithParam<int32_t> {};  // experts
+INSTANTIATE_TEST_SUITE_P(DenseAndExperts, NeuronProfileOf, ::testing::Values(0, 1, 5));
+
+TEST_P(NeuronProfileOf, ComesOutOfAFileAsItWentIn) {
+  const NeuronProfile profile = MadeUp(37, 3, GetParam());
   const Result<NeuronProfile> read = ReadBytes(profile.Serialize());
   ASSERT_TRUE(read.ok()) << read.status().ToString();
   EXPECT_EQ(read->model, profile.model);
@@ -55,6 +61,7 @@ TEST(NeuronProfile, ComesOutOfAFileAsItWentIn) {
   EXPECT_EQ(read->n_tokens, profile.n_tokens);
   EXPECT_EQ(read->sparsity, profile.sparsity);
   EXPECT_EQ(read->n_neurons, profile.n_neurons);
+  EXPECT_EQ(read->n_experts, profile.n_experts);
   ASSERT_EQ(read->layers.size(), profile.layers.size());
   for (size_t i = 0; i < profile.layers.size(); ++i) {
     const NeuronProfile::Layer &got = read->layers[i], &expected = profile.layers[i];
@@ -63,6 +70,7 @@ TEST(NeuronProfile, ComesOutOfAFileAsItWentIn) {
     EXPECT_EQ(got.refire_share, expected.refire_share);
     EXPECT_EQ(got.thresholds, expected.thresholds);
     EXPECT_EQ(got.heat, expected.heat);
+    EXPECT_EQ(got.use, expected.use);
     EXPECT_EQ(got.frequency, expected.frequency);
   }
 }
@@ -72,8 +80,8 @@ TEST(NeuronProfile, TakesTwoBytesANeuron) {
   EXPECT_LT(MadeUp(1536, 30).Serialize().size(), 120'000u);
 }
 
-TEST(NeuronProfile, EveryDamagedOrMissingByteIsNoticed) {
-  const std::string bytes = MadeUp(5, 1).Serialize();
+TEST_P(NeuronProfileOf, EveryDamagedOrMissingByteIsNoticed) {
+  const std::string bytes = MadeUp(5, 1, GetParam()).Serialize();
   for (size_t at = 0; at < bytes.size(); ++at) {
     std::string damaged = bytes;
     damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
