@@ -153,8 +153,8 @@ TEST_F(NeuronPolicyTest, NoStrengthOrEverythingInMemoryGivesTheExactBits) {
   const auto engine = Streamed(1, 1);
   ASSERT_NE(engine, nullptr);
   const std::vector<uint16_t> frequency(static_cast<size_t>(engine->shape().n_ff), 1000);
-  const std::vector<std::span<const uint16_t>> by_layer(static_cast<size_t>(engine->shape().n_layers), frequency);
-  ASSERT_TRUE(engine->stream()->WarmUp(by_layer, {}).ok());
+  const std::vector<LayerUse> by_layer(static_cast<size_t>(engine->shape().n_layers), {{}, frequency});
+  ASSERT_TRUE(engine->stream()->WarmUp(engine->pool(), by_layer, {}).ok());
   EXPECT_TRUE(Logits(*engine, 1) == exact);
   EXPECT_GT(engine->neuron_prior()->counts().n_firing, 0);
   EXPECT_EQ(engine->neuron_prior()->counts().n_left_out, 0);
