@@ -282,6 +282,8 @@ def rates_of_disk(device):
 def slopes_of(folders):
     """How each rate of the disk follows the probe, of which all measurements tell: where the probe finds 1 % more, it is so many % more."""
     hosts = [(math.log(then), rates_of_disk(device)) for folder in folders for device, then in measured_hosts(folder)]
+    if not hosts:
+        return {}
     mean = statistics.mean(probe for probe, _ in hosts)
     spread = sum((probe - mean) ** 2 for probe, _ in hosts)
     if math.sqrt(spread / len(hosts)) < LEAST_SPREAD:

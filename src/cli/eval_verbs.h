@@ -19,10 +19,9 @@ Status EvalTasksVerb(VerbContext& context);
 Status EvalKlVerb(VerbContext& context);
 Status EvalRoutingVerb(VerbContext& context);
 
-// Checked options of -c, --chunks, -b, -ub, -ctk for measurements of the model `path` that cut a text into windows.
+// Checked options of -c, --chunks, -b, -ub, -ctk, -ctv for measurements of the model `path` that cut a text into windows.
 Result<WindowOptions> WindowOptionsOf(VerbContext& context, const std::string& path);
-// Checked options of -c, -b, -ub, -ctk, where keys and values have one number format; tokens one by one where a policy wants that of
-// the model `path`, of which the table of contents is read then.
+// Checked options of -c, -b, -ub, -ctk, -ctv; tokens one by one where a policy wants that of the model `path`, of which the table of contents is read then.
 Result<SessionOptions> EvalSessionOf(VerbContext& context, const std::string& path);
 
 // What a policy of choosing experts changed, beside what it cost. REQUIRES: engine.router() is not null.

@@ -172,8 +172,6 @@ constexpr VerbText kVerbTexts[] = {
      ""},
     {kSim, "--expert-policy-prompts", "for the tokens of prompts, too; only where these were recorded one by one", ""},
     {kPlan, "--ctx-size", "context in tokens; 0: the model's, cut to what memory allows", ""},
-    {kEval, "--cache-type-k", "number format of cached keys and values: f32, f16, q8_0, q4_0", ""},
-    {kEval, "--cache-type-v", "must be the same as --cache-type-k", ""},
     {kEval, "--threads-batch", "no effect here beside -t", ""},
     {kEval, "--batch-size", "tokens of a window handed over at once", ""},
     {kEval, "--ubatch-size", "tokens of a window computed together (never more than -b)", ""},

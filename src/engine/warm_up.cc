@@ -12,15 +12,13 @@ namespace pantry {
 
 namespace {
 
-// How often neurons fire. What never did may all the same: it counts as if it had for half a token of those that used its expert, so that
-// the memory that is left goes to neurons of experts that are used often.
+// How often neurons fire. What never did may all the same where its expert is used: it counts as the least that counts at all, and the memory that is
+// left goes to neurons of experts that are used most (NeuronCache::WarmestAbsent()).
 std::vector<uint16_t> FrequencyOf(const NeuronProfile& profile, const NeuronProfile::Layer& layer) {
   std::vector<uint16_t> frequency = layer.frequency;
   const auto n_neurons = static_cast<size_t>(profile.n_neurons);
   for (size_t i = 0; i < frequency.size(); ++i) {
-    if (frequency[i] > 0) continue;
-    const double use = layer.use.empty() ? UINT16_MAX : layer.use[i / n_neurons];
-    frequency[i] = static_cast<uint16_t>(use / 2 / static_cast<double>(std::max<int64_t>(profile.n_tokens, 1)));
+    if (frequency[i] == 0 && (layer.use.empty() || layer.use[i / n_neurons] > 0)) frequency[i] = 1;
   }
   return frequency;
 }

@@ -178,7 +178,7 @@ void WeightStream::SetBudget(int64_t n_bytes) {
   held().SetBudget(n_bytes);
   if (pair_ != nullptr &&
       cache_->budget_bytes() > std::max(BytesOfBlocks(*placer_, n_bytes), LeastCacheBytes(*placer_))) {
-    stream_->CancelReads();  // guesses, for whose room neurons had to go
+    stream_->CancelReads();  // of what comes next, for whose room neurons had to go; what is certain is read again
     held().SetBudget(n_bytes);
   }
   if (ahead_) ahead_->BudgetChanged();

@@ -93,8 +93,10 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
   void Lend(int64_t n_bytes);
   // The cache shrinks by so much, as far as it can, since whoever comes now was planned for and the system has too little left: what the kernel
-  // keeps of a full cache, a page table of 4 KiB for each huge page, is in no plan. REQUIRES: no run at hand.
-  void GiveWay(int64_t n_bytes) { SetBudget(std::max<int64_t>(cache_bytes() - n_bytes, 0)); }
+  // keeps of a full cache, a page table of 4 KiB for each huge page, is in no plan. What it never committed frees nothing. REQUIRES: no run at hand.
+  void GiveWay(int64_t n_bytes) {
+    SetBudget(std::max<int64_t>(std::min(cache_bytes(), held().committed_bytes()) - n_bytes, 0));
+  }
   // `observer` is told what the pipeline does, besides those that are already; null: nobody is.
   void Observe(StreamObserver* observer) { stream_ != nullptr ? stream_->Observe(observer) : void(); }
 

@@ -61,10 +61,13 @@ Status WeightStream::WarmUp(ThreadPool& pool, std::span<const LayerUse> layers, 
   for (const BlockId block : blocks) n_all += cache_->n_bytes(block);
   if (neurons_ != nullptr) {
     bundle_bytes = placer_->neurons()->bundle_bytes;
+    std::vector<uint16_t> uses;
     for (int32_t layer = 0; layer < placer_->n_layers(); ++layer) {
-      neurons_->cache().SeedHeat(layer, layers[static_cast<size_t>(placer_->NumberOf(layer))].neurons);
+      const LayerUse& use = layers[static_cast<size_t>(placer_->NumberOf(layer))];
+      neurons_->cache().SeedHeat(layer, use.neurons);
+      uses.insert(uses.end(), use.experts.begin(), use.experts.end());
     }
-    neurons = neurons_->cache().WarmestAbsent();
+    neurons = neurons_->cache().WarmestAbsent(uses);
     for (const std::vector<int32_t>& of_layer : neurons) n_all += std::ssize(of_layer) * bundle_bytes;
   }
   if (n_all == 0) return OkStatus();

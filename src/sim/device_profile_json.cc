@@ -22,7 +22,7 @@ void Visit(auto& device, V& visit) {
   visit("dram_bytes_per_s", device.dram_bytes_per_s);
   visit("flash", device.flash);
   visit("flash_depth", device.flash_depth);
-  visit("flash_most_bytes_per_s", device.flash_most_bytes_per_s);
+  visit.Perhaps("flash_most_bytes_per_s", device.flash_most_bytes_per_s);
   visit("flash_returns_together", device.flash_returns_together);
   visit("flash_busy_share", device.flash_busy_share);
   visit("kick_us", device.kick_us);
@@ -31,7 +31,7 @@ void Visit(auto& device, V& visit) {
   visit("place_bytes_per_s", device.place_bytes_per_s);
   visit("copy_bytes_per_s", device.copy_bytes_per_s);
   visit("step_us", device.step_us);
-  visit("row_bytes_per_s", device.row_bytes_per_s);
+  visit.Perhaps("row_bytes_per_s", device.row_bytes_per_s);
   visit("fresh_bytes_per_s", device.fresh_bytes_per_s);
   visit("memory_share", device.memory_share);
   visit("arithmetic_share", device.arithmetic_share);
@@ -42,6 +42,7 @@ void Visit(auto& device, V& visit) {
 
 struct Writer {
   Json json;
+  void Perhaps(const char* name, double value) { json[name] = value; }
   template <typename T>
   void operator()(const char* name, const T& value) {
     json[name] = value;
@@ -81,8 +82,11 @@ class Fields {
     return OkStatus();
   }
 
-  void operator()(const char* name, double& value) {
-    const Json* const found = Find(name, true);
+  // That files of earlier versions lack: it keeps its default.
+  void Perhaps(const char* name, double& value) { Number(name, value, false); }
+  void operator()(const char* name, double& value) { Number(name, value, true); }
+  void Number(const char* name, double& value, bool is_required) {
+    const Json* const found = Find(name, is_required);
     if (found == nullptr) return;
     if (found->is_number()) value = found->get<double>();
     else Expected(name, "a number");

@@ -76,19 +76,29 @@ class WorkerPlacement {
  public:
   explicit WorkerPlacement(int n_threads) {
     is_on_ = sched_getaffinity(0, sizeof(allowed_), &allowed_) == 0 && CPU_COUNT(&allowed_) >= std::max(n_threads, 2);
+    given_ = allowed_;  // they inherit it
   }
   void KeepOffOwner(std::vector<std::thread>& workers) {
     if (!is_on_) return;
     const int cpu = sched_getcpu();
     if (cpu == avoided_ || cpu < 0 || cpu >= CPU_SETSIZE) return;
-    avoided_ = cpu;
     cpu_set_t others = allowed_;
     CPU_CLR(static_cast<size_t>(cpu), &others);
-    for (std::thread& worker : workers) pthread_setaffinity_np(worker.native_handle(), sizeof(others), &others);
+    for (std::thread& worker : workers) {
+      cpu_set_t now;
+      const auto handle = worker.native_handle();
+      // Somebody else (taskset, a program around this library) has placed it: then that holds for good.
+      is_on_ = pthread_getaffinity_np(handle, sizeof(now), &now) == 0 && CPU_EQUAL(&now, &given_) &&
+               pthread_setaffinity_np(handle, sizeof(others), &others) == 0;
+      if (!is_on_) return;
+    }
+    given_ = others;
+    avoided_ = cpu;
   }
 
  private:
   cpu_set_t allowed_;
+  cpu_set_t given_;  // to each worker last
   bool is_on_ = false;
   int avoided_ = -1;
 };

@@ -181,13 +181,19 @@ void NeuronCache::SeedHeat(int32_t layer, std::span<const uint16_t> frequency) {
   }
 }
 
-std::vector<std::vector<int32_t>> NeuronCache::WarmestAbsent() const {
+std::vector<std::vector<int32_t>> NeuronCache::WarmestAbsent(std::span<const uint16_t> uses) const {
+  PANTRY_CHECK(uses.empty() || heat_.size() % uses.size() == 0);
   std::vector<uint32_t> absent;
   for (uint32_t id = 0; id < heat_.size(); ++id) {
     if (slot_of_[id] == kNone && heat_[id] > 0) absent.push_back(id);
   }
   const size_t n = std::min<size_t>(absent.size(), n_slots_ - n_started_);
-  const auto warmer = [this](uint32_t a, uint32_t b) { return heat_[a] != heat_[b] ? heat_[a] > heat_[b] : a < b; };
+  const size_t n_of_network = uses.empty() ? heat_.size() : heat_.size() / uses.size();
+  const auto use_of = [&](uint32_t id) { return uses.empty() ? 0 : uses[id / n_of_network]; };
+  const auto warmer = [&](uint32_t a, uint32_t b) {
+    if (heat_[a] != heat_[b]) return heat_[a] > heat_[b];
+    return use_of(a) != use_of(b) ? use_of(a) > use_of(b) : a < b;
+  };
   std::nth_element(absent.begin(), absent.begin() + static_cast<int64_t>(n), absent.end(), warmer);
   absent.resize(n);
   std::sort(absent.begin(), absent.end());

@@ -67,8 +67,9 @@ class NeuronCache final : public BudgetedCache {
   // Neuron i of `layer` fired for frequency[i] of 65535 tokens of some other text: its heat from now on is as if it had done so for the last few
   // tokens. [n_neurons] of each of its networks, one behind the other
   void SeedHeat(int32_t layer, std::span<const uint16_t> frequency);
-  // For each layer, ascending over its networks, the warmest of all absent neurons, as many as there are free slots; none without heat. Allocates.
-  std::vector<std::vector<int32_t>> WarmestAbsent() const;
+  // For each layer, ascending over its networks, the warmest of all absent neurons, as many as there are free slots; none without heat. Of equally
+  // warm ones those of networks with larger `uses` ([networks of all layers], or none), then the first. Allocates.
+  std::vector<std::vector<int32_t>> WarmestAbsent(std::span<const uint16_t> uses = {}) const;
 
   // No event is at hand until the next BeginEvent(). Of what no longer fits the coldest leave, within 1/4096 of heat.
   int64_t SetBudget(int64_t budget_bytes) override;

@@ -237,6 +237,22 @@ TEST(NeuronCache, BookkeepingIsASmallShareOfTheBytesItManages) {
   EXPECT_LT(static_cast<double>(NeuronCache::BookkeepingBytes(shape)), 0.02 * static_cast<double>(shape.budget_bytes));
 }
 
+TEST(NeuronCache, OfEquallyWarmNeuronsThoseOfNetworksInUseComeFirst) {
+  const auto cache = Make(kNeurons + 3);
+  std::vector<uint16_t> heat(kNeurons, 1);
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    heat[5] = layer == 0 ? 1000 : 1;
+    cache->SeedHeat(layer, heat);
+  }
+  std::vector<uint16_t> uses(kLayers, 0);  // a network each
+  uses[1] = 7;
+  uses[2] = 9;
+  const std::vector<std::vector<int32_t>> warmest = cache->WarmestAbsent(uses);
+  EXPECT_EQ(warmest[0], std::vector<int32_t>{5});  // the only warm one
+  EXPECT_EQ(warmest[1], (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(warmest[2].size(), static_cast<size_t>(kNeurons));
+}
+
 TEST(NeuronCache, TheWarmestAbsentFillFreeSlotsAndNoOthers) {
   const auto cache = Make(70);
   Rng rng(8);
