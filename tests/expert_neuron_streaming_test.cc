@@ -187,6 +187,33 @@ TEST_F(ExpertNeuronStreamingTest, ABundleIsIntactAtItsOwnPlaceOnlyAndDamageNames
                                                               ::testing::HasSubstr("checksum")));
 }
 
+// Memory is free only once the cache holds less than it has committed.
+TEST_F(ExpertNeuronStreamingTest, GivesWayByWhatItHasCommittedWithTheSameBits) {
+  const std::vector<float> expected = Dense();
+  const auto engine = Open({.cache_share = 1.0});
+  WeightStream& stream = *engine->stream();
+  const int64_t planned = stream.cache_bytes();
+  std::vector<float> all;
+  ASSERT_TRUE(AllLogits(*engine, 40, all).ok());
+  EXPECT_TRUE(all == expected);
+  const int64_t wanted = planned / 4;
+  stream.GiveWay(wanted);
+  const int64_t left = stream.cache_bytes();
+  EXPECT_LE(left, planned - wanted);
+  EXPECT_GT(left, 0);
+  all.clear();
+  ASSERT_TRUE(AllLogits(*engine, 1, all).ok());
+  EXPECT_TRUE(all == expected);
+  EXPECT_LE(stream.cache_bytes(), left);
+
+  const auto fresh = Open({.cache_share = 1.0});  // has committed next to nothing yet
+  fresh->stream()->GiveWay(wanted);
+  EXPECT_LT(fresh->stream()->cache_bytes(), left);
+  all.clear();
+  ASSERT_TRUE(AllLogits(*fresh, 1, all).ok());
+  EXPECT_TRUE(all == expected);
+}
+
 TEST_F(ExpertNeuronStreamingTest, StopsBetweenTwoLayersAndGoesOnAfterwards) {
   StopsBetweenTwoLayersAndGoesOnAfterwards();
 }
