@@ -16,7 +16,8 @@ Since a machine's memory and disk may be faster in one minute than in another, r
 doctor --no-disk` and `pantry sim --measure-host`), and each run is compared with a simulation of its own, on the mean of both. A disk of a cloud
 may change within seconds: so every --probe seconds a run is stopped for some milliseconds, in which a probe reads some MiB, and so is
 `--measure-host` while it reads; the disk's rates are those measured, times what the probe found while the tokens that count were computed, beside what
-it found in that measurement. Reads of one size and number change more than the probe, or less: how much, all measurements together say. The run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
+it found in that measurement. Reads of one size and number change more than the probe, or less: how much, all measurements together say. The
+run's time is less by these stops. Printed is a Markdown table: medians, and what the time consists of on both sides in the round of the median difference.
 
 --keep FOLDER keeps what was measured; with it and -r 0 nothing is run, and what lies there is simulated again.
 """
@@ -258,8 +259,8 @@ def stats_of(path, skip):
 def mean_device(before, after):
     """Of two measurements of the same machine: rates and costs in the middle. What was free memory is so only before the run."""
     device = dict(after, fresh_bytes_per_s=before["fresh_bytes_per_s"], flash=[])
-    for field in ("memory_share", "flash_most_bytes_per_s", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us", "row_bytes_per_s",
-                  "place_bytes_per_s", "copy_bytes_per_s"):
+    for field in ("memory_share", "flash_most_bytes_per_s", "flash_busy_share", "dram_bytes_per_s", "kick_us", "read_cpu_us", "wake_us", "step_us",
+                  "row_bytes_per_s", "place_bytes_per_s", "copy_bytes_per_s"):
         device[field] = (before[field] + after[field]) / 2
     device["dram_read_bytes_per_s"] = [dict(b, per_s=(a["per_s"] + b["per_s"]) / 2)
                                        for a, b in zip(before["dram_read_bytes_per_s"], after["dram_read_bytes_per_s"])]

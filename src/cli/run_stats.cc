@@ -21,8 +21,11 @@ Result<std::unique_ptr<RunStats>> RunStats::Open(const std::string& path, Logger
 
 void RunStats::Begin(Engine& engine) {
   if (engine.stream() == nullptr) return;
-  before_ = engine.stream()->stats();
-  const std::span<const CacheStats> layers = engine.stream()->layer_stats();
+  CountFrom(engine.stream()->stats(), engine.stream()->layer_stats());
+}
+
+void RunStats::CountFrom(const WeightStreamStats& now, std::span<const CacheStats> layers) {
+  before_ = now;
   layers_before_.assign(layers.begin(), layers.end());
 }
 
@@ -97,8 +100,7 @@ void RunStats::AppendStream(const WeightStream& stream, Engine& engine) {
     }
     line_.push_back(']');
   }
-  before_ = now;
-  layers_before_.assign(layers.begin(), layers.end());
+  CountFrom(now, layers);
 }
 
 }  // namespace pantry

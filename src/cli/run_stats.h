@@ -42,6 +42,7 @@ class RunStats {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   RunStats(std::string path, std::FILE* file, Logger& log) : path_(std::move(path)), log_(log), file_(file) {}
+  void CountFrom(const WeightStreamStats& now, std::span<const CacheStats> layers);
   void AppendStream(const WeightStream& stream, Engine& engine);
   void AppendPolicy(const CacheAwareRouter& chooser);
   void AppendResting(const RestingNeurons& resting);

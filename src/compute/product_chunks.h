@@ -11,8 +11,8 @@ namespace pantry {
 // enough that the last chunks do not leave threads waiting, and that its tiles stay in L2 while groups of activation rows pass.
 inline constexpr int64_t kMinChunkBytes = 32 << 10;
 inline constexpr int64_t kMaxChunkBytes = 256 << 10;
-// Of a single row, in the mean (ShrinkingChunk() makes the first twice as long), where nothing has to stay in L2: each chunk begins with a stream that nobody has read ahead. Matrices of Llama-7B, two threads
-// of Granite Rapids, GB/s with chunks of 256 KiB, 1 MiB, 2 MiB, 4 MiB: q, k and v in Q4_0 34.5, 35.2, 35.5, 35.5, in Q4_K 33.7, 35.4, 35.8, 35.8;
+// Of a single row, in the mean (ShrinkingChunk() makes the first twice as long), where nothing has to stay in L2: each chunk begins with a
+// stream that nobody has read ahead. Matrices of Llama-7B, two threads of Granite Rapids, GB/s with chunks of 256 KiB, 1 MiB, 2 MiB, 4 MiB: q, k and v in Q4_0 34.5, 35.2, 35.5, 35.5, in Q4_K 33.7, 35.4, 35.8, 35.8;
 // down (99 KiB a tile) 35.6, 36.5, 37.0, 36.9 and 34.7, 36.7, 37.0, 37.0.
 inline constexpr int64_t kMaxOneRowChunkBytes = 2 << 20;
 inline constexpr int64_t kChunksPerThread = 8;

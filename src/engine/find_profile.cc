@@ -25,7 +25,7 @@ std::string Times(int32_t n_experts) { return n_experts > 0 ? fmt::format("{} x 
 
 Status CheckIsOf(const NeuronProfile& profile, const std::string& path, const GgufFile& file, const ModelShape& shape) {
   PANTRY_ASSIGN_OR_RETURN(const uint64_t weights, NormsHash(file));
-  const int32_t n_neurons = shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  const int32_t n_neurons = shape.n_neurons();
   const bool is_same_shape = profile.layers.size() == static_cast<size_t>(shape.n_layers) &&
                              profile.n_neurons == n_neurons && profile.n_experts == shape.n_experts &&
                              profile.activation == shape.activation;

@@ -35,7 +35,7 @@ Status CheckIsOf(const PredictorFile& predictors, const std::string& path, const
                  const ModelShape& shape) {
   PANTRY_ASSIGN_OR_RETURN(const uint64_t weights, NormsHash(file));
   const int32_t n_networks = std::max(shape.n_experts, 1);
-  const int32_t n_neurons = shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  const int32_t n_neurons = shape.n_neurons();
   const bool is_same_shape = predictors.n_layers == shape.n_layers && predictors.n_networks == n_networks &&
                              predictors.n_inputs == shape.n_embd && predictors.n_neurons == n_neurons;
   if (is_same_shape && predictors.weights == weights) return OkStatus();

@@ -2,9 +2,9 @@
 // WarmUp() fills the caches of a streamed run before the first token with the experts that were used most, and the neurons that fired most,
 // when the model was profiled.
 //
-// Else a streamed run begins with empty caches, and its first tokens read nearly all that they use. What the cache holds changes no result (but where --expert-policy or
-// --neuron-policy asks what it holds). On
-// another text than the profile's other neurons fire, and the caches follow, as they do anyway.
+// Else a streamed run begins with empty caches, and its first tokens read nearly all that they use. What a cache holds changes no result, but
+// where --expert-policy or --neuron-policy asks what it holds. On another text than the profile's other neurons fire, and the caches follow,
+// as they do anyway.
 // Threads: no run at hand.
 // Source: PowerInfer-2's planner, arXiv 2406.06282, section 5: neurons that are hot when profiled are preloaded.
 #pragma once

@@ -7,12 +7,6 @@
 #include "engine/weight_stream.h"
 
 namespace pantry {
-namespace {
-
-// A profile's uses of an expert count as so many tokens', as they do of neurons (NeuronCache).
-constexpr double kProfileTokens = 8;
-
-}  // namespace
 
 // Tells the cache of blocks what is used, and returns what it has room for, the most used first.
 std::vector<BlockId> WeightStream::WarmBlocks(std::span<const LayerUse> layers) {
@@ -22,7 +16,7 @@ std::vector<BlockId> WeightStream::WarmBlocks(std::span<const LayerUse> layers) 
     for (size_t i = 0; i < experts.size(); ++i) {
       if (experts[i] == 0) continue;
       used.emplace_back(experts[i], placer_->Block(layer, static_cast<int32_t>(i)));
-      cache_->Warm(used.back().second, kProfileTokens * experts[i] / UINT16_MAX);
+      cache_->Warm(used.back().second, double{NeuronCache::kProfileTokens} * experts[i] / UINT16_MAX);
     }
   }
   std::stable_sort(used.begin(), used.end(), [](const auto& a, const auto& b) { return a.first > b.first; });

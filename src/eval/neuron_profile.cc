@@ -61,7 +61,7 @@ Result<NeuronProfile> ProfileNeurons(Engine& engine, std::string_view text, cons
   profile.activation = shape.activation;
   profile.n_tokens = n_tokens;
   profile.sparsity = reads_twice ? static_cast<float>(options.sparsity) : 0;
-  profile.n_neurons = shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  profile.n_neurons = shape.n_neurons();
   profile.n_experts = shape.n_experts;
   profile.layers.resize(static_cast<size_t>(shape.n_layers));
   PANTRY_ASSIGN_OR_RETURN(profile.weights, NormsHash(engine.file()));

@@ -47,8 +47,9 @@ std::string Percent(double share) { return fmt::format("{:.1f}", 100 * share); }
 // The cells of a table's line, as `ProfileTable` and the page have them.
 constexpr std::array<std::string_view, 13> kColumns = {"layer", "b=1",  "2",      "4",     "8",     "16",   "32",
                                                        "hot",   "dead", "up > 0", "again", "t(30)", "t(50)"};
-std::array<std::string, kColumns.size()> CellsOf(std::string name, const Layer& layer, bool has_experts) {
-  std::array<std::string, kColumns.size()> cells = {std::move(name), Percent(layer.active_share[0])};
+using Cells = std::array<std::string, kColumns.size()>;
+Cells CellsOf(std::string name, const Layer& layer, bool has_experts) {
+  Cells cells = {std::move(name), Percent(layer.active_share[0])};
   const bool is_one_layer = !layer.frequency.empty();
   cells[7] = is_one_layer ? Percent(ShareAbove(layer, 0.5)) : "";
   cells[8] = is_one_layer ? Percent(1 - ShareAbove(layer, 0.5 / 65535)) : "";
@@ -59,6 +60,15 @@ std::array<std::string, kColumns.size()> CellsOf(std::string name, const Layer& 
   cells[11] = is_one_layer ? fmt::format("{:.4f}", layer.ThresholdFor(0.3)) : "";
   cells[12] = is_one_layer ? fmt::format("{:.4f}", layer.ThresholdFor(0.5)) : "";
   return cells;
+}
+
+// Of each layer, and of all.
+std::vector<Cells> LinesOf(const NeuronProfile& profile) {
+  const bool has_experts = profile.n_experts > 0;
+  std::vector<Cells> lines;
+  for (const Layer& layer : profile.layers) lines.push_back(CellsOf(std::to_string(lines.size()), layer, has_experts));
+  lines.push_back(CellsOf("all", MeanOf(profile), has_experts));
+  return lines;
 }
 
 constexpr std::string_view kLegendOfExperts =
@@ -132,9 +142,7 @@ std::string PageTable(const NeuronProfile& profile) {
     for (const std::string& cell : cells) html += fmt::format("<td>{}</td>", cell);
     html += "</tr>\n";
   };
-  for (size_t i = 0; i < profile.layers.size(); ++i)
-    add(CellsOf(std::to_string(i), profile.layers[i], profile.n_experts > 0));
-  add(CellsOf("all", MeanOf(profile), profile.n_experts > 0));
+  for (const Cells& cells : LinesOf(profile)) add(cells);
   return html + "</table></div>\n";
 }
 
@@ -160,9 +168,7 @@ std::string ProfileTable(const NeuronProfile& profile) {
     table += '\n';
   };
   add(kColumns);
-  for (size_t i = 0; i < profile.layers.size(); ++i)
-    add(CellsOf(std::to_string(i), profile.layers[i], profile.n_experts > 0));
-  add(CellsOf("all", MeanOf(profile), profile.n_experts > 0));
+  for (const Cells& cells : LinesOf(profile)) add(cells);
   return table + std::string(LegendOf(profile));
 }
 

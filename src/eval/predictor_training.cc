@@ -163,7 +163,7 @@ Result<TrainedPredictors> TrainPredictors(Engine& engine, std::string_view text,
   file.n_layers = shape.n_layers;
   file.n_networks = std::max(shape.n_experts, 1);
   file.n_inputs = shape.n_embd;
-  file.n_neurons = shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  file.n_neurons = shape.n_neurons();
   file.recall = options.train.recall;
   PANTRY_ASSIGN_OR_RETURN(file.weights, NormsHash(engine.file()));
   PANTRY_RETURN_IF_ERROR(CheckGatesAreInRows(engine.file(), shape));

@@ -323,10 +323,6 @@ Status SpeedRunner::RunGroup(size_t begin, size_t end) {
   return OkStatus();
 }
 
-}  // namespace
-
-namespace {
-
 template <typename Figure>
 Percentiles PercentilesOf(const std::vector<TokenSample>& tokens, const Figure& figure) {
   std::vector<double> sorted;

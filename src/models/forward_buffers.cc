@@ -62,7 +62,7 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.partials = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_embd));
   // Of neurons that may come from a source.
   const bool has_neurons = shape.gates_by_relu() && (!shape.has_experts() || shape.reads_expert_neurons);
-  const int64_t n_neurons = !has_neurons ? 0 : shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+  const int64_t n_neurons = has_neurons ? shape.n_neurons() : 0;
   const int64_t n_of_experts = has_neurons ? shape.n_experts : 0;
   const int64_t n_of_layer = n_neurons * std::max<int64_t>(n_of_experts, 1);
   parts.columns = carver.Array<const uint8_t*>(n_neurons);

@@ -27,7 +27,7 @@ class Predictors {
  public:
   Predictors(const Model& model, int64_t rank, float bias, int64_t most_rows) {
     const ModelShape& shape = model.shape();
-    const int64_t n_neurons = shape.has_experts() ? shape.n_ff_expert : shape.n_ff;
+    const int64_t n_neurons = shape.n_neurons();
     const int64_t n_networks = int64_t{shape.n_layers} * std::max(shape.n_experts, 1);
     const MatMulKernel& kernel = *FindMatMulKernel(TensorType::kF16, model.isa());
     bias_.assign(static_cast<size_t>(n_neurons), bias);

@@ -2,8 +2,8 @@
 // A FlashQueue is a DiskQueue on a table of rates by block size and queue depth, and a Machine whose clock it moves.
 //
 // SimulatedQueue (io/simulated_queue.h) is a disk of three numbers; this one gives, at every point of the table, the rate that was measured
-// there (times DeviceProfile::flash_share), or DeviceProfile::flash_most_bytes_per_s where that is less. Transfers are served one after the other; with n under way, each takes what 1/n of n reads
-// together takes (policy/planner's DiskSeconds(), which interpolates), but none is back sooner than a single one would be:
+// there (times DeviceProfile::flash_share), or DeviceProfile::flash_most_bytes_per_s where that is less. Transfers are served one after the
+// other; with n under way, each takes what 1/n of n reads together takes (policy/planner's DiskSeconds(), which interpolates), but none is back sooner than a single one would be:
 //
 //   served until   max(end of the one before, its start) + DiskSeconds(n) / n      n: the most that were under way in its time
 //   back           max(that, its start + DiskSeconds(1))

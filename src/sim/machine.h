@@ -27,8 +27,7 @@ struct Work {
   double float_macs = 0;
   double n_steps = 0;     // parallel loops
   double slow_bytes = 0;  // not read, but what is takes as long as if they were: single rows come slower than a stream
-  double row_bytes =
-      0;  // of activations that one core goes through between the parallel loops: norms, quantising, what lies in memory near
+  double row_bytes = 0;   // of activations that one core goes through between the parallel loops: norms, quantising
 
   Work& operator+=(const Work& other);
   friend Work operator*(double times, const Work& work) {

@@ -205,11 +205,11 @@ Result<SimShape> FindShape(std::string_view name) {
 // Each pass over a row counts, as models/llama.cc and its siblings make them.
 double RowBytesOfLayer(const ModelShape& shape) {
   constexpr double kFloatsOfALine =
-      16;  // a value of a key or value is written into a cache line of its own: a pack has positions side by side
+      16;  // each number of a key is written into one of its own: a pack has positions side by side
   const double n_embd = shape.n_embd, n_q = int64_t{shape.n_heads} * shape.head_dim,
                n_kv = int64_t{shape.n_kv_heads} * shape.head_dim;
-  const double attention =
-      3 * n_embd + 2 * n_q + n_kv + kFloatsOfALine * n_kv;  // norm, quantise, add; rotate and quantise; store
+  // Norm, quantise, add; rotate and quantise; store.
+  const double attention = 3 * n_embd + 2 * n_q + n_kv + kFloatsOfALine * n_kv;
   const double network = 3 * n_embd + (shape.has_experts() ? (1.0 + shape.n_experts_used) * n_embd : 2.0 * shape.n_ff);
   return sizeof(float) * (attention + network);
 }

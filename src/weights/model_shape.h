@@ -99,6 +99,8 @@ struct ModelShape {
       GluActivation::kSilu;  // of llama and smallthinker; the other architectures have one of their own
 
   bool has_experts() const { return n_experts > 0; }
+  // Of a layer's network, or of each of its experts.
+  int32_t n_neurons() const { return has_experts() ? n_ff_expert : n_ff; }
   // Neurons whose gate is not positive rest: nothing else of them needs to be computed.
   bool gates_by_relu() const { return activation != GluActivation::kSilu; }
 };

@@ -51,19 +51,7 @@ class NeuronPackTest : public ::testing::Test {
   void StopsBetweenTwoLayersAndGoesOnAfterwards() {
     const std::vector<float> expected = Dense();
     const auto engine = Open({.cache_share = 0.3});
-    auto session = engine->NewSession({.n_ctx = kContext, .n_batch = 40});
-    ASSERT_TRUE(session.ok());
-    const std::vector<TokenId> tokens = RandomTokens(*engine, kTokens);
-    const int64_t n_layers = engine->shape().n_layers;
-    int64_t n_calls = 0;
-    const Status status = (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < n_layers + 1 + 2; });
-    EXPECT_EQ(status.code(), StatusCode::kCancelled);
-    EXPECT_EQ((*session)->tokens().size(), 40u);
-    ASSERT_TRUE((*session)->Feed(std::span(tokens).subspan(40)).ok());
-    const std::span<const float> logits = (*session)->logits();
-    EXPECT_EQ(
-        std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)),
-        0);
+    testing::StopsBetweenTwoLayersAndGoesOnAfterwards(*engine, kContext, kTokens, expected);
   }
 
   // Runs of 1 and of 30 tokens in turns, which leave idle memory to the caches and take it back.

@@ -2,8 +2,11 @@
 // Engines on tiny models, resident or streamed, and what they compute.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -115,6 +118,26 @@ inline Status AllLogits(Engine& engine, size_t n_tokens, int32_t n_batch, std::v
   return session->FeedAll(RandomTokens(engine, n_tokens), [&](int64_t, std::span<const float> logits) {
     all.insert(all.end(), logits.begin(), logits.end());
   });
+}
+
+// A run of n_tokens random tokens, in batches of 40, that is stopped in the second streamed layer of its second batch, leaves its first batch
+// done, and goes on to the last of the `expected` logits. REQUIRES: two layers or more are streamed.
+inline void StopsBetweenTwoLayersAndGoesOnAfterwards(Engine& engine, int64_t n_ctx, size_t n_tokens,
+                                                     const std::vector<float>& expected) {
+  auto session = engine.NewSession({.n_ctx = n_ctx, .n_batch = 40});
+  ASSERT_TRUE(session.ok());
+  const std::vector<TokenId> tokens = RandomTokens(engine, n_tokens);
+  const int64_t n_layers = engine.stream()->placer().n_layers();
+  int64_t n_calls = 0;
+  // The first batch passes all its layers and is done; the second stops in its second layer.
+  const Status status = (*session)->Feed(tokens, [&](int64_t, int64_t) { return ++n_calls < n_layers + 1 + 2; });
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_EQ((*session)->tokens().size(), 40u);
+  ASSERT_TRUE((*session)->Feed(std::span(tokens).subspan(40)).ok());
+  const std::span<const float> logits = (*session)->logits();
+  ASSERT_GE(expected.size(), logits.size());
+  EXPECT_EQ(
+      std::memcmp(logits.data(), expected.data() + expected.size() - logits.size(), logits.size() * sizeof(float)), 0);
 }
 
 // A reader of the file's own whose disk is as bad as `faults` say. More retries than this disk ever fails in a row, unless less are asked for.

@@ -13,7 +13,6 @@ namespace {
 
 constexpr uint32_t kFullHeat = UINT16_MAX;  // of a neuron that always fires
 constexpr int kMemoryShift = 5;             // a token counts a 32nd
-constexpr uint32_t kProfileTokens = 8;  // a profile counts as so many of the 32: another text than this one's made it
 constexpr int64_t kHugePage = AlignedBuffer::kHugePageBytes;
 // A free slot is taken for a neuron that fires for so many of a run of tokens; those of single tokens take any.
 constexpr int64_t kFewTokens = 4;

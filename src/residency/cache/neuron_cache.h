@@ -45,6 +45,8 @@ struct NeuronCacheOptions {
 class NeuronCache final : public BudgetedCache {
  public:
   static constexpr int kSample = 16;  // residents that a new one is compared with
+  // A profile counts as so many tokens of the 32 that are remembered: another text than this one's made it.
+  static constexpr uint32_t kProfileTokens = 8;
 
   // kOutOfBudget: address space is refused. kInvalidArgument: sizes that cannot be.
   static Result<std::unique_ptr<NeuronCache>> Create(const NeuronCacheOptions& options);
