@@ -35,6 +35,8 @@ class RecordingSource final : public NeuronSource {
     for (const int32_t neuron : neurons) biases_.back()[static_cast<size_t>(neuron)] = 1;
     stream_.Want(network, neurons, n_uses);
   }
+  void Peek(size_t skip, std::span<const uint8_t*> bundles) const override { stream_.Peek(skip, bundles); }
+  void FetchOn() override { stream_.FetchOn(); }
   Status Await(std::span<const uint8_t*> bundles) override { return stream_.Await(bundles); }
   void ReleaseNeurons() override { stream_.ReleaseNeurons(); }
   void EndNeurons() override { stream_.EndNeurons(); }

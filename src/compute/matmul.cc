@@ -66,8 +66,12 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
   MatMulPrepared(pool, tasks, x);
 }
 
-void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x) {
-  if (x.n_rows == 0) return;
+void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x,
+                    FunctionRef<void()> aside) {
+  if (x.n_rows == 0) {
+    if (aside) aside();
+    return;
+  }
   PANTRY_CHECK(tasks.size() <= kMaxMatMulTasks);
   std::array<TileSpan, kMaxMatMulTasks> spans;
   int64_t total_bytes = 0;
@@ -95,7 +99,7 @@ void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const A
   const int64_t rows_per_pass = RowsPerPass(row_bytes);
   const int64_t n_passes = (x.n_rows + rows_per_pass - 1) / rows_per_pass;
 
-  pool.ParallelFor(n_passes * n_chunks, [&](int64_t item, int) {
+  const auto compute = [&](int64_t item, int) {
     const int64_t first_row = item % n_passes * rows_per_pass;
     const ActivationRows part = x.Rows(first_row, std::min(rows_per_pass, x.n_rows - first_row));
     const int64_t chunk = item / n_passes;
@@ -107,7 +111,9 @@ void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const A
       w.kernel->compute(w.tiles, w.rows, w.cols, begin, end, part, tasks[i].y + first_row * tasks[i].y_stride,
                         tasks[i].y_stride);
     }
-  });
+  };
+  if (aside) pool.ParallelFor(n_passes * n_chunks, compute, aside);
+  else pool.ParallelFor(n_passes * n_chunks, compute);
 }
 
 }  // namespace pantry

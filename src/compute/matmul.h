@@ -58,7 +58,8 @@ using RowTask = FunctionRef<void(int64_t row)>;
 // Brings rows of x into the forms that the tasks' kernels want (Q8, BF16; those parts of x must point at scratch then), each right after
 // `prepare`, which may be what writes x.f32; then computes all tasks in one parallel loop over tiles. Results do not depend on the pool's size.
 void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x, RowTask prepare = {});
-// The same of rows that are in these forms already.
-void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x);
+// The same of rows that are in these forms already. The caller runs aside() while the others begin (ThreadPool::ParallelFor).
+void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x,
+                    FunctionRef<void()> aside = {});
 
 }  // namespace pantry

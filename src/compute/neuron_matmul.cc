@@ -9,48 +9,70 @@
 namespace pantry {
 namespace {
 
-constexpr int64_t kStrip = 4 * kActivationBlock;  // neurons that are activated and quantised together
-constexpr int64_t kRows = 32;                     // of x, in one go: what a strip makes of them stays in L1
+constexpr int64_t kStrip = 4 * kActivationBlock;  // neurons that are quantised together
+constexpr int64_t kRows = 32;                     // of x, in one go: what comes of them stays in L1
+constexpr int64_t kFewRows = 4;
+// Neurons of a part: a few rows' take some 15 us to come from memory; many rows' kernel takes so many together.
+constexpr int64_t kPartOfFewRows = 64;
+constexpr int64_t kPartOfManyRows = 128;
 
-// Neurons [begin, begin + kStrip) of the range, for all rows of x.
-void ComputeStrip(const NeuronRun& run, const NeuronRange& range, int64_t begin) {
+// Neurons of a part, for all rows of x.
+void ActivatePart(const NeuronRun& run, std::span<const int32_t> neurons, const uint8_t* const* bundles) {
+  const WeightMatrix& up = run.layout->up;
+  const auto n = static_cast<int64_t>(neurons.size());
+  std::array<float, kPartOfManyRows * kRows> products;
+  std::array<float, kPartOfManyRows> gates;
+  for (int64_t row = 0; row < run.x.n_rows; row += kRows) {
+    const int64_t n_rows = std::min(kRows, run.x.n_rows - row);
+    up.kernel->compute_rows_at(bundles, n, up.cols, run.x.Rows(row, n_rows), products.data(), n);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      float* const gate = run.gate + (row + r) * run.gate_stride;
+      float* const product = products.data() + r * n;
+      for (size_t i = 0; i < neurons.size(); ++i) gates[i] = gate[neurons[i]];
+      run.activation(gates.data(), product, n, product);
+      for (size_t i = 0; i < neurons.size(); ++i) gate[neurons[i]] = product[i];
+    }
+  }
+}
+
+// Neurons [begin, begin + kStrip) of the range, for all rows: zero where they rest, in the form that down reads.
+void QuantizeStrip(const NeuronRun& run, const NeuronRange& range, int64_t begin) {
   const int64_t n = std::min(kStrip, range.end - begin);
   const auto first = std::lower_bound(range.firing.begin(), range.firing.end(), static_cast<int32_t>(begin));
   const auto last = std::lower_bound(first, range.firing.end(), static_cast<int32_t>(begin + n));
-  const std::span<const int32_t> firing(first, last);
-  const auto n_firing = static_cast<int64_t>(firing.size());
-  const uint8_t* const* const bundles = range.bundles.data() + (first - range.firing.begin());
-  const WeightMatrix& up = run.layout->up;
-  std::array<float, kStrip * kRows> products;
-  alignas(64) std::array<float, kStrip> gates, strip;
-  for (int64_t row = 0; row < run.x.n_rows; row += kRows) {
-    const int64_t n_rows = std::min(kRows, run.x.n_rows - row);
-    if (n_firing > 0) {
-      up.kernel->compute_rows_at(bundles, n_firing, up.cols, run.x.Rows(row, n_rows), products.data(), n_firing);
-    }
-    for (int64_t r = 0; r < n_rows; ++r) {
-      const float* const gate = run.gate + (row + r) * run.gate_stride;
-      float* const product = products.data() + r * n_firing;
-      for (int64_t i = 0; i < n_firing; ++i) gates[static_cast<size_t>(i)] = gate[firing[static_cast<size_t>(i)]];
-      run.activation(gates.data(), product, n_firing, product);
-      std::fill_n(strip.begin(), n, 0.0F);
-      for (int64_t i = 0; i < n_firing; ++i) {
-        strip[static_cast<size_t>(firing[static_cast<size_t>(i)] - begin)] = product[i];
-      }
-      ActivationRows piece = run.hidden.Piece(row + r, begin, n);
-      piece.f32 = strip.data();
-      run.ops->quantize_row(piece, 0);
-    }
+  alignas(64) std::array<float, kStrip> strip;
+  for (int64_t row = 0; row < run.x.n_rows; ++row) {
+    const float* const activated = run.gate + row * run.gate_stride;
+    std::fill_n(strip.begin(), n, 0.0F);
+    for (auto neuron = first; neuron != last; ++neuron)
+      strip[static_cast<size_t>(*neuron - begin)] = activated[*neuron];
+    ActivationRows piece = run.hidden.Piece(row, begin, n);
+    piece.f32 = strip.data();
+    run.ops->quantize_row(piece, 0);
   }
 }
 
 }  // namespace
 
-void ComputeNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range) {
+void ActivateNeurons(ThreadPool& pool, const NeuronRun& run, std::span<const int32_t> neurons,
+                     std::span<const uint8_t* const> bundles, FunctionRef<void()> between) {
+  PANTRY_CHECK(neurons.size() == bundles.size());
+  const auto part = static_cast<size_t>(run.x.n_rows <= kFewRows ? kPartOfFewRows : kPartOfManyRows);
+  pool.ParallelFor(static_cast<int64_t>((neurons.size() + part - 1) / part), [&](int64_t item, int thread) {
+    const size_t first = static_cast<size_t>(item) * part, n = std::min(part, neurons.size() - first);
+    ActivatePart(run, neurons.subspan(first, n), bundles.data() + first);
+    if (thread == 0 && between) between();
+  });
+}
+
+void SumNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range) {
   const NeuronLayout& layout = *run.layout;
   PANTRY_CHECK(layout.down.kernel->activation == ActivationFormat::kQ8 && range.firing.size() == range.bundles.size());
   const int64_t n_strips = (range.end - range.begin + kStrip - 1) / kStrip;
-  pool.ParallelFor(n_strips, [&](int64_t strip, int) { ComputeStrip(run, range, range.begin + strip * kStrip); });
+  const auto quantize = [&](int64_t strip, int) { QuantizeStrip(run, range, range.begin + strip * kStrip); };
+  if (run.x.n_rows > kFewRows) pool.ParallelFor(n_strips, quantize);
+  else
+    for (int64_t strip = 0; strip < n_strips; ++strip) quantize(strip, 0);  // sooner done than told
 
   // Columns of what rests are read by kernels that take all of them, and times zero: any codes will do.
   const uint8_t* const any = range.bundles.empty() ? run.scales : layout.ColumnOf(range.bundles[0]);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ComputeNeurons() runs a range of a gated feed-forward network's neurons, those that fire, wherever their bundles lie.
+// ActivateNeurons() and SumNeurons() run a gated feed-forward network's neurons, those that fire, wherever their bundles lie.
 //
-//   out[m, n_embd] += sum over neurons n of the range: down[:, n] * act(gate[m, n], up[n] . x[m])
+//   hidden[m, n] = act(gate[m, n], up[n] . x[m])              ActivateNeurons(): any neurons, in any order, each once
+//   out[m, n_embd] += sum over a range: down[:, n] * hidden   SumNeurons(): range after range, ascending, once all of a range are activated
 //
-// Ranges in ascending order give the bits of the whole network computed densely, for weights that are finite: a neuron that fires for no
+// That gives the bits of the whole network computed densely, for weights that are finite: a neuron that fires for no
 // row adds zero, and each output is summed block by block of 32 neurons in ascending order, as all kernels do.
 // Threads: from the pool's owner. Allocates nothing.
 #pragma once
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/function_ref.h"
 #include "compute/activations.h"
 #include "compute/expert_matmul.h"
 #include "compute/neuron_layout.h"
@@ -18,12 +20,12 @@
 
 namespace pantry {
 
-// What all ranges of a layer work on.
+// What all neurons of a layer work on.
 struct NeuronRun {
   const NeuronLayout* layout;
   const uint8_t* scales;  // of down: the block's first bytes
   ActivationRows x;       // [m, n_embd] in the form that up reads
-  const float* gate;      // [m, gate_stride]: products of the gate
+  float* gate;            // [m, gate_stride]: products of the gate; of neurons that were activated, what came of them
   int64_t gate_stride;
   GatedActivation activation;  // gives 0 where a gate does not fire
   const VectorOps* ops;
@@ -39,6 +41,10 @@ struct NeuronRange {
   std::span<const uint8_t* const> bundles;  // of each
 };
 
-void ComputeNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range);
+// `neurons` ascend, and bundles[i] is that of neurons[i]. Between its parts the caller's thread runs between(), if given.
+void ActivateNeurons(ThreadPool& pool, const NeuronRun& run, std::span<const int32_t> neurons,
+                     std::span<const uint8_t* const> bundles, FunctionRef<void()> between = {});
+// REQUIRES: range.firing were activated, and the ranges before were summed.
+void SumNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range);
 
 }  // namespace pantry

@@ -90,10 +90,11 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
           ThreadPool pool(n_threads);
           OwnedActivations scratch(std::vector<float>(n * kFf, 7.0F), m, kFf);
           std::vector<float> out(n * kEmbd, -3.0F);
+          std::vector<float> activated = gate;
           const NeuronRun run = {.layout = &net.layout,
                                  .scales = net.block.data(),
                                  .x = x.rows,
-                                 .gate = gate.data(),
+                                 .gate = activated.data(),
                                  .gate_stride = kFf,
                                  .activation = activation,
                                  .ops = &net.ops,
@@ -104,9 +105,13 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
             const int64_t end = std::min(begin + width, kFf);
             const auto from = std::lower_bound(firing.begin(), firing.end(), begin) - firing.begin();
             const auto to = std::lower_bound(firing.begin(), firing.end(), end) - firing.begin();
-            ComputeNeurons(
-                pool, run,
-                {begin, end, {firing.data() + from, firing.data() + to}, {bundles.data() + from, bundles.data() + to}});
+            const NeuronRange range = {
+                begin, end, {firing.data() + from, firing.data() + to}, {bundles.data() + from, bundles.data() + to}};
+            // Some of the range first, the others behind them.
+            const size_t n_first = range.firing.size() / 3;
+            ActivateNeurons(pool, run, range.firing.subspan(n_first), range.bundles.subspan(n_first));
+            ActivateNeurons(pool, run, range.firing.first(n_first), range.bundles.first(n_first));
+            SumNeurons(pool, run, range);
           }
           ASSERT_EQ(out, expected) << "m " << m << ", ranges of " << width << ", " << n_threads << " threads";
         }

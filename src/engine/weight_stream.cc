@@ -334,6 +334,12 @@ void WeightStream::Want(int32_t network, std::span<const int32_t> neurons, std::
   neurons_->stream().Want(network, neurons, n_uses);
 }
 
+void WeightStream::Peek(size_t skip, std::span<const uint8_t*> bundles) const {
+  neurons_->stream().Peek(skip, bundles);
+}
+
+void WeightStream::FetchOn() { neurons_->stream().FetchOn(); }
+
 Status WeightStream::Await(std::span<const uint8_t*> bundles) { return neurons_->stream().Await(bundles); }
 
 void WeightStream::ReleaseNeurons() { neurons_->stream().Release(); }

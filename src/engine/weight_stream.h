@@ -112,6 +112,8 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   void Look(std::span<const int32_t> neurons, std::span<uint8_t> is_near) const override;
   void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) override;
   Status Await(std::span<const uint8_t*> bundles) override;
+  void Peek(size_t skip, std::span<const uint8_t*> bundles) const override;
+  void FetchOn() override;
   void ReleaseNeurons() override;
   void EndNeurons() override;
   // Fills the caches, before the first run, with the experts that are used most and the neurons that fire most by layers[l] of the model's

@@ -67,6 +67,7 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   const int64_t n_of_layer = n_neurons * std::max<int64_t>(n_of_experts, 1);
   parts.columns = carver.Array<const uint8_t*>(n_neurons);
   parts.firing = carver.Array<int32_t>(n_of_layer);
+  parts.near = carver.Array<int32_t>(n_neurons);
   parts.n_firing = carver.Array<uint16_t>(n_of_layer);
   parts.n_firing_of = carver.Array<int32_t>(n_of_experts);
   if (n_of_experts > 0) {

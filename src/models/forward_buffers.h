@@ -32,7 +32,7 @@ struct ForwardParts {
   float *shared, *router_logits, *routing, *guess, *mix, *expert_ff, *partials;
   int32_t *chosen, *pick_row, *pick_at;
   const uint8_t** columns;
-  int32_t* firing;
+  int32_t *firing, *near;
   uint16_t* n_firing;
   int32_t* n_firing_of;
   uint8_t *hidden, *gathered;

@@ -62,6 +62,7 @@ ForwardPass::ForwardPass(const ModelShape& shape, Isa isa, const ForwardRun& run
   partials_ = parts.partials;
   columns_ = parts.columns;
   firing_ = parts.firing;
+  near_ = parts.near;
   n_rows_firing_ = parts.n_firing;
   n_firing_of_ = parts.n_firing_of;
   hidden_ = parts.hidden;

@@ -161,12 +161,12 @@ class ForwardPass {
   struct SourcedNetwork {
     int32_t number;     // in the layer
     WeightMatrix gate;  // in memory
-    float* gates;       // its products: run.gate
     NeuronRun run;
   };
   size_t WantFiring(const SourcedNetwork& network, const FiringGates& fires, NeuronPrior* prior, int32_t* list,
                     uint16_t* n_uses);
-  Status ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing);
+  void ActivateNear(const SourcedNetwork& network, std::span<const int32_t> firing, uint16_t* is_activated);
+  Status ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing, uint16_t* is_activated);
   ActivationRows RowsOf(const ExpertTask& task, const ActivationRows& in) const;
   Status ComputeExpertNeurons(int32_t layer, const ExpertLayer& experts, const ActivationRows& in,
                               GatedActivation activation, std::span<const ExpertTask> tasks);
@@ -197,6 +197,7 @@ class ForwardPass {
   float* partials_;    // [picks, ExpertRun::ScratchFloats(n_embd)]
   // Of neurons from a source; n_ff: of a network, and networks: 1, or a layer's experts.
   const uint8_t** columns_;  // [n_ff] scratch
+  int32_t* near_;            // [n_ff] scratch
   int32_t* firing_;          // [networks, n_ff] those that fire
   uint16_t* n_rows_firing_;  // [networks, n_ff] and in how many rows
   int32_t* n_firing_of_;     // [n_experts]

@@ -11,7 +11,7 @@ namespace pantry {
 namespace {
 
 // The gate of a few rows is computed in so many parts, and what fires in one is being read while the next is computed.
-constexpr int64_t kGateParts = 4;
+constexpr int64_t kGateParts = 8;
 constexpr int64_t kFewRows = 4;
 constexpr int64_t kUnit = kActivationBlock;
 constexpr size_t kMostAtOnce = NeuronSource::kMostAtOnce;
@@ -49,7 +49,9 @@ int64_t EndOfSegment(std::span<const int32_t> firing, int64_t n_neurons) {
 
 }  // namespace
 
-// Computes the gates of a network, whose rows are in their form, and asks its source for what fires, which it lists: [n_ff] there is room for. A prior, if given, leaves some out.
+// Computes the gates of a network, whose rows are in their form, and asks its source for what fires, which it lists: [n_ff] there is room for.
+// What fires in a part is wanted while the workers have begun with the next: looking it up and telling the disk takes as long as a part.
+// A prior, if given, leaves some out.
 size_t ForwardPass::WantFiring(const SourcedNetwork& network, const FiringGates& fires, NeuronPrior* prior,
                                int32_t* list, uint16_t* n_uses) {
   NeuronSource& source = *run_.neuron_source;
@@ -57,37 +59,74 @@ size_t ForwardPass::WantFiring(const SourcedNetwork& network, const FiringGates&
   const WeightMatrix& whole = network.gate;
   const int64_t n_rows = run.x.n_rows, n_units = (whole.rows + kUnit - 1) / kUnit;
   const int64_t n_parts = n_rows <= kFewRows ? std::min(kGateParts, n_units) : 1;
+  const auto begin_of = [&](int64_t part) { return std::min(n_units * part / n_parts * kUnit, whole.rows); };
   size_t n_firing = 0;
-  for (int64_t part = 0; part < n_parts; ++part) {
-    const int64_t begin = n_units * part / n_parts * kUnit;
-    const int64_t end = std::min(n_units * (part + 1) / n_parts * kUnit, whole.rows);
-    WeightMatrix rows = whole;
-    rows.rows = end - begin;
-    rows.tiles += begin / whole.kernel->row_tile * whole.kernel->packed_tile_bytes(whole.cols);
-    const MatMulTask task = {&rows, network.gates + begin, run.gate_stride};
-    MatMulPrepared(pool_, {&task, 1}, run.x);
+  const auto want = [&](int64_t part) {
     int32_t* const firing = list + n_firing;
     uint16_t* const counts = n_uses + n_firing;
-    size_t n = ListFiring(fires, network.gates, n_rows, run.gate_stride, begin, end, firing, counts);
+    size_t n = ListFiring(fires, run.gate, n_rows, run.gate_stride, begin_of(part), begin_of(part + 1), firing, counts);
     if (prior != nullptr) n = LeaveOut(*prior, source, run.gate, {firing, n}, {reinterpret_cast<uint8_t*>(counts), n});
     source.Want(network.number, {firing, n}, {counts, n_rows == 1 ? 0 : n});
     n_firing += n;
+  };
+  for (int64_t part = 0; part < n_parts; ++part) {
+    const int64_t begin = begin_of(part);
+    WeightMatrix rows = whole;
+    rows.rows = begin_of(part + 1) - begin;
+    rows.tiles += begin / whole.kernel->row_tile * whole.kernel->packed_tile_bytes(whole.cols);
+    const MatMulTask task = {&rows, run.gate + begin, run.gate_stride};
+    const auto want_before = [&] { want(part - 1); };
+    MatMulPrepared(pool_, {&task, 1}, run.x, part > 0 ? FunctionRef<void()>(want_before) : FunctionRef<void()>());
   }
+  want(n_parts - 1);
   return n_firing;
 }
 
-// Computes those neurons, as they come.
-Status ForwardPass::ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing) {
+// Activates, of what fires for a few rows, the neurons that lie in memory, and says of each whether it was one; the others are read meanwhile.
+// Many rows want so many that one segment is read while another is computed.
+void ForwardPass::ActivateNear(const SourcedNetwork& network, std::span<const int32_t> firing, uint16_t* is_activated) {
   NeuronSource& source = *run_.neuron_source;
+  std::fill_n(is_activated, firing.size(), uint16_t{0});
+  if (network.run.x.n_rows > kFewRows) return;
   std::array<const uint8_t*, kMostAtOnce> bundles;
+  size_t n_near = 0;
+  for (size_t begin = 0; begin < firing.size(); begin += kMostAtOnce) {
+    const size_t n = std::min(kMostAtOnce, firing.size() - begin);
+    source.Peek(begin, {bundles.data(), n});
+    for (size_t i = 0; i < n; ++i) {
+      near_[n_near] = firing[begin + i];
+      columns_[n_near] = bundles[i];
+      is_activated[begin + i] = bundles[i] != nullptr ? 1 : 0;
+      n_near += is_activated[begin + i];
+    }
+  }
+  const auto fetch = [&source] { source.FetchOn(); };
+  ActivateNeurons(pool_, network.run, {near_, n_near}, {columns_, n_near}, FunctionRef<void()>(fetch));
+}
+
+// Computes those neurons, as they come. `is_activated`: scratch, one for each.
+Status ForwardPass::ComputeFiring(const SourcedNetwork& network, std::span<const int32_t> firing,
+                                  uint16_t* is_activated) {
+  NeuronSource& source = *run_.neuron_source;
+  ActivateNear(network, firing, is_activated);
+  std::array<const uint8_t*, kMostAtOnce> bundles, late_bundles;
+  std::array<int32_t, kMostAtOnce> late;
   for (int64_t begin = 0; begin < network.gate.rows;) {
     const int64_t end = EndOfSegment(firing, network.gate.rows);
     const auto n =
         static_cast<size_t>(std::lower_bound(firing.begin(), firing.end(), static_cast<int32_t>(end)) - firing.begin());
     PANTRY_RETURN_IF_ERROR(source.Await({bundles.data(), n}));
-    ComputeNeurons(pool_, network.run, {begin, end, firing.first(n), {bundles.data(), n}});
+    size_t n_late = 0;
+    for (size_t i = 0; i < n; ++i) {
+      late[n_late] = firing[i];
+      late_bundles[n_late] = bundles[i];
+      n_late += is_activated[i] == 0 ? 1 : 0;
+    }
+    ActivateNeurons(pool_, network.run, {late.data(), n_late}, {late_bundles.data(), n_late});
+    SumNeurons(pool_, network.run, {begin, end, firing.first(n), {bundles.data(), n}});
     source.ReleaseNeurons();
     firing = firing.subspan(n);
+    is_activated += n;
     begin = end;
   }
   return OkStatus();
@@ -104,7 +143,6 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
   const NeuronLayer& neurons = weights.neurons;
   const SourcedNetwork network = {.number = 0,
                                   .gate = weights.gate,
-                                  .gates = gate,
                                   .run = {.layout = &neurons.layout,
                                           .scales = neurons.scales,
                                           .x = rows,
@@ -126,7 +164,7 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
   } else if (prior != nullptr) {
     for (int64_t row = 0; row < m; ++row) prior->Learn(weights.layer, {gate + row * n_ff, static_cast<size_t>(n_ff)});
   }
-  status_ = ComputeFiring(network, {firing_, n});
+  status_ = ComputeFiring(network, {firing_, n}, n_rows_firing_);
   if (status_.ok()) source.EndNeurons();
 }
 
@@ -155,7 +193,6 @@ Status ForwardPass::ComputeExpertNeurons(int32_t layer, const ExpertLayer& exper
     of_gate.tiles = task.block;
     return {.number = task.expert,
             .gate = of_gate,
-            .gates = gates,
             .run = {.layout = &experts.neurons,
                     .scales = task.block + experts.neurons_at,
                     .x = RowsOf(task, in),
@@ -175,13 +212,13 @@ Status ForwardPass::ComputeExpertNeurons(int32_t layer, const ExpertLayer& exper
     for (int64_t i = 0; run_.neurons != nullptr && i < task.n_picks; ++i) {
       run_.neurons->Fed(layer, task.expert,
                         {in.Rows(pick_row_[task.first_pick + i], 1).f32, static_cast<size_t>(in.n_cols)},
-                        {network.gates + i * gate_stride, static_cast<size_t>(n_neurons)});
+                        {network.run.gate + i * gate_stride, static_cast<size_t>(n_neurons)});
     }
   }
   for (const ExpertTask& task : tasks) {
     const std::span<const int32_t> firing(firing_ + task.expert * n_neurons,
                                           static_cast<size_t>(n_firing_of_[task.expert]));
-    PANTRY_RETURN_IF_ERROR(ComputeFiring(network_of(task), firing));
+    PANTRY_RETURN_IF_ERROR(ComputeFiring(network_of(task), firing, n_rows_firing_ + task.expert * n_neurons));
   }
   return OkStatus();
 }

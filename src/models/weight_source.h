@@ -64,6 +64,7 @@ class MatrixSource {
 // The neurons of a layer that fire, from wherever their bundles lie (compute/neuron_layout.h), in the order in which they are computed. A
 // layer has one network of neurons, or one for each expert.
 //   BeginNeurons(layer) -> Want(neurons, perhaps by what Look() says) ... -> Await(next ones) -> ReleaseNeurons() ... -> EndNeurons()
+// and before Await(), as often as wanted, Peek() and FetchOn().
 class NeuronSource {
  public:
   static constexpr size_t kMostAtOnce = 512;  // of one Await()
@@ -76,6 +77,11 @@ class NeuronSource {
   // Neurons of a network that fire, behind those before; for n_uses[i] of the tokens each, empty: for one. Begins to fetch them, and does not
   // wait.
   virtual void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses) = 0;
+  // Sets the bundles of those that come `skip` behind the next one in order, where they are in memory already; else null. They stay where
+  // they are until they were awaited and released.
+  virtual void Peek(size_t skip, std::span<const uint8_t*> bundles) const = 0;
+  // Takes what has come and goes on fetching; does not wait. What failed is told by Await().
+  virtual void FetchOn() = 0;
   // Sets the bundles of the next ones in order; they stay where they are until ReleaseNeurons(). After an error the layer has ended.
   virtual Status Await(std::span<const uint8_t*> bundles) = 0;
   virtual void ReleaseNeurons() = 0;

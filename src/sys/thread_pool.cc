@@ -110,7 +110,6 @@ struct ThreadPool::Impl {
       0};                                   // how often the last worker left a closed loop; the owner waits on it
   alignas(64) Function function = nullptr;  // the loop: written by the owner while the loop is closed and empty
   void* context = nullptr;
-  int64_t n_items = 0;
   std::vector<Share> shares;  // of each thread
   int64_t spin_us = 0;
   int n_threads = 1;
@@ -164,17 +163,17 @@ struct ThreadPool::Impl {
     return seen;
   }
 
-  // Only the owner opens loops, so between its loops the word is stable.
-  void Open() {
+  // Only the owner opens loops, so between its loops the word is stable. So many workers have something to do.
+  void Open(int64_t n_wanted) {
     const uint32_t number = (state.load(std::memory_order_relaxed) & kNumberMask) + kNumberOne;
     state.store(number | kOpen, std::memory_order_seq_cst);
     const int asleep = n_asleep.load(std::memory_order_seq_cst);
     if (asleep == 0) return;
     placement.KeepOffOwner(workers);
-    if (n_items - 1 >= asleep) {
+    if (n_wanted >= asleep) {
       state.notify_all();
     } else {
-      for (int64_t i = 0; i < n_items - 1; ++i) state.notify_one();
+      for (int64_t i = 0; i < n_wanted; ++i) state.notify_one();
     }
   }
 
@@ -213,20 +212,22 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::n_threads() const { return impl_->n_threads; }
 
-void ThreadPool::Run(int64_t n_items, Function function, void* context) {
-  if (n_items <= 1 || impl_->n_threads == 1) {
+void ThreadPool::Run(int64_t n_items, Function function, void* context, FunctionRef<void()> aside) {
+  const bool is_alone = impl_->n_threads == 1 || n_items < (aside ? 1 : 2);
+  if (is_alone) {
+    if (aside) aside();
     for (int64_t item = 0; item < n_items; ++item) function(context, item, 0);
     return;
   }
   impl_->function = function;
   impl_->context = context;
-  impl_->n_items = n_items;
   for (int thread = 0; thread < impl_->n_threads; ++thread) {
     Share& share = impl_->shares[static_cast<size_t>(thread)];
     share.next.store(n_items * thread / impl_->n_threads, std::memory_order_relaxed);
     share.end = n_items * (thread + 1) / impl_->n_threads;
   }
-  impl_->Open();
+  impl_->Open(aside ? n_items : n_items - 1);
+  if (aside) aside();
   impl_->RunItems(0);
   impl_->CloseAndAwaitEmpty();
 }

@@ -13,6 +13,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "base/function_ref.h"
+
 namespace pantry {
 
 class ThreadPool {
@@ -35,12 +37,21 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
+  // The same; but the caller runs aside() first, while the others begin, and then helps.
+  template <typename Body, typename Aside>
+  void ParallelFor(int64_t n_items, Body&& body, const Aside& aside) {
+    using B = std::remove_reference_t<Body>;
+    Run(
+        n_items, [](void* context, int64_t item, int thread) { (*static_cast<B*>(context))(item, thread); },
+        const_cast<void*>(static_cast<const void*>(&body)), FunctionRef<void()>(aside));
+  }
+
   // Physical cores this process may use: affinity and cgroup CPU quota respected; at least 1.
   static int DefaultThreadCount();
 
  private:
   using Function = void (*)(void* context, int64_t item, int thread);
-  void Run(int64_t n_items, Function function, void* context);
+  void Run(int64_t n_items, Function function, void* context, FunctionRef<void()> aside = {});
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

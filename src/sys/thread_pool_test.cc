@@ -40,6 +40,39 @@ TEST(ThreadPool, EveryItemRunsExactlyOnceForAnyPoolAndLoopSize) {
   }
 }
 
+TEST(ThreadPool, TheCallerRunsItsAsideOnceAndThenHelps) {
+  for (int n_threads = 1; n_threads <= 4; ++n_threads) {
+    ThreadPool pool(n_threads);
+    for (const int64_t n_items : {0, 1, 2, 3, 64, 1000}) {
+      std::vector<int> runs(static_cast<size_t>(n_items), 0);
+      std::atomic<int> n_asides = 0, n_too_early = 0;
+      const auto caller = std::this_thread::get_id();
+      const auto item_body = [&](int64_t item, int thread) {
+        ++runs[static_cast<size_t>(item)];
+        if (thread == 0 && n_asides.load() == 0) ++n_too_early;
+      };
+      pool.ParallelFor(n_items, item_body, [&] { n_asides += std::this_thread::get_id() == caller ? 1 : 100; });
+      EXPECT_EQ(std::count(runs.begin(), runs.end(), 1), n_items) << n_threads << " threads";
+      EXPECT_EQ(n_asides.load(), 1);
+      EXPECT_EQ(n_too_early.load(), 0);
+    }
+  }
+}
+
+TEST(ThreadPool, WorkersBeginWhileTheCallerIsAside) {
+  ThreadPool pool(2);
+  for (const int64_t n_items : {1, 2, 50}) {
+    std::atomic<int64_t> n_run = 0;
+    // Would not end if the loop waited for its caller.
+    pool.ParallelFor(
+        n_items, [&](int64_t, int) { ++n_run; },
+        [&] {
+          while (n_run.load() < n_items) std::this_thread::yield();
+        });
+    EXPECT_EQ(n_run.load(), n_items);
+  }
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // sanitizers need an unlimited address space
 TEST(ThreadPool, WorksWithTheThreadsThatTheSystemAllows) {
   const auto run_with_little_memory = [] {

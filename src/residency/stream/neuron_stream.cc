@@ -115,8 +115,25 @@ Status NeuronStream::Collect(int64_t timeout_us) {
   return status;
 }
 
+void NeuronStream::Peek(size_t skip, std::span<const uint8_t*> bundles) const {
+  PANTRY_CHECK(n_handed_ + skip + bundles.size() <= n_wanted_);
+  const Entry* const entries = entries_.data() + n_handed_ + skip;
+  for (size_t i = 0; i < bundles.size(); ++i) bundles[i] = entries[i].bundle;
+}
+
+void NeuronStream::FetchOn() {
+  if (reader_.n_pending() == 0 || !failed_.ok()) return;
+  failed_ = Collect(0);
+  Pump();
+}
+
 Status NeuronStream::Await(std::span<const uint8_t*> bundles) {
   PANTRY_CHECK(bundles.size() <= kMostAtOnce && n_handed_ + bundles.size() <= n_wanted_);
+  if (!failed_.ok()) {
+    Status failed = std::move(failed_);
+    Abandon();
+    return failed;
+  }
   Pump();
   for (size_t i = 0; i < bundles.size(); ++i) {
     const Entry& entry = entries_[n_handed_ + i];
@@ -206,7 +223,10 @@ Status NeuronStream::Fill(int32_t layer, int32_t network, std::span<const int32_
   return status;
 }
 
-void NeuronStream::Reset() { n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0; }
+void NeuronStream::Reset() {
+  n_wanted_ = n_absent_ = next_absent_ = n_released_ = n_handed_ = 0;
+  failed_ = OkStatus();
+}
 
 void NeuronStream::End() {
   PANTRY_CHECK(n_released_ == n_wanted_);

@@ -7,6 +7,8 @@
 //
 //   Begin(layer) --> Want(neurons) --> Want(more) ... --> Await(n) --> compute --> Release() --> Await(n) ... --> End()
 //
+// What lies in memory can be worked on before it is handed out, while the rest is read (Peek(), FetchOn()).
+//
 // In order, not in order of arrival, since sums over neurons have one order (compute/neuron_matmul.h). The reader is
 // given as many reads as staging has slots, so that many wanted at once (a prompt's) are read ahead of the computing by so many.
 // Threads: one at a time, not always the same; it makes progress in its calls only.
@@ -67,6 +69,11 @@ class NeuronStream {
   void Begin(int32_t layer, int64_t n_tokens);
   // Behind what was wanted before; ascending. `n_uses`: as NeuronCache::Use(). A neuron is wanted once in an event.
   void Want(int32_t network, std::span<const int32_t> neurons, std::span<const uint16_t> n_uses);
+  // Sets the bundles of those that come `skip` behind the next one in order, null where one is not in memory yet. They stay until they
+  // were handed out and released. REQUIRES: so many are wanted and were not handed out.
+  void Peek(size_t skip, std::span<const uint8_t*> bundles) const;
+  // Takes what was read and gives the reader what there is room for; does not wait. What failed is told by Await().
+  void FetchOn();
   // Sets the next bundles in order, once all are in memory. They stay until Release(). kIoError, kCorruption: the event is over.
   // REQUIRES: bundles.size() <= kMostAtOnce; so many are wanted and were not handed out.
   Status Await(std::span<const uint8_t*> bundles);
@@ -121,6 +128,7 @@ class NeuronStream {
   size_t next_absent_ = 0;
   size_t n_released_ = 0;  // entries below were handed out and released
   size_t n_handed_ = 0;    // entries below were handed out
+  Status failed_;          // in FetchOn(): for Await()
   BlockStreamStats stats_;
 };
 

@@ -58,9 +58,20 @@ struct Bench {
       stream->Want(0, std::span(wanted).subspan(i, std::min(n_told, wanted.size() - i)), {});
     }
     for (size_t i = 0; i < wanted.size(); i += n_taken) {
+      std::vector<const uint8_t*> there(wanted.size() - i), later(wanted.size() - i);
+      const size_t skip = there.size() / 50;
+      stream->Peek(0, there);
+      stream->FetchOn();
+      stream->Peek(skip, std::span(later).subspan(skip));
+      for (size_t k = 0; k < there.size(); ++k) {
+        if (there[k] != nullptr && !IsNeuron(there[k], layer, wanted[i + k])) return InternalError("a look at {}", k);
+        if (k >= skip && there[k] != nullptr && later[k] != there[k]) return InternalError("{} moved", k);
+        if (later[k] != nullptr && there[k] == nullptr) ++n_fetched;
+      }
       std::vector<const uint8_t*> bundles(std::min(n_taken, wanted.size() - i));
       PANTRY_RETURN_IF_ERROR(stream->Await(bundles));
       for (size_t k = 0; k < bundles.size(); ++k) {
+        if (there[k] != nullptr && bundles[k] != there[k]) return InternalError("neuron {} moved", wanted[i + k]);
         if (!IsNeuron(bundles[k], layer, wanted[i + k])) return InternalError("neuron {} is wrong", wanted[i + k]);
       }
       stream->Release();
@@ -70,6 +81,7 @@ struct Bench {
   }
 
   SteadyClock clock;
+  int n_fetched = 0;  // that came with FetchOn()
   std::vector<uint8_t> bytes;
   std::unique_ptr<Reader> file;
   std::unique_ptr<BlockReader> reader;
@@ -96,6 +108,7 @@ TEST(NeuronStream, HandsOutWhatWasWantedInOrderWhateverTheCacheHolds) {
       const Status status = bench.Run(round % kLayers, Some(rng, share), 700, NeuronStream::kMostAtOnce);
       ASSERT_TRUE(status.ok()) << n_slots << " slots, round " << round << ": " << status.ToString();
     }
+    EXPECT_GT(bench.n_fetched, 0);
     const CacheStats total = bench.cache->TotalStats();
     EXPECT_EQ(bench.reader->stats().n_reads, total.n_misses);
     EXPECT_EQ(total.n_hits > (n_slots < 500 ? 12 : 0), n_slots >= 500) << n_slots;
