@@ -82,8 +82,8 @@ TEST_F(PlanByNeuronTest, AProfileSaysWhatFires) {
   EXPECT_EQ(all.plan.batches[0].n_reads, 0);
   EXPECT_EQ(all.held_share(), 1);
 
-  const int64_t bundle_bytes = all.memory.block_bytes / all.n_neurons;
-  const int64_t a_tenth = all.memory.total_bytes() - all.memory.cache_bytes + all.n_neurons / 10 * bundle_bytes;
+  const int64_t neuron_bytes = all.memory.block_bytes / all.n_neurons;
+  const int64_t a_tenth = all.memory.total_bytes() - all.memory.cache_bytes + all.n_neurons / 10 * neuron_bytes;
   const NeuronPlanReport some = Plan(Options(a_tenth));
   EXPECT_GT(some.held_share(), 0.1);  // with what is lent
   EXPECT_LT(some.held_share(), 1);

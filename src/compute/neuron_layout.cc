@@ -32,6 +32,7 @@ NeuronLayout NeuronLayout::Of(const WeightMatrix& up, const WeightMatrix& down) 
   layout.scales_bytes = AlignUp(BlocksOf(down) * down.n_tiles() * down.kernel->row_tile * kScale, kScalesAlignment);
   layout.column_offset = RowBytes(up.kernel->type, up.cols);
   const int64_t column_bytes = down.n_tiles() * CodeBytes(down);
+  layout.kept_bytes = AlignUp(layout.column_offset + column_bytes, kKeptAlignment);
   layout.bundle_bytes = AlignUp(layout.column_offset + column_bytes + kCheckBytes, kBundleAlignment);
   return layout;
 }

@@ -3,7 +3,8 @@
 // is one run of bytes, a *bundle*, so that a disk reads one neuron in one piece.
 //
 //   block    [down's scales | zeros to 4096][bundle of neuron 0][bundle 1]...
-//   bundle   [up's GGUF row][down's codes of the neuron's column][zeros][check]      a multiple of 512 bytes
+//   bundle   [up's GGUF row][down's codes of the neuron's column][zeros][check]      a multiple of 512 bytes on disk
+//            '---- kept_bytes, a multiple of a cache line's 64 ----'
 //
 // Scales of down are shared by the 32 neurons of a quantization block, so they lie apart and stay in memory. The order of a column's codes
 // is that of the down kernel (column_layout.h): a block is made for one instruction set. The check is the packer's business: 8 bytes.
@@ -20,11 +21,13 @@ namespace pantry {
 struct NeuronLayout {
   static constexpr int64_t kBundleAlignment = 512;
   static constexpr int64_t kCheckBytes = 8;
+  static constexpr int64_t kKeptAlignment = 64;
 
   WeightMatrix up;    // n_embd -> n_ff, in rows; without tiles
   WeightMatrix down;  // n_ff -> n_embd, in columns; without tiles
   int64_t scales_bytes = 0;
   int64_t column_offset = 0;  // in a bundle
+  int64_t kept_bytes = 0;     // of a bundle, what kernels read: the rest need not stay in memory once it was checked
   int64_t bundle_bytes = 0;
 
   static NeuronLayout Of(const WeightMatrix& up, const WeightMatrix& down);

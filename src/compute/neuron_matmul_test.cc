@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -58,6 +59,15 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
   Rng rng(11);
   Network net(GetParam(), rng);
   EXPECT_EQ(net.layout.bundle_bytes % NeuronLayout::kBundleAlignment, 0);
+  EXPECT_EQ(net.layout.kept_bytes % NeuronLayout::kKeptAlignment, 0);
+  EXPECT_LE(net.layout.kept_bytes, net.layout.bundle_bytes);
+  // What a cache keeps of them, side by side.
+  const auto kept_bytes = static_cast<size_t>(net.layout.kept_bytes);
+  std::vector<uint8_t> kept(kFf * kept_bytes);
+  for (size_t neuron = 0; neuron < kFf; ++neuron) {
+    std::memcpy(kept.data() + neuron * kept_bytes,
+                net.block.data() + net.layout.bundle_offset(static_cast<int64_t>(neuron)), kept_bytes);
+  }
   const GatedActivation activations[] = {net.ops.relu_mul, net.ops.drelu_mul, net.ops.relu2_mul};
   for (const int64_t m : {1, 2, 3, 4, 9, 70}) {
     for (const GatedActivation activation : activations) {
@@ -82,7 +92,7 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
         for (int64_t row = 0; row < m; ++row) fires |= !(gate[static_cast<size_t>(row * kFf + neuron)] <= 0);
         if (!fires) continue;
         firing.push_back(static_cast<int32_t>(neuron));
-        bundles.push_back(net.block.data() + net.layout.bundle_offset(neuron));
+        bundles.push_back(kept.data() + static_cast<size_t>(neuron) * kept_bytes);
       }
       ASSERT_LT(firing.size(), static_cast<size_t>(kFf));
       for (const int64_t width : {int64_t{32}, int64_t{192}, kFf}) {

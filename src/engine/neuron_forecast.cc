@@ -46,7 +46,7 @@ ModelWork NeuronWorkOf(const ModelShape& shape, const ModelCost& cost, const Wei
   dense.dense_bytes -= n_layers * (BytesOf(layout.up) + BytesOf(layout.down) - layout.scales_bytes);
   dense.int8_macs -= n_layers * n_neurons * macs;
   return NeuronWork(dense, firing, n_layers, static_cast<int32_t>(n_neurons), n_layers * BytesOf(layout.up),
-                    layout.bundle_bytes, ReadBytes(layout.bundle_bytes), macs);
+                    layout.kept_bytes, ReadBytes(layout.bundle_bytes), macs);
 }
 
 double NeuronsHeld(const MemoryPlan& plan, int64_t position) {

@@ -11,7 +11,7 @@ NeuronCacheOptions CacheOptions(const WeightPlacer& placer, int64_t cache_bytes,
   return {.n_layers = placer.n_layers(),
           .n_networks = placer.n_networks(),
           .n_neurons = static_cast<int32_t>(layout.n_neurons()),
-          .bundle_bytes = layout.bundle_bytes,
+          .slot_bytes = placer.kept_neuron_bytes(),
           .budget_bytes = cache_bytes,
           .max_budget_bytes = most_cache_bytes};
 }
@@ -19,8 +19,7 @@ NeuronCacheOptions CacheOptions(const WeightPlacer& placer, int64_t cache_bytes,
 }  // namespace
 
 int64_t NeuronWeights::AllBytes(const WeightPlacer& placer) {
-  return int64_t{placer.n_layers()} * placer.n_networks() * placer.neurons()->n_neurons() *
-         placer.neurons()->bundle_bytes;
+  return int64_t{placer.n_layers()} * placer.n_networks() * placer.neurons()->n_neurons() * placer.kept_neuron_bytes();
 }
 
 int64_t NeuronWeights::ReadingBytes(const WeightPlacer& placer) {
@@ -45,6 +44,7 @@ Result<std::unique_ptr<NeuronWeights>> NeuronWeights::Open(const GgufFile& file,
   PANTRY_CHECK(placer.n_blocks() == int64_t{placer.n_layers()} * table.n_networks);
   table.n_neurons = static_cast<int32_t>(layout.n_neurons());
   table.bundle_bytes = layout.bundle_bytes;
+  table.kept_bytes = placer.kept_neuron_bytes();
   table.is_intact = [&placer](size_t place, int32_t neuron, std::span<const uint8_t> bundle) {
     return placer.BundleIsIntact(BlockId(static_cast<uint32_t>(place)), neuron, bundle);
   };

@@ -25,7 +25,7 @@ class NeuronWeights {
  public:
   // What they take besides the cache.
   static int64_t ReadingBytes(const WeightPlacer& placer);
-  // Of all bundles.
+  // Of all neurons in the cache.
   static int64_t AllBytes(const WeightPlacer& placer);
 
   // `file` is a pack, and the placer's neurons lie in it; both, `reader` and `clock` must outlive them. kOutOfBudget.

@@ -41,7 +41,7 @@ ExpertSplit SplitOf(const WeightPlacer& placer) {
   return {.slot_bytes = LargestSlotBytes(placer),
           .n_blocks = placer.n_blocks(),
           .n_neurons = placer.neurons()->n_neurons(),
-          .bundle_bytes = placer.neurons()->bundle_bytes};
+          .neuron_bytes = placer.kept_neuron_bytes()};
 }
 
 // Of a cache, what blocks get.

@@ -51,10 +51,10 @@ Status WeightStream::WarmUp(ThreadPool& pool, std::span<const LayerUse> layers, 
   PANTRY_CHECK(placer_->has_experts() || neurons_ != nullptr);
   const std::vector<BlockId> blocks = placer_->has_experts() ? WarmBlocks(layers) : std::vector<BlockId>();
   std::vector<std::vector<int32_t>> neurons;
-  int64_t n_done = 0, n_all = 0, bundle_bytes = 0;
+  int64_t n_done = 0, n_all = 0, neuron_bytes = 0;
   for (const BlockId block : blocks) n_all += cache_->n_bytes(block);
   if (neurons_ != nullptr) {
-    bundle_bytes = placer_->neurons()->bundle_bytes;
+    neuron_bytes = placer_->kept_neuron_bytes();
     std::vector<uint16_t> uses;
     for (int32_t layer = 0; layer < placer_->n_layers(); ++layer) {
       const LayerUse& use = layers[static_cast<size_t>(placer_->NumberOf(layer))];
@@ -62,7 +62,7 @@ Status WeightStream::WarmUp(ThreadPool& pool, std::span<const LayerUse> layers, 
       uses.insert(uses.end(), use.experts.begin(), use.experts.end());
     }
     neurons = neurons_->cache().WarmestAbsent(uses);
-    for (const std::vector<int32_t>& of_layer : neurons) n_all += std::ssize(of_layer) * bundle_bytes;
+    for (const std::vector<int32_t>& of_layer : neurons) n_all += std::ssize(of_layer) * neuron_bytes;
   }
   if (n_all == 0) return OkStatus();
   // The next n_bytes get their memory from all threads first: filling it is one thread's work, and slower than the disk where pages are fresh.
@@ -85,7 +85,7 @@ Status WeightStream::WarmUp(ThreadPool& pool, std::span<const LayerUse> layers, 
     left = left.subspan(next.size());
   }
   for (size_t layer = 0; layer < neurons.size(); ++layer) {
-    const int64_t n_bytes = std::ssize(neurons[layer]) * bundle_bytes;
+    const int64_t n_bytes = std::ssize(neurons[layer]) * neuron_bytes;
     if (!goes_on(n_bytes)) return stopped;
     PANTRY_RETURN_IF_ERROR(FillNeurons(static_cast<int32_t>(layer), neurons[layer]));
     n_done += n_bytes;

@@ -12,8 +12,8 @@ namespace pantry {
 
 enum class ReadUrgency : uint8_t { kDemand, kGuess };
 
-// The slot begins at a multiple of Reader::kBlockBytes and has Reader::SlotBytes(n_bytes). It should lie in huge pages: in pages of 4 KiB a
-// disk may be half as fast (README.md).
+// The slot begins at a multiple of Reader::kBlockBytes and has the Reader::SlotBytes(n_bytes) of its offset. It should lie in huge pages: in
+// pages of 4 KiB a disk may be half as fast (README.md).
 struct BlockRead {
   uint64_t tag;  // the caller's name for it, unlike that of any other read that is pending
   int file;      // index

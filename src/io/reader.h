@@ -25,10 +25,11 @@ class Reader {
   // Fills all of `out` from `offset`, or fails: kIoError with path and offset; kCorruption when the range ends behind size().
   virtual Status ReadAt(uint64_t offset, std::span<uint8_t> out) const = 0;
 
-  // Past the page cache whole blocks are read, the enclosing ones: so much memory is needed for n_bytes of the file.
+  // Past the page cache whole blocks are read, the enclosing ones: so much memory is needed for n_bytes of the file, which begin at a multiple
+  // of `alignment`, a divisor of kBlockBytes.
   static constexpr size_t kBlockBytes = 4096;
-  static constexpr size_t SlotBytes(size_t n_bytes) {
-    return (n_bytes + 2 * kBlockBytes - 2) / kBlockBytes * kBlockBytes;
+  static constexpr size_t SlotBytes(size_t n_bytes, size_t alignment = 1) {
+    return (n_bytes + 2 * kBlockBytes - alignment - 1) / kBlockBytes * kBlockBytes;
   }
   // As ReadAt(), but leaves no copy in the page cache where the system can do that. The bytes lie somewhere in `slot` afterwards; the
   // result says where. REQUIRES: slot begins at a multiple of kBlockBytes and has SlotBytes(n_bytes).

@@ -95,6 +95,7 @@ void WeightPlacer::AddNeuronLayout(const NeuronLayout& layout) {
   PANTRY_CHECK(neurons_.empty() ||
                (layout.bundle_bytes == neurons_[0].bundle_bytes && layout.n_neurons() == neurons_[0].n_neurons()));
   neurons_.push_back(layout);
+  kept_neuron_bytes_ = std::max(kept_neuron_bytes_, layout.kept_bytes);
 }
 
 int64_t WeightPlacer::NeuronsAt(const WeightMatrix& gate_shape) {

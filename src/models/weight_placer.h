@@ -93,6 +93,7 @@ class WeightPlacer final : public BlockPlacer {
   // Of the first layer that has some, of each of its networks: one, or as many as experts, a block each; null: none has. All have as many
   // neurons and bundles as large, in whatever formats.
   const NeuronLayout* neurons() const { return neurons_.empty() ? nullptr : neurons_.data(); }
+  int64_t kept_neuron_bytes() const { return kept_neuron_bytes_; }  // of any layer's bundle, the most that kernels read
   const NeuronLayout& NeuronsOf(int32_t layer) const { return neurons_[static_cast<size_t>(layer)]; }
   int32_t n_networks() const { return has_experts_ ? n_blocks(0) : 1; }  // of a layer. REQUIRES: neurons() != nullptr
   // Where a network's bundles begin in the pack.
@@ -159,6 +160,7 @@ class WeightPlacer final : public BlockPlacer {
   bool has_experts_ = false;
   bool by_neuron_ = false;
   std::vector<NeuronLayout> neurons_;  // by layer
+  int64_t kept_neuron_bytes_ = 0;
   std::optional<RowsInFile> rows_in_file_;
   std::vector<Layer> layers_;
   std::vector<int32_t> index_of_layer_;  // by number in the model; -1: it has no blocks

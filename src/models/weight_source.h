@@ -82,7 +82,8 @@ class NeuronSource {
   virtual void Peek(size_t skip, std::span<const uint8_t*> bundles) const = 0;
   // Takes what has come and goes on fetching; does not wait. What failed is told by Await().
   virtual void FetchOn() = 0;
-  // Sets the bundles of the next ones in order; they stay where they are until ReleaseNeurons(). After an error the layer has ended.
+  // Sets the bundles of the next ones in order, of each NeuronLayout::kept_bytes; they stay where they are until ReleaseNeurons(). After an
+  // error the layer has ended.
   virtual Status Await(std::span<const uint8_t*> bundles) = 0;
   virtual void ReleaseNeurons() = 0;
   virtual void EndNeurons() = 0;

@@ -13,7 +13,7 @@ constexpr int64_t kMostTried = 256;  // ways to divide; finer ones gain less tha
 
 int64_t ExpertSplit::BlockBytes(int64_t budget_bytes) const {
   const int64_t most = std::min(n_blocks, budget_bytes / slot_bytes);
-  const auto all_neurons = static_cast<double>(n_blocks * n_neurons * bundle_bytes);
+  const auto all_neurons = static_cast<double>(n_blocks * n_neurons * neuron_bytes);
   const double firing_reads = firing.active_share(0) * static_cast<double>(n_neurons) * kReadBytes;
   const auto cost = [&](int64_t n) {  // of one expert
     const auto left = static_cast<double>(budget_bytes - n * slot_bytes);

@@ -26,10 +26,10 @@ struct ExpertSplit {
   static constexpr double kReadBytes = 16 << 10;
   static constexpr int64_t kLeastBlocks = 2;  // one is computed while another is read
 
-  int64_t slot_bytes = 0;  // of a gate's block in the cache
-  int64_t n_blocks = 0;    // experts of all layers
-  int64_t n_neurons = 0;   // of an expert
-  int64_t bundle_bytes = 0;
+  int64_t slot_bytes = 0;    // of a gate's block in the cache
+  int64_t n_blocks = 0;      // experts of all layers
+  int64_t n_neurons = 0;     // of an expert
+  int64_t neuron_bytes = 0;  // in the cache
   FiringCurve firing = FiringCurve::Guess();
 
   // Of so many bytes: those for blocks, whole slots. The least that works where there is less.

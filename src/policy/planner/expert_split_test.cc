@@ -16,12 +16,12 @@ ExpertSplit Mixtral() {
   split.slot_bytes = 36'700'160;
   split.n_blocks = 256;
   split.n_neurons = 14336;
-  split.bundle_bytes = 4608;
+  split.neuron_bytes = 4608;
   return split;
 }
 
 int64_t AllBytes(const ExpertSplit& split) {
-  return split.n_blocks * (split.slot_bytes + split.n_neurons * split.bundle_bytes);
+  return split.n_blocks * (split.slot_bytes + split.n_neurons * split.neuron_bytes);
 }
 
 TEST(ExpertSplit, IsOfWholeSlotsAndNeverMoreThanThereIs) {

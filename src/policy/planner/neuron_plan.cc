@@ -107,14 +107,14 @@ std::string_view RunWayName(RunWay way) {
 }
 
 ModelWork NeuronWork(const ModelWork& dense, const FiringCurve& firing, int32_t n_layers, int32_t n_neurons,
-                     int64_t gate_bytes, int64_t bundle_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
+                     int64_t gate_bytes, int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
   ModelWork work = dense;
   const double firing_of_layer = firing.active_share(0) * n_neurons;
   work.n_expert_layers = n_layers;
   work.n_experts = n_neurons;
   work.n_experts_used = static_cast<int32_t>(std::lround(firing_of_layer));
   work.overlapped_bytes = static_cast<int64_t>(kGatesOverlapped * static_cast<double>(gate_bytes));
-  work.expert_bytes = kScattered * static_cast<double>(bundle_bytes);
+  work.expert_bytes = kScattered * static_cast<double>(kept_bytes);
   work.expert_file_bytes = static_cast<double>(read_bytes);
   work.expert_pieces = 1;
   work.int8_macs += int64_t{n_layers} * work.n_experts_used * macs_per_neuron;

@@ -68,10 +68,10 @@ struct NeuronPlan {
   std::vector<BatchPlan> batches;  // FiringCurve::kBatches, where kNeurons is among the ways
 };
 
-// The work of a token by neuron. `dense`: without experts, of everything but up and down; gates are `gate_bytes` of it. Of up and down, a neuron's bundle takes
-// `bundle_bytes`, and reading one `read_bytes` of the disk.
+// The work of a token by neuron. `dense`: without experts, of everything but up and down; gates are `gate_bytes` of it. Of a neuron's bundle, its
+// part of up and down, kernels read `kept_bytes`, and the disk as many as `read_bytes`.
 ModelWork NeuronWork(const ModelWork& dense, const FiringCurve& firing, int32_t n_layers, int32_t n_neurons,
-                     int64_t gate_bytes, int64_t bundle_bytes, int64_t read_bytes, int64_t macs_per_neuron);
+                     int64_t gate_bytes, int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron);
 
 // REQUIRES: firing where kNeurons is among the ways.
 NeuronPlan PlanNeurons(const HardwareProfile& machine, const NeuronPlanRequest& request);

@@ -24,12 +24,10 @@ struct Bench {
     options.floor_bytes = 2 * kSlot;
     options.huge_pages = false;
     blocks = BlockCache::Create(table, options).value();
-    neurons = NeuronCache::Create({.n_layers = 1,
-                                   .n_neurons = kNeurons,
-                                   .bundle_bytes = kBundle,
-                                   .budget_bytes = 0,
-                                   .max_budget_bytes = kMost})
-                  .value();
+    neurons =
+        NeuronCache::Create(
+            {.n_layers = 1, .n_neurons = kNeurons, .slot_bytes = kBundle, .budget_bytes = 0, .max_budget_bytes = kMost})
+            .value();
     pair = std::make_unique<CachePair>(*blocks, *neurons, OfBlocks);
     pair->SetBudget(budget_bytes);
   }

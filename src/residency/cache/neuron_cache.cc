@@ -29,24 +29,24 @@ uint32_t KeptAfter(int64_t n_tokens) {
 
 int64_t NeuronCache::BookkeepingBytes(const NeuronCacheOptions& options) {
   const int64_t n_neurons = int64_t{options.n_layers} * options.n_networks * options.n_neurons;
-  const int64_t n_slots = std::max(options.budget_bytes, options.max_budget_bytes) / options.bundle_bytes;
+  const int64_t n_slots = std::max(options.budget_bytes, options.max_budget_bytes) / options.slot_bytes;
   return n_neurons * 6 + std::min(n_slots, n_neurons) * 4;
 }
 
 Result<std::unique_ptr<NeuronCache>> NeuronCache::Create(const NeuronCacheOptions& options) {
   const int64_t of_layer = int64_t{options.n_networks} * options.n_neurons;
   if (options.n_layers < 1 || options.n_networks < 1 || options.n_neurons < 1 || of_layer >= kNone / options.n_layers ||
-      options.bundle_bytes < 1 || options.budget_bytes < 0) {
+      options.slot_bytes < 1 || options.budget_bytes < 0) {
     return InvalidArgumentError("a cache of {} layers of {} networks of {} neurons of {} bytes", options.n_layers,
-                                options.n_networks, options.n_neurons, options.bundle_bytes);
+                                options.n_networks, options.n_neurons, options.slot_bytes);
   }
   const int64_t n_neurons = options.n_layers * of_layer;
   auto cache = std::unique_ptr<NeuronCache>(new NeuronCache());
   cache->n_neurons_ = options.n_neurons;
-  cache->bundle_bytes_ = options.bundle_bytes;
+  cache->slot_bytes_ = options.slot_bytes;
   cache->max_budget_bytes_ = std::max(options.budget_bytes, options.max_budget_bytes);
-  const int64_t n_slots = std::min(cache->max_budget_bytes_ / options.bundle_bytes, n_neurons);
-  PANTRY_ASSIGN_OR_RETURN(cache->memory_, AlignedBuffer::Reserve(static_cast<size_t>(n_slots * options.bundle_bytes)));
+  const int64_t n_slots = std::min(cache->max_budget_bytes_ / options.slot_bytes, n_neurons);
+  PANTRY_ASSIGN_OR_RETURN(cache->memory_, AlignedBuffer::Reserve(static_cast<size_t>(n_slots * options.slot_bytes)));
   cache->slot_of_.assign(static_cast<size_t>(n_neurons), kNone);
   cache->heat_.assign(static_cast<size_t>(n_neurons), 0);
   cache->fires_.assign(static_cast<size_t>(of_layer), 0);
@@ -57,15 +57,15 @@ Result<std::unique_ptr<NeuronCache>> NeuronCache::Create(const NeuronCacheOption
 }
 
 int64_t NeuronCache::committed_bytes() const {
-  const int64_t end = n_committed_ * bundle_bytes_;
+  const int64_t end = n_committed_ * slot_bytes_;
   return std::min(AlignUp(end, kHugePage), static_cast<int64_t>(memory_.size()));
 }
 
 std::span<uint8_t> NeuronCache::CommitMore() {
-  const int64_t begin = n_committed_ * bundle_bytes_;
-  const int64_t end = std::min((begin / kHugePage + 1) * kHugePage, n_slots_ * bundle_bytes_);
+  const int64_t begin = n_committed_ * slot_bytes_;
+  const int64_t end = std::min((begin / kHugePage + 1) * kHugePage, n_slots_ * slot_bytes_);
   if (begin >= end) return {};
-  n_committed_ = static_cast<uint32_t>((end + bundle_bytes_ - 1) / bundle_bytes_);
+  n_committed_ = static_cast<uint32_t>((end + slot_bytes_ - 1) / slot_bytes_);
   return {memory_.data() + begin, static_cast<size_t>(end - begin)};
 }
 
@@ -95,8 +95,8 @@ void NeuronCache::Use(std::span<const int32_t> neurons, std::span<const uint16_t
   stats.n_demanded += n;
   stats.n_hits += n_hits;
   stats.n_misses += n - n_hits;
-  stats.demanded_bytes += n * bundle_bytes_;
-  stats.missed_bytes += (n - n_hits) * bundle_bytes_;
+  stats.demanded_bytes += n * slot_bytes_;
+  stats.missed_bytes += (n - n_hits) * slot_bytes_;
 }
 
 // Of the next kSample slots, all in use, without those that fire at hand; kNone: there is none among them.
@@ -119,7 +119,7 @@ void NeuronCache::Evict(uint32_t slot) {
   CacheStats& stats = StatsOf(owner);
   ++stats.n_evicted;
   --stats.n_resident;
-  stats.resident_bytes -= bundle_bytes_;
+  stats.resident_bytes -= slot_bytes_;
 }
 
 // Moves what is warm into slots below `n_slots`, over what is cold there.
@@ -138,7 +138,7 @@ void NeuronCache::GatherWarmest(uint32_t n_slots) {
       while (to < n_slots && HeatOf(to) >> kShift >= bin) ++to;
       if (to == n_slots) break;
       Evict(to);
-      const auto n_bytes = static_cast<size_t>(bundle_bytes_);
+      const auto n_bytes = static_cast<size_t>(slot_bytes_);
       std::memcpy(memory_.data() + to * n_bytes, SlotAt(slot), n_bytes);
       owner_of_[to] = owner;
       slot_of_[owner] = to;
@@ -165,10 +165,10 @@ uint8_t* NeuronCache::Admit(int32_t neuron) {
   owner_of_[slot] = static_cast<uint32_t>(at);
   CacheStats& stats = stats_[static_cast<size_t>(layer_)];
   ++stats.n_admitted;
-  stats.admitted_bytes += bundle_bytes_;
+  stats.admitted_bytes += slot_bytes_;
   ++stats.n_resident;
-  stats.resident_bytes += bundle_bytes_;
-  return memory_.data() + slot * static_cast<size_t>(bundle_bytes_);
+  stats.resident_bytes += slot_bytes_;
+  return memory_.data() + slot * static_cast<size_t>(slot_bytes_);
 }
 
 void NeuronCache::SeedHeat(int32_t layer, std::span<const uint16_t> frequency) {
@@ -205,7 +205,7 @@ std::vector<std::vector<int32_t>> NeuronCache::WarmestAbsent(std::span<const uin
 int64_t NeuronCache::SetBudget(int64_t budget_bytes) {
   budget_bytes = std::clamp<int64_t>(budget_bytes, 0, max_budget_bytes_);
   n_slots_ =
-      static_cast<uint32_t>(std::min<int64_t>(budget_bytes / bundle_bytes_, static_cast<int64_t>(owner_of_.size())));
+      static_cast<uint32_t>(std::min<int64_t>(budget_bytes / slot_bytes_, static_cast<int64_t>(owner_of_.size())));
   if (n_committed_ > n_slots_) {
     if (n_started_ > n_slots_) GatherWarmest(n_slots_);
     for (uint32_t slot = n_slots_; slot < n_started_; ++slot) {
@@ -214,7 +214,7 @@ int64_t NeuronCache::SetBudget(int64_t budget_bytes) {
     n_started_ = std::min(n_started_, n_slots_);
     n_committed_ = n_slots_;
     const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
-    const int64_t begin = AlignUp(n_slots_ * bundle_bytes_, page);
+    const int64_t begin = AlignUp(n_slots_ * slot_bytes_, page);
     const int64_t end = static_cast<int64_t>(memory_.size()) / page * page;
     if (begin < end) memory_.GiveBack(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
     hand_ = 0;

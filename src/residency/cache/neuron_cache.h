@@ -37,7 +37,7 @@ struct NeuronCacheOptions {
   int32_t n_layers = 0;
   int32_t n_networks = 1;  // of a layer
   int32_t n_neurons = 0;   // of a network
-  int64_t bundle_bytes = 0;
+  int64_t slot_bytes = 0;  // of a bundle, what is kept
   int64_t budget_bytes = 0;
   int64_t max_budget_bytes = 0;  // SetBudget() may grow to this; 0: budget_bytes
 };
@@ -90,7 +90,7 @@ class NeuronCache final : public BudgetedCache {
     return static_cast<size_t>(network_) * static_cast<size_t>(n_neurons_) + static_cast<size_t>(neuron);
   }
   size_t At(int32_t neuron) const { return static_cast<size_t>(layer_) * fires_.size() + InLayer(neuron); }
-  const uint8_t* SlotAt(uint32_t slot) const { return memory_.data() + slot * static_cast<size_t>(bundle_bytes_); }
+  const uint8_t* SlotAt(uint32_t slot) const { return memory_.data() + slot * static_cast<size_t>(slot_bytes_); }
   CacheStats& StatsOf(uint32_t id) { return stats_[id / static_cast<uint32_t>(fires_.size())]; }
   uint32_t ColdestOfSome();
   void Evict(uint32_t slot);
@@ -98,7 +98,7 @@ class NeuronCache final : public BudgetedCache {
   void GatherWarmest(uint32_t n_slots);
 
   int32_t n_neurons_ = 0;
-  int64_t bundle_bytes_ = 0;
+  int64_t slot_bytes_ = 0;
   int64_t budget_bytes_ = 0;
   int64_t max_budget_bytes_ = 0;
   int32_t layer_ = 0;

@@ -21,7 +21,7 @@ constexpr int64_t kBundle = 512;
 std::unique_ptr<NeuronCache> Make(int64_t n_slots, int64_t most_slots = 0) {
   auto cache = NeuronCache::Create({.n_layers = kLayers,
                                     .n_neurons = kNeurons,
-                                    .bundle_bytes = kBundle,
+                                    .slot_bytes = kBundle,
                                     .budget_bytes = n_slots * kBundle,
                                     .max_budget_bytes = most_slots * kBundle});
   EXPECT_TRUE(cache.ok()) << cache.status().ToString();
@@ -45,7 +45,7 @@ TEST(NeuronCache, WhatIsCommittedAheadIsTheWholeBudgetOnce) {
   constexpr int64_t kSlots = 9000;  // more than two huge pages
   constexpr int32_t kMany = 4000;
   auto made = NeuronCache::Create(
-      {.n_layers = kLayers, .n_neurons = kMany, .bundle_bytes = kBundle + 8, .budget_bytes = kSlots * (kBundle + 8)});
+      {.n_layers = kLayers, .n_neurons = kMany, .slot_bytes = kBundle + 8, .budget_bytes = kSlots * (kBundle + 8)});
   ASSERT_TRUE(made.ok());
   NeuronCache& cache = **made;
   Event(cache, 0, {0, 1, 2});
@@ -173,7 +173,7 @@ TEST(NeuronCache, NetworksOfALayerCoolTogetherAndAreKeptApart) {
   const auto cache = NeuronCache::Create({.n_layers = 2,
                                           .n_networks = kNetworks,
                                           .n_neurons = kOfEach,
-                                          .bundle_bytes = kBundle,
+                                          .slot_bytes = kBundle,
                                           .budget_bytes = kOfEach * kBundle})
                          .value();
   const std::vector<int32_t> some = {1, 7, 19};
@@ -219,12 +219,12 @@ TEST(NeuronCache, NetworksOfALayerCoolTogetherAndAreKeptApart) {
 }
 
 TEST(NeuronCache, ImpossibleSizesAreRefused) {
-  EXPECT_EQ(NeuronCache::Create({.n_layers = 0, .n_neurons = 1, .bundle_bytes = 1}).status().code(),
+  EXPECT_EQ(NeuronCache::Create({.n_layers = 0, .n_neurons = 1, .slot_bytes = 1}).status().code(),
             StatusCode::kInvalidArgument);
-  EXPECT_EQ(NeuronCache::Create({.n_layers = 1 << 20, .n_neurons = 1 << 20, .bundle_bytes = 1}).status().code(),
+  EXPECT_EQ(NeuronCache::Create({.n_layers = 1 << 20, .n_neurons = 1 << 20, .slot_bytes = 1}).status().code(),
             StatusCode::kInvalidArgument);
   for (const int32_t n_networks : {0, 1 << 30}) {
-    EXPECT_EQ(NeuronCache::Create({.n_layers = 2, .n_networks = n_networks, .n_neurons = 1 << 20, .bundle_bytes = 1})
+    EXPECT_EQ(NeuronCache::Create({.n_layers = 2, .n_networks = n_networks, .n_neurons = 1 << 20, .slot_bytes = 1})
                   .status()
                   .code(),
               StatusCode::kInvalidArgument);
@@ -232,8 +232,7 @@ TEST(NeuronCache, ImpossibleSizesAreRefused) {
 }
 
 TEST(NeuronCache, BookkeepingIsASmallShareOfTheBytesItManages) {
-  const NeuronCacheOptions shape = {
-      .n_layers = 32, .n_neurons = 14336, .bundle_bytes = 4608, .budget_bytes = 400 << 20};
+  const NeuronCacheOptions shape = {.n_layers = 32, .n_neurons = 14336, .slot_bytes = 4608, .budget_bytes = 400 << 20};
   EXPECT_LT(static_cast<double>(NeuronCache::BookkeepingBytes(shape)), 0.02 * static_cast<double>(shape.budget_bytes));
 }
 

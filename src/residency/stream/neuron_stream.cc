@@ -17,10 +17,15 @@ constexpr size_t kGapBytes = 40 << 10;
 constexpr size_t kFillReads = 8;  // under way, in equal parts of staging
 constexpr size_t kMostFillBytes = 1 << 20;
 
+// Of a slot of staging: bundles begin where the disk's blocks do, or an eighth of one further, so one of 4608 bytes lies in two blocks.
+size_t SlotBytes(int64_t bundle_bytes) {
+  return Reader::SlotBytes(static_cast<size_t>(bundle_bytes), NeuronTable::kAlignment);
+}
+
 }  // namespace
 
 int64_t NeuronStream::StagingBytes(int64_t bundle_bytes) {
-  return static_cast<int64_t>(Reader::SlotBytes(static_cast<size_t>(bundle_bytes))) * kStagingSlots;
+  return static_cast<int64_t>(SlotBytes(bundle_bytes)) * kStagingSlots;
 }
 
 NeuronStream::NeuronStream(const NeuronTable& table, NeuronCache& cache, BlockReader& reader, const Clock& clock)
@@ -28,8 +33,11 @@ NeuronStream::NeuronStream(const NeuronTable& table, NeuronCache& cache, BlockRe
 
 Result<std::unique_ptr<NeuronStream>> NeuronStream::Create(const NeuronTable& table, NeuronCache& cache,
                                                            BlockReader& reader, const Clock& clock) {
+  PANTRY_CHECK(table.kept_bytes > 0 && table.kept_bytes <= table.bundle_bytes);
   auto stream = std::unique_ptr<NeuronStream>(new NeuronStream(table, cache, reader, clock));
-  stream->staging_slot_bytes_ = Reader::SlotBytes(static_cast<size_t>(table.bundle_bytes));
+  const auto is_aligned = [](uint64_t offset) { return offset % NeuronTable::kAlignment == 0; };
+  PANTRY_CHECK(std::ranges::all_of(table.offsets, is_aligned) && is_aligned(static_cast<uint64_t>(table.bundle_bytes)));
+  stream->staging_slot_bytes_ = SlotBytes(table.bundle_bytes);
   PANTRY_ASSIGN_OR_RETURN(stream->staging_,
                           AlignedBuffer::Allocate(static_cast<size_t>(StagingBytes(table.bundle_bytes))));
   for (uint32_t slot = kStagingSlots; slot-- > 0;) stream->free_staging_.push_back(slot);
@@ -99,7 +107,7 @@ Status NeuronStream::Take(const BlockReadDone& done) {
   uint8_t* const kept = cache_.Admit(entry.neuron);
   entry.bundle = done.bytes;
   if (kept == nullptr) return OkStatus();
-  std::memcpy(kept, done.bytes, n_bytes);
+  std::memcpy(kept, done.bytes, static_cast<size_t>(table_.kept_bytes));
   entry.bundle = kept;
   FreeStaging(entry);
   return OkStatus();
@@ -184,7 +192,7 @@ Status NeuronStream::TakeFill(size_t place, const FillRead& read, const uint8_t*
     const uint8_t* const bundle = bytes + static_cast<size_t>(neuron - read.first) * n_bytes;
     if (!table_.is_intact(place, neuron, {bundle, n_bytes})) return table_.damaged(place, neuron);
     uint8_t* const kept = cache_.Admit(neuron);
-    if (kept != nullptr) std::memcpy(kept, bundle, n_bytes);
+    if (kept != nullptr) std::memcpy(kept, bundle, static_cast<size_t>(table_.kept_bytes));
   }
   return OkStatus();
 }

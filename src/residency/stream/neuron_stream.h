@@ -33,12 +33,15 @@
 namespace pantry {
 
 // Where the bundles of each network lie: of its neuron i at offsets[layer * n_networks + network] + i * bundle_bytes.
+// All are multiples of kAlignment.
 struct NeuronTable {
+  static constexpr uint64_t kAlignment = 512;
   int file = 0;
   std::vector<uint64_t> offsets;
-  int32_t n_networks = 1;  // of a layer
-  int32_t n_neurons = 0;   // of a network
-  int64_t bundle_bytes = 0;
+  int32_t n_networks = 1;    // of a layer
+  int32_t n_neurons = 0;     // of a network
+  int64_t bundle_bytes = 0;  // of a neuron in the file
+  int64_t kept_bytes = 0;    // of these, the first that the cache keeps, as large as its slots, and Await() promises
   // Whether a bundle is what was packed; and the error that says it is not. `place`: of the network in `offsets`.
   std::function<bool(size_t place, int32_t neuron, std::span<const uint8_t> bundle)> is_intact;
   std::function<Status(size_t place, int32_t neuron)> damaged;
@@ -56,6 +59,7 @@ class NeuronStream {
   static constexpr size_t kMostAtOnce = 512;  // of one Await()
   // Two segments: one is read while another is computed.
   static constexpr int kStagingSlots = 2 * static_cast<int>(kMostAtOnce);
+  // REQUIRES: a multiple of NeuronTable::kAlignment.
   static int64_t StagingBytes(int64_t bundle_bytes);
 
   // All must outlive the stream; nobody else uses cache and reader meanwhile. kOutOfBudget: no memory for staging.

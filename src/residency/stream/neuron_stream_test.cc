@@ -18,6 +18,7 @@ namespace {
 constexpr int32_t kLayers = 3;
 constexpr int32_t kNeurons = 3000;  // more than staging has slots
 constexpr int64_t kBundle = 1536;   // not a divisor of a page
+constexpr int64_t kKept = 1088;     // of it, in a slot
 
 uint8_t ByteAt(uint64_t offset) { return static_cast<uint8_t>(offset * 2654435761U >> 13); }
 
@@ -34,19 +35,19 @@ struct Bench {
     }
     table.n_neurons = kNeurons;
     table.bundle_bytes = kBundle;
+    table.kept_bytes = kKept;
     table.is_intact = [](size_t, int32_t, std::span<const uint8_t> bundle) {
       return bundle[1] != bundle[0] || bundle[2] != bundle[0];
     };
     table.damaged = [](size_t layer, int32_t neuron) { return CorruptionError("{} of {}", neuron, layer); };
-    cache =
-        NeuronCache::Create(
-            {.n_layers = kLayers, .n_neurons = kNeurons, .bundle_bytes = kBundle, .budget_bytes = n_slots * kBundle})
-            .value();
+    cache = NeuronCache::Create(
+                {.n_layers = kLayers, .n_neurons = kNeurons, .slot_bytes = kKept, .budget_bytes = n_slots * kKept})
+                .value();
     stream = NeuronStream::Create(table, *cache, *reader, clock).value();
   }
   bool IsNeuron(const uint8_t* bundle, int32_t layer, int32_t neuron) const {
     const uint64_t at = (static_cast<uint64_t>(layer) * kNeurons + static_cast<uint64_t>(neuron)) * kBundle;
-    for (uint64_t i = 0; i < kBundle; ++i) {
+    for (uint64_t i = 0; i < kKept; ++i) {
       if (bundle[i] != ByteAt(at + i)) return false;
     }
     return true;
@@ -123,8 +124,8 @@ TEST(NeuronStream, HandsOutSeveralNetworksOfALayerInTheOrderOfWanting) {
     const auto cache = NeuronCache::Create({.n_layers = 1,
                                             .n_networks = kLayers,
                                             .n_neurons = kNeurons,
-                                            .bundle_bytes = kBundle,
-                                            .budget_bytes = n_slots * kBundle})
+                                            .slot_bytes = kKept,
+                                            .budget_bytes = n_slots * kKept})
                            .value();
     const auto stream = NeuronStream::Create(bench.table, *cache, *bench.reader, bench.clock).value();
     Rng rng(3);
