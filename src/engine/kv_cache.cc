@@ -52,8 +52,19 @@ Result<KvCache> KvCache::Allocate(const ModelShape& shape, KvType k_type, KvType
 }
 
 int64_t KvCache::BytesFor(int64_t n_positions) const {
-  const int64_t n_tiles = (n_positions + kAttentionTile - 1) / kAttentionTile;
-  return std::min(n_tiles * layers_.front().tile_stride, n_bytes());
+  const KvLayerView& layer = layers_.front();
+  if (n_positions > kAttentionTile || n_positions <= 0) {
+    const int64_t n_tiles = (n_positions + kAttentionTile - 1) / kAttentionTile;
+    return std::min(n_tiles * layer.tile_stride, n_bytes());
+  }
+  const auto page = static_cast<int64_t>(AlignedBuffer::PageBytes());
+  // What begins within a page may lie in one more.
+  const int64_t more = layer.head_stride % page == 0 && (layer.v - layer.k) % page == 0 ? 0 : page;
+  const auto pages_of = [&](KvType type) {
+    return AlignUp(KvHeadBytes(type, layer.head_dim, n_positions), page) + more;
+  };
+  const int64_t n_heads = std::ssize(layers_) * layer.n_kv_heads;
+  return std::min(n_heads * (pages_of(layer.k_type) + pages_of(layer.v_type)), std::min(layer.tile_stride, n_bytes()));
 }
 
 bool KvCache::IsLike(const KvCache& other) const {

@@ -28,7 +28,7 @@ class KvCache {
 
   std::span<const KvLayerView> layers() const { return layers_; }  // [n_layers]
   int64_t n_bytes() const { return static_cast<int64_t>(memory_.size()); }
-  // Of it, what the first n_positions commit: whole tiles.
+  // Of it, what the first n_positions commit: of the first tile the pages of each head's packs, of others all.
   int64_t BytesFor(int64_t n_positions) const;
 
   // Whether it holds the same numbers of heads in the same formats.

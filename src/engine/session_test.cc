@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -211,6 +213,52 @@ TEST(KvCache, TilesDoNotOverlapAndAreAligned) {
       EXPECT_LE(runs[i].second, i + 1 < runs.size() ? runs[i + 1].first : cache->layers()[0].k + cache->n_bytes());
     }
     EXPECT_EQ(runs[0].first, cache->layers()[0].k);
+  }
+}
+
+int64_t ResidentBytes(const uint8_t* begin, int64_t n_bytes) {
+  const size_t page = AlignedBuffer::PageBytes();
+  std::vector<unsigned char> pages((static_cast<size_t>(n_bytes) + page - 1) / page);
+  EXPECT_EQ(mincore(const_cast<uint8_t*>(begin), static_cast<size_t>(n_bytes), pages.data()), 0);
+  const auto n = std::count_if(pages.begin(), pages.end(), [](unsigned char flags) { return (flags & 1) != 0; });
+  return n * static_cast<int64_t>(page);
+}
+
+TEST(KvCache, SaysWhatItsFirstPositionsCommit) {
+  struct Case {
+    KvType k_type;
+    int32_t head_dim;
+    bool in_pages;  // parts begin with a page
+  };
+  for (const Case& c : {Case{KvType::kF16, 128, true}, Case{KvType::kQ8_0, 128, false}, Case{KvType::kF16, 32, true}}) {
+    ModelShape shape;
+    shape.n_layers = 5;
+    shape.n_kv_heads = 3;
+    shape.head_dim = c.head_dim;
+    Result<KvCache> cache = KvCache::Allocate(shape, c.k_type, KvType::kF16, 2 * kAttentionTile);
+    ASSERT_TRUE(cache.ok());
+    const uint8_t* const memory = cache->layers()[0].k;
+    EXPECT_EQ(cache->BytesFor(0), 0);
+    int64_t before = 0;
+    for (int64_t position = 0; position < kAttentionTile; position += kKvPack) {
+      for (const KvLayerView& layer : cache->layers()) {
+        for (int32_t head = 0; head < shape.n_kv_heads; ++head) {
+          std::memset(layer.KPack(head, position), 1, static_cast<size_t>(KvHeadBytes(c.k_type, c.head_dim, kKvPack)));
+          std::memset(layer.VPack(head, position), 1,
+                      static_cast<size_t>(KvHeadBytes(KvType::kF16, c.head_dim, kKvPack)));
+        }
+      }
+      const int64_t said = cache->BytesFor(position + 1), resident = ResidentBytes(memory, cache->n_bytes());
+      EXPECT_EQ(cache->BytesFor(position + kKvPack), said);
+      EXPECT_GE(said, before);
+      EXPECT_GT(said + static_cast<int64_t>(AlignedBuffer::PageBytes()), resident);  // its end is not rounded up
+      if (c.in_pages) {
+        EXPECT_EQ(said, resident);
+      }
+      before = said;
+    }
+    EXPECT_LE(before, cache->n_bytes() / 2);
+    EXPECT_EQ(cache->BytesFor(kAttentionTile + 1), cache->n_bytes());
   }
 }
 
