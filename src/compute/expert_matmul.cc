@@ -5,10 +5,10 @@
 #include <array>
 #include <cstring>
 
+#include "base/firing_gates.h"
 #include "base/status.h"
 #include "base/units.h"
 #include "compute/product_chunks.h"
-#include "weights/quant/tensor_type.h"
 
 namespace pantry {
 namespace {
@@ -166,38 +166,6 @@ void Multiply(const WeightMatrix& w, int64_t begin, int64_t n, const ActivationR
                     x, y, y_stride);
 }
 
-// y[i] = row list[i] of a matrix in rows.
-void MultiplyRows(const WeightMatrix& w, std::span<const int32_t> list, const ActivationRows& x, float* y) {
-  std::array<const uint8_t*, kStripFloats> rows;
-  const int64_t tile = w.kernel->row_tile, tile_bytes = w.kernel->packed_tile_bytes(w.cols);
-  const int64_t row_bytes = RowBytes(w.kernel->type, w.cols);
-  for (size_t i = 0; i < list.size(); ++i) rows[i] = w.tiles + list[i] / tile * tile_bytes + list[i] % tile * row_bytes;
-  const auto n = static_cast<int64_t>(list.size());
-  w.kernel->compute_rows_at(rows.data(), n, w.cols, x, y, n);
-}
-
-// gate[n] = the gates from `at` on of a task's only row, where its predictor says that they fire, and zero elsewhere.
-void ComputePredicted(const ExpertRun& run, const ExpertTask& task, const WeightMatrix& w, int64_t at,
-                      const ActivationRows& x, std::span<float> gate) {
-  std::array<int32_t, kStripFloats> list;
-  std::array<float, kStripFloats> numbers;  // scores, then gates
-  task.predictor->Score(ReducedOf(run, task.first_pick), at, static_cast<int64_t>(gate.size()), numbers.data());
-  size_t n = 0;
-  for (size_t i = 0; i < gate.size(); ++i) {
-    list[n] = static_cast<int32_t>(at) + static_cast<int32_t>(i);
-    n += !(numbers[i] < 0) ? 1 : 0;
-  }
-  MultiplyRows(w, {list.data(), n}, x, numbers.data());
-  std::ranges::fill(gate, 0.0f);
-  NeuronPredictor::Counts counts = {.n_gates = static_cast<int64_t>(n), .n_predicted = static_cast<int64_t>(n)};
-  for (size_t i = 0; i < n; ++i) {
-    const float of_gate = numbers[i] + (task.bias.gate != nullptr ? task.bias.gate[list[i]] : 0.0f);
-    gate[static_cast<size_t>(list[i] - at)] = of_gate;
-    counts.n_firing += !(of_gate <= 0) ? 1 : 0;
-  }
-  run.prediction->Count(static_cast<int64_t>(gate.size()), counts);
-}
-
 // out[n] = the activation of gate[n] and up's rows from `at` on, which are computed where gate fires only. NaN fires.
 void ActivateFiring(const ExpertRun& run, const ExpertTask& task, const WeightMatrix& up, int64_t at,
                     const ActivationRows& x, std::span<const float> gate, float* out) {
@@ -207,11 +175,10 @@ void ActivateFiring(const ExpertRun& run, const ExpertTask& task, const WeightMa
   for (size_t i = 0; i < gate.size(); ++i) {
     list[n] = static_cast<int32_t>(at) + static_cast<int32_t>(i);
     of_gate[n] = gate[i];
-    n += run.firing.Contain(gate[i]) ? 1 : 0;
+    n += FiringGates::Positive().Contain(gate[i]) ? 1 : 0;
   }
   const auto n_firing = static_cast<int64_t>(n);
-  if (run.n_firing != nullptr) run.n_firing->fetch_add(n_firing, std::memory_order_relaxed);
-  MultiplyRows(up, {list.data(), n}, x, of_up.data());
+  MultiplyListed(up, {list.data(), n}, x, of_up.data());
   for (size_t i = 0; task.bias.up != nullptr && i < n; ++i) of_up[i] += task.bias.up[list[i]];
   run.activation(of_gate.data(), of_up.data(), n_firing, of_up.data());
   std::fill_n(out, gate.size(), 0.0f);
@@ -235,8 +202,12 @@ void ComputeHidden(const ExpertRun& run, const ExpertTask& task, int64_t begin, 
       if (!only_predicted) Multiply(block.gate, at, n, group, gate, n);
       if (!only_firing) Multiply(block.up, at, n, group, up, n);
       for (int64_t i = 0; i < n_rows; ++i) {
-        if (only_predicted) ComputePredicted(run, task, block.gate, at, group, {gate, static_cast<size_t>(n)});
-        else if (task.bias.gate) run.ops->add(gate + i * n, task.bias.gate + at, n);
+        if (only_predicted) {
+          run.prediction->Count(n, task.predictor->ComputePredicted(ReducedOf(run, task.first_pick), block.gate,
+                                                                    task.bias.gate, at, n, group, gate));
+        } else if (task.bias.gate) {
+          run.ops->add(gate + i * n, task.bias.gate + at, n);
+        }
         if (task.predictor != nullptr && !only_predicted) {
           run.prediction->Count(n,
                                 task.predictor->Mask(ReducedOf(run, task.first_pick + row + i), at, n, gate + i * n));
@@ -293,13 +264,6 @@ ExpertLayout ExpertLayout::Of(const ExpertBlock& shape) {
   layout.up_offset = PartBytes(shape.gate);
   layout.down_offset = layout.up_offset + PartBytes(shape.up);
   layout.n_bytes = layout.down_offset + PartBytes(shape.down);
-  return layout;
-}
-
-ExpertLayout ExpertLayout::Around(const ExpertBlock& matrices) {
-  ExpertLayout layout = {.shape = matrices};
-  layout.up_offset = matrices.up.tiles - matrices.gate.tiles;
-  layout.down_offset = matrices.down.tiles - matrices.gate.tiles;
   return layout;
 }
 

@@ -15,11 +15,9 @@
 // Threads: ComputeExperts() from the pool's owner. Views borrow.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <span>
 
-#include "base/firing_gates.h"
 #include "compute/activations.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/matmul.h"
@@ -46,8 +44,6 @@ struct ExpertLayout {
   bool has_gate_in_rows() const { return is_by_neuron() && shape.gate.kernel->order == WeightOrder::kRows; }
   // Puts the offsets to shape's dims and kernels. REQUIRES: gate and up have the same dims and read the same form of activations.
   static ExpertLayout Of(const ExpertBlock& shape);
-  // Of three matrices that lie anywhere, each behind the one before: `block` is gate's tiles then. n_bytes is not set.
-  static ExpertLayout Around(const ExpertBlock& matrices);
   // The block whose bytes begin at `block`, 64-byte aligned.
   ExpertBlock View(const uint8_t* block) const;
 };
@@ -83,10 +79,7 @@ struct ExpertRun {
   float* ff;  // [n_picks, ScratchFloats(n_ff)], 64-byte aligned: scratch
   float*
       partials;  // [n_picks, ScratchFloats(n_embd)], same: results, in columns [0, n_embd); before that the gathered rows of x
-  // What fires in blocks that lie by neuron. REQUIRES, where it is not gates above zero: such blocks, and tasks of at most kSparseRows picks.
-  FiringGates firing = FiringGates::Positive();
-  std::atomic<int64_t>* n_firing = nullptr;  // if given, those that fire are added
-  PredictorRun* prediction = nullptr;        // where a task has a predictor; x is there in F32 then
+  PredictorRun* prediction = nullptr;  // where a task has a predictor; x is there in F32 then
 
   // Length of a row of ff or partials that n numbers need, in any one form: whole cache lines, and room for the four parts of Q8.
   static constexpr int64_t ScratchFloats(int64_t n) { return n <= 64 ? 64 : (n + 15) / 16 * 16; }

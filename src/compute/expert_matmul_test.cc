@@ -4,10 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -98,9 +96,7 @@ struct Layer {
             .activation = ops.*activation,
             .ops = &ops,
             .ff = reinterpret_cast<float*>(ff[0].bytes),
-            .partials = reinterpret_cast<float*>(partials[0].bytes),
-            .firing = firing.value_or(FiringGates::Positive()),
-            .n_firing = &n_firing};
+            .partials = reinterpret_cast<float*>(partials[0].bytes)};
   }
   // The picks' results after computing the given groups of tasks one after another.
   std::vector<float> Compute(int n_threads, const std::vector<std::vector<ExpertTask>>& groups) {
@@ -124,7 +120,6 @@ struct Layer {
     if (bias.gate) ops.add(gate.data(), bias.gate, kFf);
     if (bias.up) ops.add(up.data(), bias.up, kFf);
     (ops.*activation)(gate.data(), up.data(), kFf, up.data());
-    for (size_t i = 0; firing && i < kFf; ++i) up[i] = firing->Contain(gate[i]) ? up[i] : 0;
     OwnedActivations hidden(up, 1, kFf);
     ops.quantize_row(hidden.rows, 0);
     parts[part + 2].Compute(hidden.rows, out.data(), kEmbd);
@@ -133,8 +128,6 @@ struct Layer {
   }
 
   Isa isa_of_ops;
-  std::optional<FiringGates> firing;
-  std::atomic<int64_t> n_firing = 0;
   GatedActivation VectorOps::* activation = &VectorOps::silu_mul;
   std::vector<PackedMatrix> parts, ordered;  // gate, up, down of each expert: in tiles, and as the blocks have them
   ExpertLayout layout;
@@ -195,32 +188,6 @@ TEST_P(ExpertsOnIsa, NeuronsThatRestChangeNoBit) {
           }
         }
       }
-    }
-  }
-}
-
-// Of a SiLU network those rest that a threshold says: their hidden values are zero, and nobody computes them.
-TEST_P(ExpertsOnIsa, NeuronsBelowAThresholdAreZero) {
-  if (FindMatMulKernel(TensorType::kQ4_0, GetParam(), WeightOrder::kColumns) == nullptr)
-    GTEST_SKIP() << "no kernels over rows and columns";
-  for (const Formats& formats : kByNeuron) {
-    for (int64_t m = 1; m <= kSparseRows; ++m) {
-      int64_t n_before = m * Layer::kFf + 1;
-      for (const float threshold : {0.0f, 0.05f, 0.27f, 0.5f, 1e9f}) {
-        Layer layer(formats, GetParam(), m, 1);
-        layer.firing = FiringGates::OfSilu(threshold);
-        const std::vector<float> results = layer.Compute(2, {layer.tasks});
-        for (const ExpertTask& task : layer.tasks) {
-          for (int64_t pick = task.first_pick; pick < task.first_pick + task.n_picks; ++pick) {
-            const auto expected = layer.Expected(task.expert, layer.pick_row[static_cast<size_t>(pick)]);
-            EXPECT_TRUE(std::equal(expected.begin(), expected.end(), results.begin() + pick * Layer::kEmbd))
-                << TensorTypeName(formats.up) << " " << threshold << ", " << m << " rows";
-          }
-        }
-        EXPECT_LT(layer.n_firing, n_before) << threshold;
-        n_before = layer.n_firing;
-      }
-      EXPECT_EQ(n_before, 0);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "compute/kernels/vector_ops/vector_ops.h"
 #include "compute/product_chunks.h"
+#include "weights/quant/tensor_type.h"
 
 namespace pantry {
 namespace {
@@ -114,6 +115,16 @@ void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const A
   };
   if (aside) pool.ParallelFor(n_passes * n_chunks, compute, aside);
   else pool.ParallelFor(n_passes * n_chunks, compute);
+}
+
+void MultiplyListed(const WeightMatrix& w, std::span<const int32_t> list, const ActivationRows& x, float* y) {
+  PANTRY_CHECK(list.size() <= kMostListedRows);
+  std::array<const uint8_t*, kMostListedRows> rows;
+  const int64_t tile = w.kernel->row_tile, tile_bytes = w.kernel->packed_tile_bytes(w.cols);
+  const int64_t row_bytes = RowBytes(w.kernel->type, w.cols);
+  for (size_t i = 0; i < list.size(); ++i) rows[i] = w.tiles + list[i] / tile * tile_bytes + list[i] % tile * row_bytes;
+  const auto n = static_cast<int64_t>(list.size());
+  w.kernel->compute_rows_at(rows.data(), n, w.cols, x, y, n);
 }
 
 }  // namespace pantry

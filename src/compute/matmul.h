@@ -62,4 +62,8 @@ void MatMul(ThreadPool& pool, std::span<const MatMulTask> tasks, const Activatio
 void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const ActivationRows& x,
                     FunctionRef<void()> aside = {});
 
+// y[m, n] = rows list[i] of a matrix in rows times x, by the calling thread. At most kMostListedRows.
+inline constexpr size_t kMostListedRows = 2048;
+void MultiplyListed(const WeightMatrix& w, std::span<const int32_t> list, const ActivationRows& x, float* y);
+
 }  // namespace pantry

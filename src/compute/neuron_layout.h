@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A NeuronLayout says how the neurons of a gated feed-forward network lie in a block, each by itself: what a neuron needs beside its gate
-// is one run of bytes, a *bundle*, so that a disk reads one neuron in one piece.
+// is one run of bytes, a *bundle*, so that a disk reads one neuron in one piece, and memory in long runs.
 //
-//   block    [down's scales | zeros to 4096][bundle of neuron 0][bundle 1]...
-//   bundle   [up's GGUF row][down's codes of the neuron's column][zeros][check]      a multiple of 512 bytes on disk
-//            '---- kept_bytes, a multiple of a cache line's 64 ----'
+//   in a pack  block    [down's scales | zeros to 4096][bundle of neuron 0][bundle 1]...
+//              bundle   [up's GGUF row][down's codes of the neuron's column][zeros][check]      a multiple of 512 bytes
+//                       '---- kept_bytes, a multiple of a cache line's 64 ----'
+//   in memory  the same without zeros in bundles, and checks: as many bytes as up and down have
 //
 // Scales of down are shared by the 32 neurons of a quantization block, so they lie apart and stay in memory. The order of a column's codes
 // is that of the down kernel (column_layout.h): a block is made for one instruction set. The check is the packer's business: 8 bytes.
@@ -30,7 +31,8 @@ struct NeuronLayout {
   int64_t kept_bytes = 0;     // of a bundle, what kernels read: the rest need not stay in memory once it was checked
   int64_t bundle_bytes = 0;
 
-  static NeuronLayout Of(const WeightMatrix& up, const WeightMatrix& down);
+  static NeuronLayout InPack(const WeightMatrix& up, const WeightMatrix& down);
+  static NeuronLayout InMemory(const WeightMatrix& up, const WeightMatrix& down);
 
   explicit operator bool() const { return bundle_bytes > 0; }
   int64_t n_neurons() const { return up.rows; }

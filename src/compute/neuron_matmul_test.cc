@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <tuple>
@@ -36,20 +37,25 @@ struct Network {
     parts.emplace_back(*FindMatMulKernel(TensorType::kQ4_0, c.isa), gate_rows, kFf, kEmbd);
     parts.emplace_back(*FindMatMulKernel(c.up, c.isa), up_rows, kFf, kEmbd);
     parts.emplace_back(*FindMatMulKernel(c.down, c.isa), down_rows, kEmbd, kFf);
-    layout = NeuronLayout::Of(
+    layout = NeuronLayout::InPack(
         {.kernel = FindMatMulKernel(c.up, c.isa, WeightOrder::kRows), .rows = kFf, .cols = kEmbd},
         {.kernel = FindMatMulKernel(c.down, c.isa, WeightOrder::kColumns), .rows = kEmbd, .cols = kFf});
-    block.assign(static_cast<size_t>(layout.n_bytes()), 0x5A);
-    layout.PlaceUp(up_rows.data(), 0, 100, block.data());
-    layout.PlaceUp(up_rows.data() + 100 * RowBytes(c.up, kEmbd), 100, kFf - 100, block.data());
-    const int64_t tile = layout.down.kernel->row_tile;
-    layout.PlaceDown(down_rows.data(), 0, tile, block.data());
-    layout.PlaceDown(down_rows.data() + tile * RowBytes(c.down, kFf), tile, kEmbd - tile, block.data());
+    in_memory = NeuronLayout::InMemory(layout.up, layout.down);
+    const auto place = [&](const NeuronLayout& of, std::vector<uint8_t>& to) {
+      to.assign(static_cast<size_t>(of.n_bytes()), 0x5A);
+      of.PlaceUp(up_rows.data(), 0, 100, to.data());
+      of.PlaceUp(up_rows.data() + 100 * RowBytes(c.up, kEmbd), 100, kFf - 100, to.data());
+      const int64_t tile = of.down.kernel->row_tile;
+      of.PlaceDown(down_rows.data(), 0, tile, to.data());
+      of.PlaceDown(down_rows.data() + tile * RowBytes(c.down, kFf), tile, kEmbd - tile, to.data());
+    };
+    place(layout, block);
+    place(in_memory, memory);
   }
   const VectorOps& ops;
-  std::vector<uint8_t> gate_rows, block;
+  std::vector<uint8_t> gate_rows, block, memory;
   std::vector<PackedMatrix> parts;
-  NeuronLayout layout;
+  NeuronLayout layout, in_memory;
 };
 
 class NeuronMatMul : public ::testing::TestWithParam<Case> {};
@@ -125,6 +131,63 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
           }
           ASSERT_EQ(out, expected) << "m " << m << ", ranges of " << width << ", " << n_threads << " threads";
         }
+      }
+    }
+  }
+}
+
+// A network in memory finds by itself what fires, in any row: of a ReLU, or of a SiLU by a threshold.
+TEST_P(NeuronMatMul, InMemoryGivesTheBitsOfTheWholeNetworkAndComputesWhatFires) {
+  if (!RequireIsa(GetParam().isa).ok()) GTEST_SKIP() << "this CPU does not run " << IsaName(GetParam().isa);
+  Rng rng(12);
+  Network net(GetParam(), rng);
+  EXPECT_LT(net.in_memory.bundle_bytes, net.layout.bundle_bytes);
+  struct Gating {
+    GatedActivation activation;
+    FiringGates firing;
+  };
+  for (const Gating& gating : {Gating{net.ops.relu_mul, FiringGates::Positive()},
+                               {net.ops.drelu_mul, FiringGates::Positive()},
+                               {net.ops.silu_mul, FiringGates::OfSilu(0)},
+                               {net.ops.silu_mul, FiringGates::OfSilu(0.2F)},
+                               {net.ops.silu_mul, FiringGates::OfSilu(1e9F)}}) {
+    for (const int64_t m : {1, 2, 4, 9, 70}) {
+      const auto n = static_cast<size_t>(m);
+      OwnedActivations x(RandomActivations(m, kEmbd, rng), m, kEmbd);
+      std::vector<float> gate(n * kFf), up(n * kFf), hidden(n * kFf), expected(n * kEmbd);
+      net.parts[0].Compute(x.rows, gate.data(), kFf);
+      net.parts[1].Compute(x.rows, up.data(), kFf);
+      gating.activation(gate.data(), up.data(), static_cast<int64_t>(gate.size()), hidden.data());
+      int64_t n_expected = 0;
+      for (size_t i = 0; i < gate.size(); ++i) {
+        const bool fires = gating.firing.Contain(gate[i]);
+        hidden[i] = fires ? hidden[i] : 0;
+        n_expected += fires ? 1 : 0;
+      }
+      OwnedActivations dense(hidden, m, kFf);
+      for (int64_t row = 0; row < m; ++row) net.ops.quantize_row(dense.rows, row);
+      net.parts[2].Compute(dense.rows, expected.data(), kEmbd);
+      for (const int n_threads : {1, 3}) {
+        ThreadPool pool(n_threads);
+        OwnedActivations scratch(std::vector<float>(n * kFf, 7.0F), m, kFf);
+        std::vector<float> out(n * kEmbd, -3.0F), gates = gate, ups(n * kFf);
+        std::vector<const uint8_t*> columns(kFf);
+        const NeuronRun run = {.layout = &net.in_memory,
+                               .scales = net.memory.data(),
+                               .x = x.rows,
+                               .gate = gates.data(),
+                               .gate_stride = kFf,
+                               .activation = gating.activation,
+                               .ops = &net.ops,
+                               .hidden = scratch.rows,
+                               .columns = columns.data(),
+                               .out = out.data()};
+        std::atomic<int64_t> n_firing = 0;
+        ComputeNeurons(pool, run, NeuronChoice{.firing = gating.firing, .n_firing = &n_firing});
+        ASSERT_EQ(out, expected) << "m " << m << ", " << n_threads << " threads";
+        EXPECT_EQ(n_firing, n_expected);
+        ComputeUps(pool, net.in_memory, net.memory.data(), x.rows, ups.data(), kFf);
+        ASSERT_EQ(ups, up) << "m " << m;
       }
     }
   }

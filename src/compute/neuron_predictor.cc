@@ -39,6 +39,29 @@ NeuronPredictor::Counts NeuronPredictor::Mask(const float* reduced, int64_t begi
   return counts;
 }
 
+NeuronPredictor::Counts NeuronPredictor::ComputePredicted(const float* reduced, const WeightMatrix& gate,
+                                                          const float* gate_bias, int64_t begin, int64_t n,
+                                                          const ActivationRows& x, float* gates) const {
+  PANTRY_CHECK(n <= kMostAtOnce);
+  std::array<int32_t, kMostAtOnce> list;
+  std::array<float, kMostAtOnce> numbers;  // scores, then gates
+  Score(reduced, begin, n, numbers.data());
+  size_t n_predicted = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    list[n_predicted] = static_cast<int32_t>(begin + i);
+    n_predicted += !(numbers[static_cast<size_t>(i)] < 0) ? 1 : 0;
+  }
+  MultiplyListed(gate, {list.data(), n_predicted}, x, numbers.data());
+  std::fill_n(gates, n, 0.0f);
+  Counts counts = {.n_gates = static_cast<int64_t>(n_predicted), .n_predicted = static_cast<int64_t>(n_predicted)};
+  for (size_t i = 0; i < n_predicted; ++i) {
+    const float of_gate = numbers[i] + (gate_bias != nullptr ? gate_bias[list[i]] : 0.0f);
+    gates[list[i] - begin] = of_gate;
+    counts.n_firing += !(of_gate <= 0) ? 1 : 0;
+  }
+  return counts;
+}
+
 void PredictorRun::Count(int64_t n, const NeuronPredictor::Counts& counts) {
   n_neurons.fetch_add(n, std::memory_order_relaxed);
   n_gates.fetch_add(counts.n_gates, std::memory_order_relaxed);

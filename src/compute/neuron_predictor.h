@@ -40,6 +40,10 @@ struct NeuronPredictor {
     int64_t n_missed = 0;  // likewise, and not predicted
   };
   Counts Mask(const float* reduced, int64_t begin, int64_t n, float* gate) const;
+  // gates [n] of neurons [begin, begin + n), those that are predicted: rows of `gate` times the only row of x, with their biases (null:
+  // none), and zero elsewhere. REQUIRES: `gate` lies in rows; n <= kMostAtOnce.
+  Counts ComputePredicted(const float* reduced, const WeightMatrix& gate, const float* gate_bias, int64_t begin,
+                          int64_t n, const ActivationRows& x, float* gates) const;
 };
 
 // What a run predicts with. Threads: one run at a time; the counts from any thread.

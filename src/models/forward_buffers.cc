@@ -60,11 +60,11 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   parts.tasks = carver.Array<ExpertTask>(shape.n_experts);
   parts.expert_ff = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_ff_expert));
   parts.partials = carver.Floats(n_picks * ExpertRun::ScratchFloats(shape.n_embd));
-  // Of neurons that may come from a source.
-  const bool has_neurons = shape.gates_by_relu() && (!shape.has_experts() || shape.reads_expert_neurons);
+  // Of neurons that lie one by one: dense ones where they rest, and experts' that come from a source.
+  const bool has_neurons = !shape.has_experts() || (shape.gates_by_relu() && shape.reads_expert_neurons);
   const int64_t n_neurons = has_neurons ? shape.n_neurons() : 0;
   const int64_t n_of_experts = has_neurons ? shape.n_experts : 0;
-  const int64_t n_of_layer = n_neurons * std::max<int64_t>(n_of_experts, 1);
+  const int64_t n_of_layer = shape.gates_by_relu() ? n_neurons * std::max<int64_t>(n_of_experts, 1) : 0;
   parts.columns = carver.Array<const uint8_t*>(n_neurons);
   parts.firing = carver.Array<int32_t>(n_of_layer);
   parts.near = carver.Array<int32_t>(n_neurons);

@@ -247,27 +247,8 @@ GatedActivation ForwardPass::shape_activation() const {
 }
 
 void ForwardPass::FeedForward(const GluWeights& weights, const float* in, float* out) {
-  if (weights.neurons.layout) return FeedForwardFromSource(weights, in, out);
+  if (weights.neurons.layout) return FeedForwardByNeuron(weights, in, out);
   const NeuronPredictor* const predictor = PredictorOf(weights.layer, 0);
-  if (m <= kSparseRows && weights.is_by_neuron() && run_.neurons == nullptr) {
-    const ExpertLayout layout = ExpertLayout::Around({weights.gate, weights.up, weights.down});
-    constexpr std::array<int32_t, 4> kRows = {0, 1, 2, 3};
-    static_assert(kRows.size() == kSparseRows);
-    const ExpertRun run = {.layout = &layout,
-                           .x = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_),
-                           .pick_row = kRows.data(),
-                           .activation = shape_activation(),
-                           .ops = &ops_,
-                           .ff = ff,
-                           .partials = out,
-                           .firing = FiringOf(weights),
-                           .n_firing = run_.n_firing,
-                           .prediction = run_.prediction};
-    const ExpertTask whole = {.block = weights.gate.tiles, .n_picks = m, .predictor = predictor};
-    ByRow([&run](int64_t row) { PrepareExpertRow(*run.layout, run.x, row); });
-    FlushRowSteps();
-    return pantry::ComputeExperts(pool_, run, {&whole, 1});
-  }
   Project(in, {{weights.gate, gate}, {weights.up, up}}, 2 * n_ff);
   if (run_.neurons != nullptr && status_.ok()) {
     run_.neurons->Gated(weights.layer, m, n_ff, gate, up, 2 * n_ff);

@@ -95,14 +95,13 @@ class ForwardPass {
   // attn = attention of each row's q over that cache. `window` positions; 0: all. `sinks` [n_heads] as AttentionQuery's.
   void Attend(int32_t layer, int64_t window, const float* sinks = nullptr);
 
-  // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. Few rows
-  // compute only what fires, where the weights lie by neuron.
+  // out = down * (the shape's activation of gate * in and up * in), [m, n_embd] each; through gate_up and ff. out may be in. Of neurons
+  // that lie one by one only those that fire are computed (neuron_step.cc).
   void FeedForward(const GluWeights& weights, const float* in, float* out);
-  void FeedForwardFromSource(const GluWeights& weights, const float* in, float* out);  // neuron_step.cc
-  GatedActivation shape_activation() const;                                            // the shape's
-  void SiluMul() { SiluMul(n_ff); }                                                    // ff = silu(gate) * up
-  void SiluMul(int64_t width);  // the same for gate_up [m, 2 width] and ff [m, width]
-  void GeluMul();               // ff = gelu(gate) * up
+  GatedActivation shape_activation() const;  // the shape's
+  void SiluMul() { SiluMul(n_ff); }          // ff = silu(gate) * up
+  void SiluMul(int64_t width);               // the same for gate_up [m, 2 width] and ff [m, width]
+  void GeluMul();                            // ff = gelu(gate) * up
 
   // Latent attention (latent_step.cc). k and v from the latents behind the raw queries in attn, q's rotated part from these.
   void SplitLatents(const float* latent_norm);
@@ -157,7 +156,11 @@ class ForwardPass {
   std::span<const float> RouterLogits() const { return {router_logits, static_cast<size_t>(m * shape_.n_experts)}; }
   std::span<int32_t> Chosen() const { return {chosen, static_cast<size_t>(m * n_slots)}; }
   std::span<ExpertTask> GroupPicks();
-  // Of neurons from a source (neuron_step.cc).
+  // Of neurons that lie one by one (neuron_step.cc), all in memory or from a source.
+  void FeedForwardByNeuron(const GluWeights& weights, const float* in, float* out);
+  void ComputeInMemory(const GluWeights& weights, const NeuronRun& run);
+  Status ComputeFromSource(const GluWeights& weights, const NeuronRun& run);
+  void ObserveNeurons(const GluWeights& weights, const NeuronRun& run);
   struct SourcedNetwork {
     int32_t number;     // in the layer
     WeightMatrix gate;  // in memory
@@ -195,7 +198,7 @@ class ForwardPass {
   ExpertTask* tasks_;  // [n_experts]
   float* expert_ff_;   // [picks, ExpertRun::ScratchFloats(n_ff_expert)]
   float* partials_;    // [picks, ExpertRun::ScratchFloats(n_embd)]
-  // Of neurons from a source; n_ff: of a network, and networks: 1, or a layer's experts.
+  // Of neurons that lie one by one; n_ff: of a network, and networks: 1, or a layer's experts, whose neurons come from a source.
   const uint8_t** columns_;  // [n_ff] scratch
   int32_t* near_;            // [n_ff] scratch
   int32_t* firing_;          // [networks, n_ff] those that fire

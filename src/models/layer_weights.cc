@@ -42,24 +42,24 @@ void BindAttention(WeightLoader& loader, const std::string& block, const ModelSh
 }
 
 void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix, int64_t n_embd, int64_t n_ff,
-             GluWeights* out, bool by_neuron) {
+             GluWeights* out) {
   const auto name = [&](const char* part) { return fmt::format("{}{}{}.weight", block, part, suffix); };
-  by_neuron = by_neuron && loader.CanLieByNeuron(name("ffn_gate"), name("ffn_up"), name("ffn_down"));
-  loader.Matrix(name("ffn_gate"), n_ff, n_embd, &out->gate, loader.gate_order(by_neuron));
-  loader.Matrix(name("ffn_up"), n_ff, n_embd, &out->up, by_neuron ? WeightOrder::kRows : WeightOrder::kTiles);
-  loader.Matrix(name("ffn_down"), n_embd, n_ff, &out->down, by_neuron ? WeightOrder::kColumns : WeightOrder::kTiles);
+  loader.Matrix(name("ffn_gate"), n_ff, n_embd, &out->gate);
+  loader.Matrix(name("ffn_up"), n_ff, n_embd, &out->up);
+  loader.Matrix(name("ffn_down"), n_embd, n_ff, &out->down);
 }
 
 void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out) {
   loader.Vector(block + "ffn_norm.weight", shape.n_embd, &out->ffn_norm);
   out->layer = WeightLoader::LayerOf(block);
-  const bool rests = shape.gates_by_relu() || loader.rests_by_threshold();
-  if (shape.gates_by_relu() && loader.leaves_neurons()) {
-    loader.Matrix(block + "ffn_gate.weight", shape.n_ff, shape.n_embd, &out->gate);
-    return loader.Neurons(block + "ffn_up.weight", block + "ffn_down.weight", shape.n_ff, shape.n_embd, out->gate,
-                          &out->neurons);
+  const std::string gate = block + "ffn_gate.weight", up = block + "ffn_up.weight", down = block + "ffn_down.weight";
+  const bool come_alone = shape.gates_by_relu() && loader.leaves_neurons();
+  const bool rest = shape.gates_by_relu() || loader.rests_by_threshold();
+  if (!come_alone && !(rest && loader.CanLieByNeuron(gate, up, down))) {
+    return BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out);
   }
-  BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out, rests);
+  loader.Matrix(gate, shape.n_ff, shape.n_embd, &out->gate, loader.gate_order(!come_alone));
+  loader.Neurons(up, down, shape.n_ff, shape.n_embd, out->gate, &out->neurons);
 }
 
 void BindRouted(WeightLoader& loader, const std::string& block, const ModelShape& shape, RoutedWeights* out,

@@ -59,18 +59,17 @@ struct GluWeights {
   WeightMatrix gate, up;  // n_embd -> n_ff
   WeightMatrix down;      // n_ff -> n_embd
   int32_t layer = -1;     // whose part it is, of a dense layer
-  NeuronLayer neurons;    // then up and down are none: the neurons come one by one from a source
-
-  bool is_by_neuron() const { return up.kernel->order == WeightOrder::kRows; }
+  NeuronLayer neurons;    // then up and down are none: the neurons lie one by one
 };
-// `suffix` follows the names' "ffn_gate" and so on: "" or "_shexp". `by_neuron`: up in rows and down in columns where they can lie so.
+// `suffix` follows the names' "ffn_gate" and so on: "" or "_shexp".
 void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix, int64_t n_embd, int64_t n_ff,
-             GluWeights* out, bool by_neuron = false);
+             GluWeights* out);
 
 // What follows attention in a dense layer.
 struct DenseWeights : GluWeights {
   const float* ffn_norm = nullptr;  // [n_embd]
 };
+// Where neurons rest, they lie one by one if they can.
 void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out);
 
 // What follows it in a layer with experts, besides these.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The feed-forward step of networks, dense ones or experts, whose neurons come one by one from a source: only those that fire, for any number
-// of rows.
+// The feed-forward step of networks whose neurons lie one by one: dense ones in memory, and dense ones or experts that come from a source.
+// Only those that fire, for any number of rows.
 #include <algorithm>
 #include <array>
 
@@ -132,29 +132,64 @@ Status ForwardPass::ComputeFiring(const SourcedNetwork& network, std::span<const
   return OkStatus();
 }
 
-void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* in, float* out) {
-  PANTRY_CHECK(shape_.gates_by_relu() && n_ff == weights.neurons.layout.n_neurons());
+void ForwardPass::FeedForwardByNeuron(const GluWeights& weights, const float* in, float* out) {
+  const NeuronLayout& layout = weights.neurons.layout;
+  const int64_t n_neurons = layout.n_neurons();
+  PANTRY_CHECK(n_neurons <= n_ff);
   const ActivationRows rows = ActivationRows::InScratch(in, m, shape_.n_embd, quantized_);
   ByRow(
       [&rows, &quantizer = VectorOpsFor(weights.gate.kernel->isa)](int64_t row) { quantizer.quantize_row(rows, row); });
   FlushRowSteps();
   if (!status_.ok()) return;
+  const NeuronRun run = {.layout = &layout,
+                         .scales = weights.neurons.scales,
+                         .x = rows,
+                         .gate = gate,
+                         .gate_stride = n_neurons,
+                         .activation = shape_activation(),
+                         .ops = &ops_,
+                         .hidden = ActivationRows::InScratch(nullptr, m, n_neurons, reinterpret_cast<uint8_t*>(ff)),
+                         .columns = columns_,
+                         .out = out};
+  if (weights.neurons.in_memory) ComputeInMemory(weights, run);
+  else status_ = ComputeFromSource(weights, run);
+}
+
+void ForwardPass::ComputeInMemory(const GluWeights& weights, const NeuronRun& run) {
+  NeuronChoice choice = {.firing = FiringOf(weights),
+                         .n_firing = run_.n_firing,
+                         .predictor = PredictorOf(weights.layer, 0),
+                         .prediction = run_.prediction};
+  const bool only_predicted = choice.predictor != nullptr && m == 1 && run_.neurons == nullptr &&
+                              weights.gate.kernel->order == WeightOrder::kRows;
+  if (only_predicted) choice.gate = &weights.gate;
+  const MatMulTask gates = {&weights.gate, run.gate, run.gate_stride};
+  if (!only_predicted) MatMulPrepared(pool_, {&gates, 1}, run.x);
+  if (run_.neurons != nullptr) ObserveNeurons(weights, run);
+  if (choice.predictor != nullptr && choice.predictor->rank() > 0) {
+    const MatMulTask reduced = {&choice.predictor->v, run_.prediction->reduced, run_.prediction->most_rank};
+    MatMul(pool_, {&reduced, 1}, run.x);
+  }
+  ComputeNeurons(pool_, run, choice);
+}
+
+// Neurons that rest are computed for the observer alone.
+void ForwardPass::ObserveNeurons(const GluWeights& weights, const NeuronRun& run) {
+  const int64_t n_neurons = run.gate_stride;
+  float* const ups = run.gate + m * n_neurons;
+  ComputeUps(pool_, *run.layout, run.scales, run.x, ups, n_neurons);
+  run_.neurons->Gated(weights.layer, m, n_neurons, run.gate, ups, n_neurons);
+  for (int64_t row = 0; row < m; ++row) {
+    run_.neurons->Fed(weights.layer, 0, {run.x.f32 + row * shape_.n_embd, static_cast<size_t>(shape_.n_embd)},
+                      {run.gate + row * n_neurons, static_cast<size_t>(n_neurons)});
+  }
+}
+
+Status ForwardPass::ComputeFromSource(const GluWeights& weights, const NeuronRun& run) {
+  PANTRY_CHECK(shape_.gates_by_relu());
   NeuronSource& source = *run_.neuron_source;
-  const NeuronLayer& neurons = weights.neurons;
-  const SourcedNetwork network = {.number = 0,
-                                  .gate = weights.gate,
-                                  .run = {.layout = &neurons.layout,
-                                          .scales = neurons.scales,
-                                          .x = rows,
-                                          .gate = gate,
-                                          .gate_stride = n_ff,
-                                          .activation = shape_activation(),
-                                          .ops = &ops_,
-                                          .hidden = ActivationRows::InScratch(nullptr, m, n_ff, hidden_),
-                                          .columns = columns_,
-                                          .out = out}};
-  status_ = source.BeginNeurons(weights.layer, m);
-  if (!status_.ok()) return;
+  const SourcedNetwork network = {.number = 0, .gate = weights.gate, .run = run};
+  PANTRY_RETURN_IF_ERROR(source.BeginNeurons(weights.layer, m));
   NeuronPrior* const prior = run_.neuron_prior;
   const bool chooses = prior != nullptr && m == 1;
   if (chooses) prior->Begin(weights.layer);
@@ -162,10 +197,13 @@ void ForwardPass::FeedForwardFromSource(const GluWeights& weights, const float* 
   if (chooses) {
     prior->End();
   } else if (prior != nullptr) {
-    for (int64_t row = 0; row < m; ++row) prior->Learn(weights.layer, {gate + row * n_ff, static_cast<size_t>(n_ff)});
+    for (int64_t row = 0; row < m; ++row) {
+      prior->Learn(weights.layer, {run.gate + row * run.gate_stride, static_cast<size_t>(run.gate_stride)});
+    }
   }
-  status_ = ComputeFiring(network, {firing_, n}, n_rows_firing_);
-  if (status_.ok()) source.EndNeurons();
+  PANTRY_RETURN_IF_ERROR(ComputeFiring(network, {firing_, n}, n_rows_firing_));
+  source.EndNeurons();
+  return OkStatus();
 }
 
 // An expert's picks as rows that follow each other: in place where they are one, else gathered.

@@ -166,7 +166,7 @@ Status TransformerModel::LoadWeights(WeightLoader& loader, Isa isa, ThreadPool& 
   PANTRY_RETURN_IF_ERROR(loader.EndBinding());
   PANTRY_ASSIGN_OR_RETURN(weights_, loader.Load(pool, log, progress));
   weight_bytes_ = loader.n_bytes();
-  layers_by_neuron_ = loader.n_in_columns();
+  layers_by_neuron_ = loader.n_by_neuron();
   needs_source_ = loader.in_file() != nullptr && loader.in_file()->n_blocks() > 0;
   needs_neurons_ = needs_source_ && loader.in_file()->neurons() != nullptr;
   needs_rows_ = loader.in_file() != nullptr && loader.in_file()->rows_in_file().has_value();

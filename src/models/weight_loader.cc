@@ -126,7 +126,6 @@ void WeightLoader::Matrix(const std::string& name, int64_t rows, int64_t cols, W
   const TensorInfo* tensor = Want(name, {cols, rows});
   const MatMulKernel* kernel = tensor != nullptr ? WantKernel(*tensor, order) : nullptr;
   if (kernel == nullptr) return;
-  if (order == WeightOrder::kColumns) ++n_in_columns_;
   *out = {.kernel = kernel, .rows = rows, .cols = cols};
   const bool may_be_left = left_ == Left::kLayers && LayerOf(name) >= 0 && !leaves_neurons();
   if (tensor->in_blocks() && !may_be_left) return RefuseBlocks(*tensor);
@@ -160,7 +159,8 @@ NeuronLayout WeightLoader::LayNeurons(const TensorInfo& up, const WeightMatrix& 
                                file_.path(), up.name);
     return {};
   }
-  const NeuronLayout layout = NeuronLayout::Of(up_shape, down_shape);
+  if (!leaves_neurons()) return NeuronLayout::InMemory(up_shape, down_shape);
+  const NeuronLayout layout = NeuronLayout::InPack(up_shape, down_shape);
   const NeuronLayout* const others = in_file_->neurons();
   if (others != nullptr && (others->bundle_bytes != layout.bundle_bytes || others->n_neurons() != up_shape.rows)) {
     status_ = UnsupportedError(
@@ -182,6 +182,14 @@ void WeightLoader::Neurons(const std::string& up_name, const std::string& down_n
   out->layout = LayNeurons(*up, {.kernel = up_kernel, .rows = n_ff, .cols = n_embd},
                            {.kernel = down_kernel, .rows = n_embd, .cols = n_ff}, gate);
   if (!status_.ok()) return;
+  if (!leaves_neurons()) {
+    const int64_t at = Reserve(out->layout.n_bytes());
+    out->in_memory = true;
+    ++n_by_neuron_;
+    bindings_.push_back({up, up_kernel, n_ff, n_embd, 1, at, 0, &out->scales, nullptr, &out->layout});
+    bindings_.push_back({down, down_kernel, n_embd, n_ff, 1, at, 0, nullptr, nullptr, &out->layout});
+    return;
+  }
   in_file_->AddNeurons(LayerOf(up_name), out->layout, *up, *down);
   if (up->in_blocks()) {
     const int64_t at = Reserve(out->layout.scales_bytes);

@@ -40,10 +40,11 @@ struct WeightStack {
   }
 };
 
-// A layer's neurons, each by itself in a file.
+// A layer's neurons, each by itself, in memory or in a file.
 struct NeuronLayer {
   NeuronLayout layout;              // none: they do not lie so
   const uint8_t* scales = nullptr;  // of down, in memory
+  bool in_memory = false;           // and the bundles behind them
 };
 
 class WeightLoader {
@@ -73,11 +74,11 @@ class WeightLoader {
   // Runs predict which gates are positive (ForwardRun::prediction), so gates of what lies by neuron lie in rows, too.
   void PredictGates() { gate_order_ = WeightOrder::kRows; }
   WeightOrder gate_order(bool by_neuron) const { return by_neuron ? gate_order_ : WeightOrder::kTiles; }
-  int32_t n_in_columns() const { return n_in_columns_; }  // matrices that were asked for so
+  int32_t n_by_neuron() const { return n_by_neuron_; }  // dense networks in memory that lie so
   // Whether neurons that can lie one by one are left in the file, and nothing else of the layers.
   bool leaves_neurons() const { return in_file_ != nullptr && in_file_->by_neuron(); }
-  // Wants up [n_ff, n_embd] and down of a feed-forward network as neurons, which stay in the file, beside
-  // their gate. kUnsupported: they cannot lie so. REQUIRES: leaves_neurons().
+  // Wants up [n_ff, n_embd] and down of a feed-forward network as neurons, beside their gate. `out` must stay where it is until Load().
+  // Where leaves_neurons() they stay in the file; kUnsupported: they cannot lie so. REQUIRES else: CanLieByNeuron().
   void Neurons(const std::string& up, const std::string& down, int64_t n_ff, int64_t n_embd, const WeightMatrix& gate,
                NeuronLayer* out);
   // Wants tensor `name` as n such matrices.
@@ -126,6 +127,7 @@ class WeightLoader {
     int64_t stride;
     const uint8_t** tiles;  // one of these is set by Load(), unless both are null
     const float** numbers;
+    const NeuronLayout* neurons = nullptr;  // whose up or down it is, in a block at arena_offset
 
     WeightMatrix matrix() const { return {.kernel = kernel, .rows = rows, .cols = cols}; }
   };
@@ -193,7 +195,7 @@ class WeightLoader {
   int64_t n_bytes_ = 0;
   bool rests_by_threshold_ = false;
   WeightOrder gate_order_ = WeightOrder::kTiles;
-  int32_t n_in_columns_ = 0;
+  int32_t n_by_neuron_ = 0;
 };
 
 }  // namespace pantry

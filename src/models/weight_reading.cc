@@ -71,6 +71,11 @@ void WeightLoader::Pack(const Chunk& chunk, const uint8_t* rows, uint8_t* arena)
     return;
   }
   const MatMulKernel& kernel = *binding.kernel;
+  if (binding.neurons != nullptr) {
+    if (kernel.order == WeightOrder::kRows) binding.neurons->PlaceUp(rows, chunk.first_row, chunk.n_rows, to);
+    else binding.neurons->PlaceDown(rows, chunk.first_row, chunk.n_rows, to);
+    return;
+  }
   const int64_t row_bytes = RowBytesOf(binding), tile_bytes = kernel.packed_tile_bytes(binding.cols);
   for (int64_t done = 0, n = 0; done < chunk.n_rows; done += n) {  // of one matrix after another
     const int64_t matrix = (chunk.first_row + done) / binding.rows, row = (chunk.first_row + done) % binding.rows;
