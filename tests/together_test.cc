@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/kv_cache.h"
 #include "engine/memory_budget.h"
 #include "support/breakable_queue.h"
 #include "support/tiny_engine.h"
@@ -375,13 +376,16 @@ TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
   EXPECT_EQ(kv_bytes, plan.kv_bytes);
   const std::vector<TokenId> tokens(4, 7);
   ASSERT_TRUE(Session::FeedTogether(together, tokens).ok());
-  const int64_t tile = kv_bytes / 8;  // of a session: it has two
+  const KvCache one_kv =
+      KvCache::Allocate(engine.shape(), options.session.k_type, options.session.v_type, four.n_ctx).value();
+  const int64_t of_session = one_kv.n_bytes(), of_first = one_kv.BytesFor(1);  // two tiles, and pages of the first
+  EXPECT_LT(of_first, of_session / 2);
   const int64_t scratch = engine.model().WorkspaceBytes(32) - engine.model().WorkspaceBytes(4);
-  EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 4 * tile + scratch);
+  EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 4 * (of_session - of_first) + scratch);
   ASSERT_TRUE(sessions[0]->Feed(std::vector<TokenId>(300, 7)).ok());  // into its second tile
   ASSERT_TRUE(sessions[1]->CopyFrom(*sessions[0]).ok());
   ASSERT_TRUE(Session::FeedTogether(together, tokens).ok());
-  EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 2 * tile + scratch);
+  EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 2 * (of_session - of_first) + scratch);
   sessions.pop_back();  // its keys and values are free again
   together.pop_back();
   ASSERT_TRUE(Session::FeedTogether(together, std::span(tokens).first(3)).ok());
@@ -395,7 +399,7 @@ TEST(FeedTogether, SessionsThatWerePlannedForStayWithinTheBudget) {
     EXPECT_TRUE(std::ranges::equal(alone->logits(), session->logits())) << session->tokens().size();
   }
   const int64_t of_three = engine.model().WorkspaceBytes(32) - engine.model().WorkspaceBytes(3);
-  EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 3 * tile + of_three);
+  EXPECT_EQ(stream.cache_bytes(), plan.cache_bytes + 2 * of_session - of_first + of_three);
   // One more than was planned for: nothing is lent.
   sessions.push_back(engine.NewSession(options.session).value());
   const auto fifth = engine.NewSession(options.session).value();
@@ -414,9 +418,11 @@ TEST(FeedTogether, ASessionUnlikeThePlannedOneLendsNoMoreThanItLeaves) {
   other.n_batch = 64;  // more scratch, fewer keys and values
   const auto session = engine.NewSession(other);
   ASSERT_TRUE(session.ok()) << session.status().ToString();
+  const KvCache kv = KvCache::Allocate(engine.shape(), other.k_type, other.v_type, other.n_ctx).value();
   for (const size_t n : {1, 20}) {
     ASSERT_TRUE((*session)->Feed(std::vector<TokenId>(n, 7)).ok());
-    const int64_t used = (*session)->kv_bytes() + engine.model().WorkspaceBytes(static_cast<int64_t>(n));
+    const int64_t used =
+        kv.BytesFor(std::ssize((*session)->tokens())) + engine.model().WorkspaceBytes(static_cast<int64_t>(n));
     EXPECT_LE(engine.stream()->cache_bytes() + used, plan.cache_bytes + plan.kv_bytes + plan.scratch_bytes) << n;
   }
 }
