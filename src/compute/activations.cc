@@ -3,6 +3,7 @@
 
 #include <bit>
 
+#include "base/status.h"
 #include "base/units.h"
 
 namespace pantry {
@@ -60,6 +61,7 @@ ActivationRows ActivationRows::Rows(int64_t first, int64_t n) const {
 }
 
 ActivationRows ActivationRows::Piece(int64_t row, int64_t first, int64_t n) const {
+  PANTRY_CHECK(q == nullptr || first % kActivationBlock == 0);
   ActivationRows part = From(row, first);
   part.n_rows = 1;
   part.n_cols = n;

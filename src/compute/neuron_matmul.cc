@@ -59,7 +59,8 @@ void QuantizeStrip(const NeuronRun& run, const NeuronRange& range, int64_t begin
 }
 
 int64_t StripOf(int64_t n_neurons, int64_t n_rows, int n_threads) {
-  const int64_t most = std::min(kMaxStrip, kStripFloats / std::min(n_rows, kRows));
+  const int64_t of_rows = kStripFloats / std::min(n_rows, kRows) / kActivationBlock * kActivationBlock;
+  const int64_t most = std::min(kMaxStrip, of_rows);
   const int64_t fair = AlignUp(n_neurons / (n_threads * kStripsPerThread), kActivationBlock);
   return std::clamp<int64_t>(fair, 4 * kActivationBlock, most);
 }

@@ -49,12 +49,13 @@ void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix,
   loader.Matrix(name("ffn_down"), n_embd, n_ff, &out->down);
 }
 
-void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out) {
+void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out,
+               bool may_rest) {
   loader.Vector(block + "ffn_norm.weight", shape.n_embd, &out->ffn_norm);
   out->layer = WeightLoader::LayerOf(block);
   const std::string gate = block + "ffn_gate.weight", up = block + "ffn_up.weight", down = block + "ffn_down.weight";
-  const bool come_alone = shape.gates_by_relu() && loader.leaves_neurons();
-  const bool rest = shape.gates_by_relu() || loader.rests_by_threshold();
+  const bool come_alone = may_rest && shape.gates_by_relu() && loader.leaves_neurons();
+  const bool rest = may_rest && (shape.gates_by_relu() || loader.rests_by_threshold());
   if (!come_alone && !(rest && loader.CanLieByNeuron(gate, up, down))) {
     return BindGlu(loader, block, "", shape.n_embd, shape.n_ff, out);
   }

@@ -69,8 +69,9 @@ void BindGlu(WeightLoader& loader, const std::string& block, const char* suffix,
 struct DenseWeights : GluWeights {
   const float* ffn_norm = nullptr;  // [n_embd]
 };
-// Where neurons rest, they lie one by one if they can.
-void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out);
+// Where neurons rest, they lie one by one if they can, for a forward pass that computes them so (ForwardPass::FeedForward): `may_rest`.
+void BindDense(WeightLoader& loader, const std::string& block, const ModelShape& shape, DenseWeights* out,
+               bool may_rest = false);
 
 // What follows it in a layer with experts, besides these.
 struct RoutedWeights {

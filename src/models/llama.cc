@@ -40,7 +40,7 @@ void Llama::Bind(WeightLoader& loader) {
     Layer& layer = layers_[i];
     const std::string block = fmt::format("blk.{}.", i);
     BindAttention(loader, block, shape_, {.qkv_biases = Biases::kOptional, .o_bias = Biases::kOptional}, &layer);
-    BindDense(loader, block, shape_, &layer);
+    BindDense(loader, block, shape_, &layer, /*may_rest=*/true);
     layer.window = WindowOf(i);
   }
 }

@@ -134,7 +134,8 @@ TEST_P(GoldenTest, ExpertsFromElsewhereInAnyOrderGiveTheSameBits) {
   EXPECT_GT(scattered.n_parts(), model_->shape().n_layers * 6);
 }
 
-// Runs of one and two tokens compute what fires, longer ones everything; in tiles all runs compute everything.
+// Of experts runs of few tokens compute what fires and longer ones everything, of dense networks all runs what fires for any token; in tiles all
+// runs compute everything.
 class NeuronsTest : public ::testing::TestWithParam<std::tuple<const char*, Isa>> {};
 TEST_P(NeuronsTest, ThoseThatRestChangeNoBit) {
   const auto& [name, isa] = GetParam();
