@@ -8,8 +8,8 @@
 namespace pantry {
 namespace {
 
-// Gates are computed in four parts, and what fires in one is read while the next is computed (models/neuron_step.cc).
-constexpr double kGatesOverlapped = 0.75;
+// Gates are computed in eight parts, and what fires in one is read while the next ones are computed (models/neuron_step.cc).
+constexpr double kGatesOverlapped = 0.875;
 // Speeds that are closer than this are the same: fewer threads, or the simpler way, are as good.
 constexpr double kSameSpeed = 0.02;
 constexpr double kFullRate = 0.95;

@@ -101,7 +101,7 @@ double SlowToken(const Case& one, const WayRequest& way, int n_threads, double h
   const double blocks_s = kLayers * bytes * used * (1 + 2 * missing) / rate;
   const double disk_s = kLayers * SlowDisk(used * missing * (by_neuron ? 1 : 16), by_neuron) / 0.9;
   if (!by_neuron) return std::max(dense / rate + blocks_s, disk_s);
-  const double hides = blocks_s + 0.75 * 16e6 / rate;
+  const double hides = blocks_s + 0.875 * 16e6 / rate;
   return dense / rate + blocks_s - hides + std::max(hides, disk_s);
 }
 
