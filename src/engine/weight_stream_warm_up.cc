@@ -19,7 +19,8 @@ std::vector<BlockId> WeightStream::WarmBlocks(std::span<const LayerUse> layers) 
       cache_->Warm(used.back().second, double{NeuronCache::kProfileTokens} * experts[i] / UINT16_MAX);
     }
   }
-  std::stable_sort(used.begin(), used.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::sort(used.begin(), used.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   std::vector<BlockId> warm;
   int64_t room = cache_->budget_bytes() - cache_->TotalStats().resident_bytes;
   for (const auto& [use, block] : used) {
@@ -74,23 +75,23 @@ Status WeightStream::WarmUp(ThreadPool& pool, std::span<const LayerUse> layers, 
     pantry::CommitMemory(held(), pool, clock_, INT64_MAX, FunctionRef<bool()>(lacks_memory));
     return !progress || progress(n_done, n_all);
   };
-  const Status stopped = CancelledError("warming up was stopped");
+  const auto stopped = [] { return CancelledError("warming up was stopped"); };
   for (std::span<const BlockId> left = blocks; !left.empty();) {
     const std::span<const BlockId> next = left.first(std::min(left.size(), BlockStream::kBlocksAtOnce));
     int64_t n_bytes = 0;
     for (const BlockId block : next) n_bytes += cache_->n_bytes(block);
-    if (!goes_on(n_bytes)) return stopped;
+    if (!goes_on(n_bytes)) return stopped();
     stream_->Fill(pool, next);
     n_done += n_bytes;
     left = left.subspan(next.size());
   }
   for (size_t layer = 0; layer < neurons.size(); ++layer) {
     const int64_t n_bytes = std::ssize(neurons[layer]) * neuron_bytes;
-    if (!goes_on(n_bytes)) return stopped;
+    if (!goes_on(n_bytes)) return stopped();
     PANTRY_RETURN_IF_ERROR(FillNeurons(static_cast<int32_t>(layer), neurons[layer]));
     n_done += n_bytes;
   }
-  return goes_on(0) ? OkStatus() : stopped;
+  return goes_on(0) ? OkStatus() : stopped();
 }
 
 }  // namespace pantry

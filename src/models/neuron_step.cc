@@ -268,7 +268,7 @@ Status ForwardPass::ComputeExpertsFromSource(int32_t layer, const ExpertLayer& e
   const auto compute = [&](std::span<const ExpertTask> part) {
     if (computed.ok()) computed = ComputeExpertNeurons(layer, experts, in, activation, part);
   };
-  const Status provided = run_.experts->Provide(layer, tasks, ExpertSink(compute));
+  Status provided = run_.experts->Provide(layer, tasks, ExpertSink(compute));
   PANTRY_RETURN_IF_ERROR(computed);  // which ended the layer's neurons
   run_.neuron_source->EndNeurons();
   return provided;
