@@ -113,8 +113,7 @@ void MatMulPrepared(ThreadPool& pool, std::span<const MatMulTask> tasks, const A
                         tasks[i].y_stride);
     }
   };
-  if (aside) pool.ParallelFor(n_passes * n_chunks, compute, aside);
-  else pool.ParallelFor(n_passes * n_chunks, compute);
+  pool.ParallelFor(n_passes * n_chunks, compute, aside);
 }
 
 void MultiplyListed(const WeightMatrix& w, std::span<const int32_t> list, const ActivationRows& x, float* y) {

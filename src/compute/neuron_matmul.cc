@@ -11,23 +11,25 @@ namespace pantry {
 namespace {
 
 constexpr int64_t kRows = 32;  // of x, in one go: what comes of them stays in L1
-constexpr int64_t kFewRows = 4;
+// Neurons that are activated in one go, times those rows.
+constexpr int64_t kPartFloats = 4096;
+constexpr int64_t kMaxPart = NeuronPredictor::kMostAtOnce;
 // Neurons from a source. A part of a few rows takes some 15 us to come from memory; many rows' kernel takes so many together.
 constexpr int64_t kPartOfFewRows = 64;
 constexpr int64_t kPartOfManyRows = 128;
 constexpr int64_t kQuantizeStrip = 4 * kActivationBlock;  // neurons that are quantised together
-// Neurons in memory are activated and quantised in strips. What a strip makes of the rows of x that are computed in one go stays in L1, and a
-// strip of a few rows is long, so that up's rows are one stream: its first ones are those that nobody asked for before.
-constexpr int64_t kStripFloats = 4096;  // rows * neurons
-constexpr int64_t kMaxStrip = NeuronPredictor::kMostAtOnce;
+static_assert(kPartOfManyRows * kRows <= kPartFloats);
+// Neurons in memory are activated and quantised in strips. A strip of a few rows is long, so that up's rows are one stream: its first ones are
+// those that nobody asked for before.
 constexpr int64_t kStripsPerThread = 4;
 
-// Neurons of a part, for all rows of x.
+// Neurons, at most kMaxPart, for all rows of x: at most kPartFloats with the rows of one go.
 void ActivatePart(const NeuronRun& run, std::span<const int32_t> neurons, const uint8_t* const* bundles) {
+  if (neurons.empty()) return;
   const WeightMatrix& up = run.layout->up;
   const auto n = static_cast<int64_t>(neurons.size());
-  std::array<float, kPartOfManyRows * kRows> products;
-  std::array<float, kPartOfManyRows> gates;
+  std::array<float, kPartFloats> products;
+  alignas(64) std::array<float, kMaxPart> gates;
   for (int64_t row = 0; row < run.x.n_rows; row += kRows) {
     const int64_t n_rows = std::min(kRows, run.x.n_rows - row);
     up.kernel->compute_rows_at(bundles, n, up.cols, run.x.Rows(row, n_rows), products.data(), n);
@@ -41,17 +43,13 @@ void ActivatePart(const NeuronRun& run, std::span<const int32_t> neurons, const 
   }
 }
 
-// Neurons [begin, begin + kQuantizeStrip) of the range, for all rows: zero where they rest, in the form that down reads.
-void QuantizeStrip(const NeuronRun& run, const NeuronRange& range, int64_t begin) {
-  const int64_t n = std::min(kQuantizeStrip, range.end - begin);
-  const auto first = std::lower_bound(range.firing.begin(), range.firing.end(), static_cast<int32_t>(begin));
-  const auto last = std::lower_bound(first, range.firing.end(), static_cast<int32_t>(begin + n));
-  alignas(64) std::array<float, kQuantizeStrip> strip;
+// Neurons [begin, begin + n), at most kMaxPart, of which `firing` were activated and the others rest, for all rows: in the form that down reads.
+void QuantizeStrip(const NeuronRun& run, int64_t begin, int64_t n, std::span<const int32_t> firing) {
+  alignas(64) std::array<float, kMaxPart> strip;
   for (int64_t row = 0; row < run.x.n_rows; ++row) {
     const float* const activated = run.gate + row * run.gate_stride;
     std::fill_n(strip.begin(), n, 0.0F);
-    for (auto neuron = first; neuron != last; ++neuron)
-      strip[static_cast<size_t>(*neuron - begin)] = activated[*neuron];
+    for (const int32_t neuron : firing) strip[static_cast<size_t>(neuron - begin)] = activated[neuron];
     ActivationRows piece = run.hidden.Piece(row, begin, n);
     piece.f32 = strip.data();
     run.ops->quantize_row(piece, 0);
@@ -59,38 +57,10 @@ void QuantizeStrip(const NeuronRun& run, const NeuronRange& range, int64_t begin
 }
 
 int64_t StripOf(int64_t n_neurons, int64_t n_rows, int n_threads) {
-  const int64_t of_rows = kStripFloats / std::min(n_rows, kRows) / kActivationBlock * kActivationBlock;
-  const int64_t most = std::min(kMaxStrip, of_rows);
+  const int64_t of_rows = kPartFloats / std::min(n_rows, kRows) / kActivationBlock * kActivationBlock;
+  const int64_t most = std::min(kMaxPart, of_rows);
   const int64_t fair = AlignUp(n_neurons / (n_threads * kStripsPerThread), kActivationBlock);
   return std::clamp<int64_t>(fair, 4 * kActivationBlock, most);
-}
-
-// Neurons [begin, begin + n), of which `firing` fire in some row and have these bundles, for all rows of x: run.hidden.
-void ComputeStrip(const NeuronRun& run, int64_t begin, int64_t n, std::span<const int32_t> firing,
-                  const uint8_t* const* bundles) {
-  const auto n_firing = static_cast<int64_t>(firing.size());
-  const WeightMatrix& up = run.layout->up;
-  std::array<float, kStripFloats> products;
-  alignas(64) std::array<float, kMaxStrip> gates, strip;
-  for (int64_t row = 0; row < run.x.n_rows; row += kRows) {
-    const int64_t n_rows = std::min(kRows, run.x.n_rows - row);
-    if (n_firing > 0) {
-      up.kernel->compute_rows_at(bundles, n_firing, up.cols, run.x.Rows(row, n_rows), products.data(), n_firing);
-    }
-    for (int64_t r = 0; r < n_rows; ++r) {
-      const float* const gate = run.gate + (row + r) * run.gate_stride;
-      float* const product = products.data() + r * n_firing;
-      for (int64_t i = 0; i < n_firing; ++i) gates[static_cast<size_t>(i)] = gate[firing[static_cast<size_t>(i)]];
-      run.activation(gates.data(), product, n_firing, product);
-      std::fill_n(strip.begin(), n, 0.0F);
-      for (int64_t i = 0; i < n_firing; ++i) {
-        strip[static_cast<size_t>(firing[static_cast<size_t>(i)] - begin)] = product[i];
-      }
-      ActivationRows piece = run.hidden.Piece(row + r, begin, n);
-      piece.f32 = strip.data();
-      run.ops->quantize_row(piece, 0);
-    }
-  }
 }
 
 // Tiles of down over neurons [begin, end), whose columns are in run.columns. Columns of what rests are read by kernels that take all of
@@ -135,7 +105,7 @@ size_t ListFiring(const NeuronRun& run, const NeuronChoice& choice, int64_t begi
       choice.n_firing->fetch_add(static_cast<int64_t>(n_listed), std::memory_order_relaxed);
     return n_listed;
   }
-  std::array<uint8_t, kMaxStrip> fires = {};
+  std::array<uint8_t, kMaxPart> fires = {};
   int64_t n_firing = 0;
   for (int64_t row = 0; row < run.x.n_rows; ++row) {
     float* const gate = run.gate + row * run.gate_stride + begin;
@@ -171,7 +141,11 @@ void SumNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronRange& range
   const NeuronLayout& layout = *run.layout;
   PANTRY_CHECK(layout.down.kernel->activation == ActivationFormat::kQ8 && range.firing.size() == range.bundles.size());
   const int64_t n_strips = (range.end - range.begin + kQuantizeStrip - 1) / kQuantizeStrip;
-  const auto quantize = [&](int64_t strip, int) { QuantizeStrip(run, range, range.begin + strip * kQuantizeStrip); };
+  const auto quantize = [&](int64_t item, int) {
+    const int64_t begin = range.begin + item * kQuantizeStrip, n = std::min(kQuantizeStrip, range.end - begin);
+    const auto first = std::lower_bound(range.firing.begin(), range.firing.end(), static_cast<int32_t>(begin));
+    QuantizeStrip(run, begin, n, {first, std::lower_bound(first, range.firing.end(), static_cast<int32_t>(begin + n))});
+  };
   if (run.x.n_rows > kFewRows) pool.ParallelFor(n_strips, quantize);
   else
     for (int64_t strip = 0; strip < n_strips; ++strip) quantize(strip, 0);  // sooner done than told
@@ -190,15 +164,16 @@ void ComputeNeurons(ThreadPool& pool, const NeuronRun& run, const NeuronChoice& 
   pool.ParallelFor((n_neurons + width - 1) / width, [&](int64_t strip, int) {
     const int64_t begin = strip * width, n = std::min(width, n_neurons - begin);
     if (choice.predictor != nullptr) Predict(run, choice, begin, n);
-    std::array<int32_t, kMaxStrip> list;
-    std::array<const uint8_t*, kMaxStrip> bundles;
+    std::array<int32_t, kMaxPart> list;
+    std::array<const uint8_t*, kMaxPart> bundles;
     const size_t n_listed = ListFiring(run, choice, begin, n, list.data());
     std::fill_n(run.columns + begin, n, layout.ColumnOf(run.scales + layout.bundle_offset(begin)));
     for (size_t i = 0; i < n_listed; ++i) {
       bundles[i] = run.scales + layout.bundle_offset(list[i]);
       run.columns[list[i]] = layout.ColumnOf(bundles[i]);
     }
-    ComputeStrip(run, begin, n, {list.data(), n_listed}, bundles.data());
+    ActivatePart(run, {list.data(), n_listed}, bundles.data());
+    QuantizeStrip(run, begin, n, {list.data(), n_listed});
   });
   ComputeDown(pool, run, 0, n_neurons);
 }

@@ -24,13 +24,16 @@
 
 namespace pantry {
 
+// Up to so many rows want few of a network's neurons: gates come in parts, and what lies in memory is activated before the rest is there. More
+// rows want most of them, one segment after another.
+inline constexpr int64_t kFewRows = 4;
+
 // What all neurons of a network work on.
 struct NeuronRun {
   const NeuronLayout* layout;
   const uint8_t* scales;  // of down: the block's first bytes
   ActivationRows x;       // [m, n_embd] in the form that up reads
-  float*
-      gate;  // [m, gate_stride]: products of the gate; of neurons from a source that were activated, what came of them
+  float* gate;            // [m, gate_stride]: products of the gate; of neurons that were activated, what came of them
   int64_t gate_stride;
   GatedActivation activation;  // gives 0 where a gate is 0
   const VectorOps* ops;

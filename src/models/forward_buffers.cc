@@ -67,16 +67,15 @@ ForwardParts Carve(Carver& carver, const ModelShape& shape, int64_t m) {
   const int64_t n_of_layer = shape.gates_by_relu() ? n_neurons * std::max<int64_t>(n_of_experts, 1) : 0;
   parts.columns = carver.Array<const uint8_t*>(n_neurons);
   parts.firing = carver.Array<int32_t>(n_of_layer);
-  parts.near = carver.Array<int32_t>(n_neurons);
+  parts.near = carver.Array<int32_t>(shape.gates_by_relu() ? n_neurons : 0);
   parts.n_firing = carver.Array<uint16_t>(n_of_layer);
   parts.n_firing_of = carver.Array<int32_t>(n_of_experts);
-  if (n_of_experts > 0) {
-    parts.hidden = carver.Take(ActivationRows::ScratchBytes(m, AlignUp(n_neurons, kActivationBlock)));
-    parts.gathered = carver.Take(ActivationRows::ScratchBytes(n_picks, AlignUp(shape.n_embd, kActivationBlock)));
-  } else {  // that of a dense layer is not in use then
-    parts.hidden = reinterpret_cast<uint8_t*>(parts.ff);
-    parts.gathered = nullptr;
-  }
+  const auto of_experts = [&](int64_t n_rows, int64_t n_cols) {
+    const int64_t n_bytes = ActivationRows::ScratchBytes(n_rows, AlignUp(n_cols, kActivationBlock));
+    return carver.Take(n_of_experts > 0 ? n_bytes : 0);
+  };
+  parts.hidden = of_experts(m, n_neurons);
+  parts.gathered = of_experts(n_picks, shape.n_embd);
   return parts;
 }
 

@@ -204,7 +204,7 @@ class ForwardPass {
   int32_t* firing_;          // [networks, n_ff] those that fire
   uint16_t* n_rows_firing_;  // [networks, n_ff] and in how many rows
   int32_t* n_firing_of_;     // [n_experts]
-  uint8_t* hidden_;          // [m, n_ff] in the form that down reads
+  uint8_t* hidden_;          // [m, n_ff] of experts, in the form that down reads
   uint8_t* gathered_;        // [picks, n_embd] in the form that gate and up read
   RowStep row_steps_[kMaxRowSteps];
   int n_row_steps_ = 0;

@@ -12,7 +12,6 @@ namespace {
 
 // The gate of a few rows is computed in so many parts, and what fires in one is being read while the next is computed.
 constexpr int64_t kGateParts = 8;
-constexpr int64_t kFewRows = 4;
 constexpr int64_t kUnit = kActivationBlock;
 constexpr size_t kMostAtOnce = NeuronSource::kMostAtOnce;
 

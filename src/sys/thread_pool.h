@@ -27,23 +27,14 @@ class ThreadPool {
 
   int n_threads() const;
 
-  // Calls body(item, thread) for each item in [0, n_items), thread in [0, n_threads()), and returns when all are done.
-  // body must not throw.
+  // Calls body(item, thread) for each item in [0, n_items), thread in [0, n_threads()), and returns when all are done. The caller runs aside()
+  // first, if given, while the others begin, and then helps. Neither must throw.
   template <typename Body>
-  void ParallelFor(int64_t n_items, Body&& body) {
+  void ParallelFor(int64_t n_items, Body&& body, FunctionRef<void()> aside = {}) {
     using B = std::remove_reference_t<Body>;
     Run(
         n_items, [](void* context, int64_t item, int thread) { (*static_cast<B*>(context))(item, thread); },
-        const_cast<void*>(static_cast<const void*>(&body)));
-  }
-
-  // The same; but the caller runs aside() first, while the others begin, and then helps.
-  template <typename Body, typename Aside>
-  void ParallelFor(int64_t n_items, Body&& body, const Aside& aside) {
-    using B = std::remove_reference_t<Body>;
-    Run(
-        n_items, [](void* context, int64_t item, int thread) { (*static_cast<B*>(context))(item, thread); },
-        const_cast<void*>(static_cast<const void*>(&body)), FunctionRef<void()>(aside));
+        const_cast<void*>(static_cast<const void*>(&body)), aside);
   }
 
   // Physical cores this process may use: affinity and cgroup CPU quota respected; at least 1.
@@ -51,7 +42,7 @@ class ThreadPool {
 
  private:
   using Function = void (*)(void* context, int64_t item, int thread);
-  void Run(int64_t n_items, Function function, void* context, FunctionRef<void()> aside = {});
+  void Run(int64_t n_items, Function function, void* context, FunctionRef<void()> aside);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

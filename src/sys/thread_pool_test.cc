@@ -51,7 +51,8 @@ TEST(ThreadPool, TheCallerRunsItsAsideOnceAndThenHelps) {
         ++runs[static_cast<size_t>(item)];
         if (thread == 0 && n_asides.load() == 0) ++n_too_early;
       };
-      pool.ParallelFor(n_items, item_body, [&] { n_asides += std::this_thread::get_id() == caller ? 1 : 100; });
+      const auto aside = [&] { n_asides += std::this_thread::get_id() == caller ? 1 : 100; };
+      pool.ParallelFor(n_items, item_body, FunctionRef<void()>(aside));
       EXPECT_EQ(std::count(runs.begin(), runs.end(), 1), n_items) << n_threads << " threads";
       EXPECT_EQ(n_asides.load(), 1);
       EXPECT_EQ(n_too_early.load(), 0);
@@ -64,11 +65,10 @@ TEST(ThreadPool, WorkersBeginWhileTheCallerIsAside) {
   for (const int64_t n_items : {1, 2, 50}) {
     std::atomic<int64_t> n_run = 0;
     // Would not end if the loop waited for its caller.
-    pool.ParallelFor(
-        n_items, [&](int64_t, int) { ++n_run; },
-        [&] {
-          while (n_run.load() < n_items) std::this_thread::yield();
-        });
+    const auto aside = [&] {
+      while (n_run.load() < n_items) std::this_thread::yield();
+    };
+    pool.ParallelFor(n_items, [&](int64_t, int) { ++n_run; }, FunctionRef<void()>(aside));
     EXPECT_EQ(n_run.load(), n_items);
   }
 }
