@@ -149,7 +149,7 @@ TEST_P(ExpertsOnIsa, EachPickIsWhatTheKernelsAloneGive) {
   for (const Formats& formats : kFormats) {
     const auto form = [](TensorType type) { return FindMatMulKernel(type, GetParam())->activation; };
     if (form(formats.gate) != form(formats.up)) continue;
-    for (const int64_t m : {1, 3, 40}) {
+    for (const int64_t m : {1, 3, 40, 150}) {
       if (GetParam() == Isa::kScalar && m > 3) continue;  // slow
       Layer layer(formats, GetParam(), m, 3);
       const std::vector<float> results = layer.Compute(2, {layer.tasks});
@@ -172,7 +172,7 @@ TEST_P(ExpertsOnIsa, NeuronsThatRestChangeNoBit) {
   const std::vector<float> gate = RandomActivations(1, Layer::kFf, rng), up = RandomActivations(1, Layer::kFf, rng);
   for (const Formats& formats : kByNeuron) {
     for (const auto activation : {&VectorOps::relu_mul, &VectorOps::drelu_mul, &VectorOps::relu2_mul}) {
-      for (const int64_t m : {1, 2, 9, 40}) {
+      for (const int64_t m : {1, 2, 9, 40, 150}) {
         for (const ExpertBias& bias : {ExpertBias{}, ExpertBias{.gate = gate.data(), .up = up.data()}}) {
           Layer layer(formats, GetParam(), m, 3);
           layer.activation = activation;

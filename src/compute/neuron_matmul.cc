@@ -10,9 +10,10 @@
 namespace pantry {
 namespace {
 
-constexpr int64_t kRows = 32;  // of x, in one go: what comes of them stays in L1
-// Neurons that are activated in one go, times those rows.
-constexpr int64_t kPartFloats = 4096;
+// Rows of x in one go, so that what a kernel makes of a tile's codes serves all of them; and those times the neurons that are activated then: L2
+// keeps what comes of them. 128 rows instead of 32 in 16 KiB: prompts of bamboo-7b 5 % faster on AMX, the same on AVX512-VNNI.
+constexpr int64_t kRows = 128;
+constexpr int64_t kPartFloats = 16384;
 constexpr int64_t kMaxPart = NeuronPredictor::kMostAtOnce;
 // Neurons from a source. A part of a few rows takes some 15 us to come from memory; many rows' kernel takes so many together.
 constexpr int64_t kPartOfFewRows = 64;

@@ -75,7 +75,7 @@ TEST_P(NeuronMatMul, RangeAfterRangeGivesTheBitsOfTheWholeNetwork) {
                 net.block.data() + net.layout.bundle_offset(static_cast<int64_t>(neuron)), kept_bytes);
   }
   const GatedActivation activations[] = {net.ops.relu_mul, net.ops.drelu_mul, net.ops.relu2_mul};
-  for (const int64_t m : {1, 2, 3, 4, 9, 70}) {
+  for (const int64_t m : {1, 2, 3, 4, 9, 70, 150}) {
     for (const GatedActivation activation : activations) {
       const auto n = static_cast<size_t>(m);
       OwnedActivations x(RandomActivations(m, kEmbd, rng), m, kEmbd);
@@ -152,7 +152,7 @@ TEST_P(NeuronMatMul, InMemoryGivesTheBitsOfTheWholeNetworkAndComputesWhatFires) 
                                {net.ops.silu_mul, FiringGates::OfSilu(0.2F)},
                                {net.ops.silu_mul, FiringGates::OfSilu(1e9F)}}) {
     // With 31 rows a strip has fewer neurons than a thread's share, and their number is no power of two.
-    for (const int64_t m : {1, 2, 4, 9, 31, 70}) {
+    for (const int64_t m : {1, 2, 4, 9, 31, 70, 150}) {
       const auto n = static_cast<size_t>(m);
       OwnedActivations x(RandomActivations(m, kEmbd, rng), m, kEmbd);
       std::vector<float> gate(n * kFf), up(n * kFf), hidden(n * kFf), expected(n * kEmbd);

@@ -274,7 +274,7 @@ TEST_P(ColumnKernels, RestingColumnsChangeNothing) {
     PackedMatrix truth_matrix(ScalarOf(kernel()), gguf, rows, cols);
     PackedMatrix matrix(kernel(), gguf, rows, cols);
     for (const double share : {0.0, 0.03, 0.1, 0.5, 0.97}) {
-      for (const int64_t m : {1, 5}) {
+      for (const int64_t m : {1, 5, 40}) {
         std::vector<float> values = RandomActivations(m, cols, rng_);
         for (float& value : values) value = rng_.NextDouble() < share ? value : 0.0f;
         const OwnedActivations x(values, m, cols);
@@ -299,7 +299,7 @@ TEST_P(RowKernels, RowsHereAndThereAreTheWholeProductsOwn) {
     const int64_t rows = 70, row_bytes = RowBytes(kernel().type, cols);
     const std::vector<uint8_t> gguf = RandomRows(kernel().type, rows, cols, rng_);
     PackedMatrix matrix(kernel(), gguf, rows, cols);
-    for (const int64_t m : {int64_t{1}, int64_t{3}, int64_t{21}}) {
+    for (const int64_t m : {int64_t{1}, int64_t{3}, int64_t{21}, int64_t{150}}) {
       const OwnedActivations x(Activations(m, cols), m, cols);
       const std::vector<float> whole = Product(matrix, x.rows, rows);
       for (const int64_t step : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{69}}) {
