@@ -28,13 +28,13 @@ std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& sess
   if (!machine.ok() || (stream != nullptr && !machine->disk)) return std::nullopt;
   const MemoryPlan resident, *plan = stream != nullptr ? engine.memory_plan() : &resident;
   if (stream != nullptr && stream->placer().neurons() != nullptr) {
-    if (stream->placer().has_experts()) return std::nullopt;  // no estimate knows what gates and neurons cost together
+    if (stream->placer().has_experts()) return std::nullopt;  // a RunForecast is of pieces of one kind
     const Result<NeuronProfile> known =
         ReadProfileOf(engine.file(), engine.shape(), ProfilePath(profile, engine.file()));
     if (!known.ok()) return std::nullopt;  // nobody knows how many will fire
     const FiringCurve firing = CurveOf(*known);
     return NeuronForecast(NeuronWorkOf(engine.shape(), engine.model().cost(), stream->placer(), session, firing),
-                          firing, *plan, *machine, engine.pool().n_threads(), session);
+                          firing, *plan, *machine, engine.pool().n_threads(), session, TypicalPosition(plan->n_ctx));
   }
   const WeightPlacer nothing;
   const ModelWork work =

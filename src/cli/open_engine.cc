@@ -187,7 +187,8 @@ std::string ModeLine(Engine& engine, const Session* session, const RunForecast* 
   line += SparsityMode(engine) + PredictorMode(engine) + NeuronPolicyMode(engine);
   if (engine.router() != nullptr) line += " · experts by " + ExpertPolicyText(engine.router()->chooser().policy());
   if (forecast != nullptr && forecast->is_streamed) {
-    line += fmt::format(" · expect {} tok/s{}", SpeedRange(forecast->Token(kTypicalPosition)), ForecastNote(engine));
+    const int64_t position = session != nullptr ? TypicalPosition(session->n_ctx()) : kTypicalPosition;
+    line += fmt::format(" · expect {} tok/s{}", SpeedRange(forecast->Token(position)), ForecastNote(engine));
   }
   return line;
 }

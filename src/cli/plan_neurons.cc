@@ -55,9 +55,8 @@ std::optional<WayRequest> WayOf(RunWay way, const GgufFile& gguf, const ModelSha
   if (!needs.ok()) return std::nullopt;
   const Result<MemoryPlan> plan = PlanRun(*needs, shape, engine, options.memory);
   if (!plan.ok()) return std::nullopt;
-  // In memory, too, only what fires is read.
   const ModelWork work =
-      way == RunWay::kResident ? report.work : WorkOf(shape, needs->cost, needs->blocks, engine.session);
+      way == RunWay::kResident ? report.resident_work() : WorkOf(shape, needs->cost, needs->blocks, engine.session);
   return WayRequest{.way = way,
                     .work = work,
                     .pinned_bytes = plan->total_bytes() - plan->cache_bytes,
@@ -129,7 +128,13 @@ Json RegionsJson(const NeuronPlanReport& plan) {
 
 }  // namespace
 
-double NeuronPlanReport::held_share() const { return NeuronsHeld(memory, kTypicalPosition); }
+ModelWork NeuronPlanReport::resident_work() const {
+  ModelWork resident = work;
+  resident.n_loops = 0;
+  return resident;
+}
+
+double NeuronPlanReport::held_share() const { return NeuronsHeld(memory, TypicalPosition(memory.n_ctx)); }
 
 Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const ModelShape& shape,
                                                      const NeuronPlanOptions& options) {
@@ -162,7 +167,7 @@ Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const
                                    .work = report.work,
                                    .pinned_bytes = report.memory.total_bytes() - report.memory.cache_bytes,
                                    .block_bytes = report.memory.block_bytes,
-                                   .lent_bytes = LentBytes(report.memory, kTypicalPosition)}};
+                                   .lent_bytes = LentBytes(report.memory, TypicalPosition(report.memory.n_ctx))}};
   const std::unique_ptr<GgufFile> found = is_pack && options.source == nullptr ? SourceOf(file) : nullptr;
   const GgufFile* const gguf = !is_pack ? &file : options.source != nullptr ? options.source : found.get();
   for (const RunWay way : {RunWay::kResident, RunWay::kMatrices}) {
@@ -176,7 +181,7 @@ Result<std::optional<NeuronPlanReport>> PlanByNeuron(const GgufFile& file, const
                              .firing = &*report.firing,
                              .budget_bytes = report.memory.budget_bytes,
                              .most_threads = options.n_threads,
-                             .position = kTypicalPosition,
+                             .position = TypicalPosition(report.memory.n_ctx),
                              .least_tok_per_s = report.has_speeds ? options.least_tok_per_s : 0});
   return std::optional(std::move(report));
 }

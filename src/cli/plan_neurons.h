@@ -36,6 +36,8 @@ struct NeuronPlanReport {
   ModelWork work;  // by neuron
   NeuronPlan plan;
 
+  // The same in memory: what fires is all that is read, in fewer loops.
+  ModelWork resident_work() const;
   double held_share() const;  // of the neurons, while an answer is written: what idles is lent to them
 };
 

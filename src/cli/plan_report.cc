@@ -112,6 +112,7 @@ std::string PlanText(const PlanReport& plan) {
   if (plan.rows_are_read()) out += PlanRow("embedding", EmbeddingText(*plan.needs));
   out += "\n" + plan.memory.Table() + "\n\n";
   if (plan.memory.is_streamed) out += PlanRow("hit rate", HitText(plan.hits, plan.memory.blocks));
+  if (plan.neuron_hits.low < 1) out += PlanRow("", HitText(plan.neuron_hits, "neurons"));
   if (plan.load_s > 0) out += PlanRow("loading", TwoDigits(plan.load_s) + " s");
   if (!plan.prompts.empty()) out += PromptTable(plan);
   if (plan.neurons) out += "\n" + NeuronPlanText(*plan.neurons);
@@ -134,6 +135,9 @@ std::string PlanJson(const PlanReport& plan) {
   }
   if (plan.rows_are_read()) json["embedding_in_file_bytes"] = plan.needs->rows_bytes;
   json["hit_rate"] = RangeJson(plan.hits.low, plan.hits.likely, plan.hits.high);
+  if (plan.neuron_hits.low < 1) {
+    json["neuron_hit_rate"] = RangeJson(plan.neuron_hits.low, plan.neuron_hits.likely, plan.neuron_hits.high);
+  }
   json["load_s"] = plan.load_s > 0 ? Json(plan.load_s) : Json();
   json["prompts"] = Json::array();
   for (const PromptPlan& prompt : plan.prompts) json["prompts"].push_back(PromptJson(prompt));

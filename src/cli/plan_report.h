@@ -30,6 +30,7 @@ struct PlanReport {
   double load_s = 0;                        // until the weights that stay are read; 0: unknown
   std::vector<PromptPlan> prompts;          // none: the machine is not known
   std::optional<NeuronPlanReport> neurons;  // of a model whose neurons lie one by one, or could
+  HitRange neuron_hits;                     // of a pack of experts by neuron whose speed is known; else all 1
   std::vector<std::string> notes;           // what is missing or uncertain
 
   bool has_experts() const { return needs->blocks.has_experts(); }

@@ -2,6 +2,7 @@
 // `pantry plan`: how a model would run here, from its table of contents and the machine's measured rates; reads no weights.
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "cli/plan_neurons.h"
 #include "cli/plan_report.h"
 #include "cli/verbs.h"
+#include "engine/find_profile.h"
 #include "engine/memory_budget.h"
 #include "engine/neuron_forecast.h"
 #include "io/disk_probe.h"
@@ -81,14 +83,31 @@ Status AddNeurons(const Invocation& invocation, const GgufFile& file, const Engi
     plan.notes.push_back(
         fmt::format("--min-speed: no effect here because {}", WhyNoLeastMemory(plan, fits, file.pack() != nullptr)));
   }
-  if (!plan.neurons && invocation.SourceOf("--profile") == ValueSource::kFlag) {
+  const bool has_single_neurons = plan.neurons || plan.needs->blocks.neurons() != nullptr;
+  if (!has_single_neurons && invocation.SourceOf("--profile") == ValueSource::kFlag) {
     plan.notes.emplace_back("--profile: no effect here because the plan is of no single neurons");
   }
   return OkStatus();
 }
 
+// A prompt of whole experts, of layers, or of neurons of dense layers.
+PromptPlan PromptOf(const PlanReport& plan, const HardwareProfile& machine, int32_t n_threads,
+                    const SessionOptions& session, int64_t n_tokens) {
+  if (plan.has_neurons() && plan.neurons) {
+    const RunForecast forecast =
+        NeuronForecast(plan.neurons->work, *plan.neurons->firing, plan.memory, machine, n_threads, session, n_tokens);
+    return {n_tokens, forecast.Prompt(n_tokens), forecast.Token(n_tokens)};
+  }
+  const RunForecast forecast = Forecast(WorkOf(plan.shape, plan.needs->cost, plan.needs->blocks, session), plan.memory,
+                                        machine, n_threads, session);
+  const bool some_rest = !plan.memory.is_streamed && plan.neurons;  // what fires is all that a token computes
+  const SpeedEstimate token =
+      some_rest ? EstimateToken(forecast.rates, plan.neurons->resident_work(), n_tokens, {}) : forecast.Token(n_tokens);
+  return {n_tokens, forecast.Prompt(n_tokens), token};
+}
+
 // Speeds, as far as the machine is known; what is missing becomes a note.
-void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptions& session,
+void AddSpeeds(VerbContext& context, const GgufFile& file, const SessionOptions& session,
                std::span<const int64_t> prompts, const Result<HardwareProfile>& machine, PlanReport& plan) {
   if (!machine.ok()) {
     plan.notes.push_back(fmt::format("no speed to expect: {}", machine.status().message()));
@@ -98,7 +117,7 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
     const auto stays =
         static_cast<double>(plan.memory.dense_bytes + (plan.memory.is_streamed ? 0 : plan.memory.block_bytes));
     if (machine->disk->sequential_bytes_per_s > 0) plan.load_s = stays / machine->disk->sequential_bytes_per_s;
-    const MountedOn mount = FindMount(path);
+    const MountedOn mount = FindMount(file.path());
     if (!mount.device.empty() && !machine->disk->device.empty() && mount.device != machine->disk->device) {
       plan.notes.push_back(
           fmt::format("the disk that was measured is {}, the model lies on {}. Run: pantry doctor MODEL",
@@ -108,23 +127,33 @@ void AddSpeeds(VerbContext& context, const std::string& path, const SessionOptio
     plan.notes.emplace_back("no speed to expect: the disk was not measured yet. Run: pantry doctor MODEL");
     return;
   }
-  if (plan.needs->blocks.neurons() != nullptr && !plan.has_neurons()) {
-    plan.notes.emplace_back("no speed to expect: nobody knows yet how many of the experts' neurons will fire");
-    return;
-  }
   const int32_t n_threads = ThreadsOf(context.options());
-  const RunForecast forecast =
-      plan.has_neurons() && plan.neurons
-          ? NeuronForecast(plan.neurons->work, *plan.neurons->firing, plan.memory, *machine, n_threads, session)
-          : Forecast(WorkOf(plan.shape, plan.needs->cost, plan.needs->blocks, session), plan.memory, *machine,
-                     n_threads, session);
+  std::optional<NeuronProfile> experts;
+  if (plan.has_experts() && plan.needs->blocks.neurons() != nullptr) {
+    Result<NeuronProfile> profile = ReadProfileOf(file, plan.shape, ProfilePath(context.options().profile, file));
+    if (!profile.ok()) {
+      plan.notes.push_back(
+          fmt::format("no speed to expect: nobody knows how many of the experts' neurons will fire: {}",
+                      profile.status().message()));
+      return;
+    }
+    experts = *std::move(profile);
+  }
   for (const int64_t n_tokens : prompts) {
     if (n_tokens >= plan.memory.n_ctx) {
       plan.notes.push_back(
           fmt::format("a prompt of {} tokens does not fit in a context of {}", n_tokens, plan.memory.n_ctx));
       continue;
     }
-    plan.prompts.push_back({n_tokens, forecast.Prompt(n_tokens), forecast.Token(n_tokens)});
+    if (experts) {
+      const ExpertNeuronForecast forecast =
+          ForecastExperts(plan.shape, *plan.needs, *experts, plan.memory, *machine, n_threads, session, n_tokens);
+      plan.hits = forecast.gates.hits;
+      plan.neuron_hits = forecast.neurons.hits;
+      plan.prompts.push_back({n_tokens, forecast.Prompt(n_tokens, session.n_batch), forecast.Token(n_tokens)});
+      continue;
+    }
+    plan.prompts.push_back(PromptOf(plan, *machine, n_threads, session, n_tokens));
   }
 }
 
@@ -164,7 +193,7 @@ Status PlanVerb(VerbContext& context) {
                          kNameChars);
   plan.hits = HitsOf(plan.memory, plan.has_experts());
   PANTRY_RETURN_IF_ERROR(AddNeurons(invocation, *file, engine, memory, machine, plan));
-  AddSpeeds(context, path, session, prompts, machine, plan);
+  AddSpeeds(context, *file, session, prompts, machine, plan);
   return context.output.Write(options.json ? PlanJson(plan) : PlanText(plan));
 }
 

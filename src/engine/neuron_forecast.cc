@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/weight_stream.h"
 #include "io/reader.h"
 #include "policy/planner/neuron_plan.h"
 
@@ -25,11 +26,11 @@ int64_t ReadBytes(int64_t bundle_bytes) {
 
 FiringCurve CurveOf(const NeuronProfile& profile) {
   std::vector<std::span<const uint16_t>> frequency;
-  std::array<double, FiringCurve::kBatches.size()> active_shares = {};
+  FiringCurve::RunShares active_shares = {};
   for (const NeuronProfile::Layer& layer : profile.layers) {
     frequency.emplace_back(layer.frequency);
     for (size_t b = 0; b < active_shares.size(); ++b) {
-      static_assert(FiringCurve::kBatches[2] == NeuronProfile::kBatches[2], "batch b is the profile's batch b");
+      static_assert(FiringCurve::kRuns == NeuronProfile::kBatches, "run b is the profile's batch b");
       active_shares[b] += layer.active_share[b] / static_cast<double>(profile.layers.size());
     }
   }
@@ -61,9 +62,68 @@ int64_t LentBytes(const MemoryPlan& plan, int64_t position) {
 }
 
 RunForecast NeuronForecast(const ModelWork& work, const FiringCurve& firing, const MemoryPlan& plan,
-                           const HardwareProfile& machine, int32_t n_threads, const SessionOptions& session) {
+                           const HardwareProfile& machine, int32_t n_threads, const SessionOptions& session,
+                           int64_t position) {
   RunForecast forecast = Forecast(work, plan, machine, n_threads, session);
-  forecast.hits = firing.Hits(NeuronsHeld(plan, kTypicalPosition), 0);
+  forecast.work = work;  // whose loops are counted
+  forecast.hits = firing.Hits(NeuronsHeld(plan, position), 0);
+  return forecast;
+}
+
+namespace {
+
+// The share of tokens that use each expert.
+FiringCurve UseOf(const NeuronProfile& profile) {
+  std::vector<std::span<const uint16_t>> use;
+  for (const NeuronProfile::Layer& layer : profile.layers) use.emplace_back(layer.use);
+  return FiringCurve::Of(use, {});
+}
+
+}  // namespace
+
+SpeedEstimate ExpertNeuronForecast::Prompt(int64_t n_tokens, int64_t n_batch) const {
+  SpeedEstimate sum =
+      EstimatePrompt(gates.rates, gates.work, n_tokens, n_batch, gates.hits.likely < 1, gates.hits.likely);
+  const SpeedEstimate more =
+      EstimatePrompt(neurons.rates, neurons.work, n_tokens, n_batch, neurons.hits.likely < 1, neurons.hits.likely);
+  for (double SpeedEstimate::* const part :
+       {&SpeedEstimate::memory_s, &SpeedEstimate::arithmetic_s, &SpeedEstimate::disk_s, &SpeedEstimate::low_s,
+        &SpeedEstimate::likely_s, &SpeedEstimate::high_s}) {
+    sum.*part += more.*part;
+  }
+  if (sum.disk_s > std::max(sum.memory_s, sum.arithmetic_s)) sum.binds = Resource::kDisk;
+  return sum;
+}
+
+ExpertNeuronForecast ForecastExperts(const ModelShape& shape, const ModelNeeds& needs, const NeuronProfile& profile,
+                                     const MemoryPlan& plan, const HardwareProfile& machine, int32_t n_threads,
+                                     const SessionOptions& session, int64_t position) {
+  const WeightPlacer& blocks = needs.blocks;
+  const NeuronLayout& layout = *blocks.neurons();
+  const int64_t n_layers = blocks.n_layers(), n_neurons = layout.n_neurons(), n_used = shape.n_experts_used;
+  const int64_t macs = layout.up.cols + layout.down.rows;
+  const FiringCurve firing = CurveOf(profile);
+  const int64_t cache_bytes = plan.cache_bytes + LentBytes(plan, position);
+  const int64_t n_held = WeightStream::BlocksHeld(blocks, cache_bytes);
+  const int64_t held_bytes = n_held * blocks.block_bytes(blocks.Block(0, 0));
+
+  ExpertNeuronForecast forecast;
+  ModelWork& gates = forecast.gates.work;
+  gates = WorkOf(shape, needs.cost, blocks, session);
+  gates.expert_cost = {};  // all of a gate is computed
+  gates.dense_bytes -= n_layers * n_used * (BytesOf(layout.up) + BytesOf(layout.down) - layout.scales_bytes);
+  gates.int8_macs -= n_layers * n_used * n_neurons * macs;
+  forecast.gates.hits = UseOf(profile).Hits(static_cast<double>(n_held) / static_cast<double>(blocks.n_blocks()), 0);
+  forecast.gates.rates = RatesFor(machine, n_threads, PieceBytes(gates));
+
+  forecast.neurons.work =
+      ExpertNeuronWork(firing, static_cast<int32_t>(n_layers), static_cast<int32_t>(shape.n_experts * n_neurons),
+                       static_cast<int32_t>(n_used), blocks.kept_neuron_bytes(), ReadBytes(layout.bundle_bytes), macs);
+  forecast.neurons.hits =
+      firing.Hits(static_cast<double>(cache_bytes - held_bytes) /
+                      static_cast<double>(blocks.n_blocks() * n_neurons * blocks.kept_neuron_bytes()),
+                  0);
+  forecast.neurons.rates = RatesFor(machine, n_threads, PieceBytes(forecast.neurons.work));
   return forecast;
 }
 

@@ -3,7 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "engine/memory_budget.h"
+#include "engine/weight_stream.h"
+#include "support/made_up_profile.h"
 #include "support/tiny_pack.h"
 
 namespace pantry {
@@ -43,6 +48,56 @@ TEST(NeuronForecast, UpAndDownComeByNeuronAndTheirScalesDoNot) {
   EXPECT_LT(work.int8_macs, needs->cost.layers.int8_macs);
   EXPECT_GT(work.overlapped_bytes, 0);
   EXPECT_LT(work.overlapped_bytes, work.dense_bytes);
+}
+
+// Two experts of four, of whose neurons each fires for a tenth of all tokens: a fifth of those that use it.
+TEST(NeuronForecast, GatesAndTheirNeuronsAddUpToTheModel) {
+  if (BestIsa() == Isa::kScalar) GTEST_SKIP() << "no kernel computes single neurons";
+  const testing::TinyPack pack("tiny-turbosparse-quantized", NeuronPacking::kAlways);
+  const auto file = testing::OpenGguf(pack.path());
+  const ModelShape shape = ParseModelShape(file->metadata()).value();
+  const Result<ModelNeeds> needs = NeedsOf(*file, BestIsa(), WeightPlacer::ByNeuron());
+  ASSERT_TRUE(needs.ok() && needs->blocks.neurons() != nullptr && needs->blocks.has_experts());
+  const NeuronProfile profile = testing::MadeUpProfile(*file, 500, [](int64_t) { return 6554; });
+  const NeuronLayout& layout = *needs->blocks.neurons();
+  HardwareProfile machine;
+  machine.dram_read_bytes_per_s = {{1, 10e9}};
+  machine.int8_ops_per_s = {{1, 100e9}};
+  machine.f32_flops = {{1, 50e9}};
+  machine.disk.emplace();
+  machine.disk->random = {{4096, 1, 0.1e9, 0}, {1 << 20, 1, 1e9, 0}};
+  const auto at = [&](int64_t cache_bytes) {
+    MemoryPlan plan;
+    plan.is_streamed = true;
+    plan.n_ctx = 64;
+    plan.cache_bytes = cache_bytes;
+    plan.block_bytes = WeightStream::AllBlocksBytes(needs->blocks);
+    return ForecastExperts(shape, *needs, profile, plan, machine, 1, {}, 8);
+  };
+  const ExpertNeuronForecast all = at(int64_t{1} << 30);
+  EXPECT_EQ(all.gates.hits.likely, 1);
+  EXPECT_EQ(all.neurons.hits.likely, 1);
+  EXPECT_EQ(all.Token(8).disk_s, 0);
+  const double n_used = shape.n_layers * shape.n_experts_used;
+  EXPECT_NEAR(all.neurons.work.n_experts_used, 0.1 * static_cast<double>(shape.n_experts * layout.n_neurons()), 1);
+  const auto of_neurons = static_cast<double>(
+      WeightMatrix::PackedBytes(*layout.up.kernel, layout.up.rows, layout.up.cols) +
+      WeightMatrix::PackedBytes(*layout.down.kernel, layout.down.rows, layout.down.cols) - layout.scales_bytes);
+  EXPECT_NEAR(static_cast<double>(all.gates.work.dense_bytes) + n_used * (all.gates.work.expert_bytes + of_neurons),
+              static_cast<double>(needs->cost.layers.n_bytes + needs->cost.output.n_bytes), n_used * 4096)
+      << "a pack fills up its pages";
+  EXPECT_LT(all.gates.work.int8_macs + all.neurons.work.int8_macs, needs->cost.layers.int8_macs);
+
+  double before_s = INFINITY;
+  for (int64_t bytes = 0; bytes < 2 * WeightStream::AllBlocksBytes(needs->blocks); bytes += 16 << 10) {
+    const ExpertNeuronForecast some = at(bytes);
+    EXPECT_LE(some.Token(8).low_s, some.Token(8).likely_s);
+    EXPECT_LE(some.Token(8).likely_s, some.Token(8).high_s);
+    EXPECT_GT(some.Prompt(8, 8).likely_s, some.Token(8).likely_s);
+    before_s = std::min(before_s, some.Token(8).likely_s);
+  }
+  EXPECT_NEAR(before_s, all.Token(8).likely_s, 1e-9);
+  EXPECT_GT(at(0).Token(8).likely_s, 1.5 * before_s);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 // Threads: a value.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "engine/engine.h"
@@ -18,7 +19,9 @@
 
 namespace pantry {
 
-inline constexpr int64_t kTypicalPosition = 512;  // where a speed is foretold when nobody says
+// Where a speed is foretold when nobody says; of a short context its middle.
+inline constexpr int64_t kTypicalPosition = 512;
+inline int64_t TypicalPosition(int64_t n_ctx) { return std::min(kTypicalPosition, n_ctx / 2); }
 
 // Where nothing may be left in the file (no `blocks`) all weights count as read by every token, which is right for one token at a time.
 ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPlacer& blocks,

@@ -178,6 +178,7 @@ TEST(Simulator, ResidentSpeedIsThatOfTheSpeedEstimate) {
   SimModel model = SmallModel();
   DeviceProfile device = SmallDevice();
   device.step_us = 0;
+  device.memory_share = 0.86;  // what the planner takes for likely
   const SimReport report = Simulated(model, SmallTrace(model, 1), device, {});
   ModelWork work;
   work.n_expert_layers = model.n_layers();

@@ -8,8 +8,11 @@
 namespace pantry {
 namespace {
 
-// Gates are computed in eight parts, and what fires in one is read while the next ones are computed (models/neuron_step.cc).
-constexpr double kGatesOverlapped = 0.875;
+// Gates are computed in eight parts, and what fires in one is read while the next ones are computed (models/neuron_step.cc). What is in memory comes
+// in one more loop, and what fires in segments: neurons that were read, and sums.
+constexpr double kGateParts = 8, kGatesOverlapped = 1 - 1 / kGateParts;
+constexpr double kLoopsOfSegment = 2, kSegment = 512;
+constexpr double kLoopsOfDense = 2;  // gate and up, and down, which it takes the place of
 // Speeds that are closer than this are the same: fewer threads, or the simpler way, are as good.
 constexpr double kSameSpeed = 0.02;
 constexpr double kFullRate = 0.95;
@@ -108,16 +111,35 @@ std::string_view RunWayName(RunWay way) {
 
 ModelWork NeuronWork(const ModelWork& dense, const FiringCurve& firing, int32_t n_layers, int32_t n_neurons,
                      int64_t gate_bytes, int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
+  const ModelWork neurons = ExpertNeuronWork(firing, n_layers, n_neurons, 1, kept_bytes, read_bytes, macs_per_neuron);
   ModelWork work = dense;
+  work.n_expert_layers = neurons.n_expert_layers;
+  work.n_experts = neurons.n_experts;
+  work.n_experts_used = neurons.n_experts_used;
+  work.expert_bytes = neurons.expert_bytes;
+  work.expert_file_bytes = neurons.expert_file_bytes;
+  work.expert_pieces = neurons.expert_pieces;
+  work.int8_macs += neurons.int8_macs;
+  work.n_loops += neurons.n_loops - n_layers * kLoopsOfDense;
+  work.n_bursts = neurons.n_bursts;
+  work.overlapped_bytes = static_cast<int64_t>(kGatesOverlapped * static_cast<double>(gate_bytes));
+  return work;
+}
+
+ModelWork ExpertNeuronWork(const FiringCurve& firing, int32_t n_layers, int32_t n_neurons, int32_t n_used,
+                           int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
   const double firing_of_layer = firing.active_share(0) * n_neurons;
+  const double n_segments = std::ceil(firing_of_layer / n_used / kSegment);
+  ModelWork work;
   work.n_expert_layers = n_layers;
   work.n_experts = n_neurons;
   work.n_experts_used = static_cast<int32_t>(std::lround(firing_of_layer));
-  work.overlapped_bytes = static_cast<int64_t>(kGatesOverlapped * static_cast<double>(gate_bytes));
+  work.n_loops = n_layers * n_used * (kGateParts + 1 + kLoopsOfSegment * n_segments);
+  work.n_bursts = kGateParts * n_used;
   work.expert_bytes = kScattered * static_cast<double>(kept_bytes);
   work.expert_file_bytes = static_cast<double>(read_bytes);
   work.expert_pieces = 1;
-  work.int8_macs += int64_t{n_layers} * work.n_experts_used * macs_per_neuron;
+  work.int8_macs = int64_t{n_layers} * work.n_experts_used * macs_per_neuron;
   return work;
 }
 

@@ -69,9 +69,14 @@ struct NeuronPlan {
 };
 
 // The work of a token by neuron. `dense`: without experts, of everything but up and down; gates are `gate_bytes` of it. Of a neuron's bundle, its
-// part of up and down, kernels read `kept_bytes`, and the disk as many as `read_bytes`.
+// part of up and down, kernels read `kept_bytes`, and the disk as many as `read_bytes`. Loops are those of neurons from the disk.
 ModelWork NeuronWork(const ModelWork& dense, const FiringCurve& firing, int32_t n_layers, int32_t n_neurons,
                      int64_t gate_bytes, int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron);
+
+// The work of a token's neurons alone, of n_used experts of a layer: of its `n_neurons` in all experts so many fire as `firing` says. Gates come as
+// blocks, those of all experts that a layer uses before the first neurons.
+ModelWork ExpertNeuronWork(const FiringCurve& firing, int32_t n_layers, int32_t n_neurons, int32_t n_used,
+                           int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron);
 
 // REQUIRES: firing where kNeurons is among the ways.
 NeuronPlan PlanNeurons(const HardwareProfile& machine, const NeuronPlanRequest& request);

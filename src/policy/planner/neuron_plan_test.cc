@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/rng.h"
@@ -44,6 +45,7 @@ struct Case {
     dense.dense_bytes = 40'000'000;
     dense.int8_macs = 70'000'000;
     dense.kv_bytes_per_position = 1000;
+    dense.n_loops = 21;
     WayRequest resident = {
         .way = RunWay::kResident, .work = dense, .pinned_bytes = 50'000'000, .block_bytes = 32'000'000};
     resident.work.dense_bytes += resident.block_bytes;
@@ -60,13 +62,26 @@ struct Case {
                                 .pinned_bytes = 52'000'000,
                                 .block_bytes = kLayers * kNeurons * 8000};
     ways = {resident, matrices, neurons};
-    sorted = frequency;
-    std::sort(sorted.rbegin(), sorted.rend());
+    for (const uint16_t times : frequency) {
+      const double p = times / 65535.0;
+      fires += p;
+      for (int n = 0; n <= 63; ++n) {
+        const double ways_to = std::exp(std::lgamma(64) - std::lgamma(n + 1) - std::lgamma(64 - n));
+        const double chance = ways_to * std::pow(p, n) * std::pow(1 - p, 63 - n);
+        warm[static_cast<size_t>(n)].n_neurons += chance;
+        warm[static_cast<size_t>(n)].fires += chance * p;
+      }
+    }
   }
   NeuronPlanRequest Request(int64_t budget_bytes) const {
     return {.ways = ways, .firing = &*firing, .budget_bytes = budget_bytes, .most_threads = 4, .position = kPosition};
   }
-  std::vector<uint16_t> frequency, sorted;
+  struct Warm {
+    double n_neurons = 0, fires = 0;
+  };
+  std::vector<uint16_t> frequency;
+  double fires = 0;                // neurons of a token
+  std::array<Warm, 64> warm = {};  // by how often of 63 tokens they fired
   std::optional<FiringCurve> firing;
   std::vector<WayRequest> ways;
 };
@@ -82,27 +97,35 @@ double SlowDisk(double n, bool small) {
   return n <= 128 ? at_32 + (at_128 - at_32) * (n - 32) / 96 : at_128 * n / 128;
 }
 
+// The share of what fires that hits in a cache of those that fired most often of 63 tokens.
+double SlowHits(const Case& one, double held) {
+  double left = held * static_cast<double>(one.frequency.size()), hits = 0;
+  for (size_t n = one.warm.size(); n-- > 0 && left > 0;) {
+    const double share = std::min(left / one.warm[n].n_neurons, 1.0);
+    hits += share * one.warm[n].fires;
+    left -= one.warm[n].n_neurons;
+  }
+  return std::min(hits / one.fires, 1.0);
+}
+
 // Seconds of a token as the header describes them, neuron by neuron.
 double SlowToken(const Case& one, const WayRequest& way, int n_threads, double held) {
-  const std::vector<uint16_t>& sorted = one.sorted;
-  const double n_held = held * static_cast<double>(sorted.size());
-  double fires = 0, hits = 0;
-  for (size_t i = 0; i < sorted.size(); ++i) {
-    const double p = sorted[i] / 65535.0;
-    fires += p;
-    hits += p * std::clamp(n_held - static_cast<double>(i), 0.0, 1.0);
-  }
-  const double rate = SlowRate(n_threads) * 0.9, kv = 1000 * (kPosition + 1);
-  if (way.way == RunWay::kResident) return (72e6 + kv) / rate;
+  const double rate = SlowRate(n_threads) * 0.86, kv = 1000 * (kPosition + 1);
+  const double loop_s = n_threads > 1 ? 5e-6 : 0, read_s = 2.6e-6 / n_threads, burst_s = 40e-6 / n_threads;
+  if (way.way == RunWay::kResident) return (72e6 + kv) / rate + 21 * loop_s;
   const bool by_neuron = way.way == RunWay::kNeurons;
-  const double used = by_neuron ? std::round(fires / kLayers) : 1;
-  const double missing = by_neuron ? std::min(1.05 * (1 - hits / fires), 1.0) : 1 - held;
+  const double used = by_neuron ? std::round(one.fires / kLayers) : 1;
+  const double missing = 1 - (by_neuron ? SlowHits(one, held) : held);
   const double bytes = by_neuron ? 1.8 * 8000 : 16 * 1048576.0, dense = (by_neuron ? 40e6 : 8e6) + kv;
   const double blocks_s = kLayers * bytes * used * (1 + 2 * missing) / rate;
-  const double disk_s = kLayers * SlowDisk(used * missing * (by_neuron ? 1 : 16), by_neuron) / 0.9;
-  if (!by_neuron) return std::max(dense / rate + blocks_s, disk_s);
+  const double reads = used * missing * (by_neuron ? 1 : 16);
+  const double disk_s = kLayers * SlowDisk(reads, by_neuron) / 0.9;
+  const double asking_s = kLayers * (reads * read_s + std::min(reads, by_neuron ? 8.0 : 1.0) * burst_s);
+  if (!by_neuron) return std::max(dense / rate + blocks_s + 21 * loop_s + asking_s, disk_s);
+  // Beside attention's: eight parts of gates, what is in memory, and a segment's neurons that were read and its sums.
+  const double loops_s = (21 + kLayers * (8 + 1 + 2 * std::ceil(one.fires / kLayers / 512) - 2)) * loop_s;
   const double hides = blocks_s + 0.875 * 16e6 / rate;
-  return dense / rate + blocks_s - hides + std::max(hides, disk_s);
+  return dense / rate + blocks_s - hides + loops_s + std::max(hides + asking_s, disk_s);
 }
 
 // Everything that could be done, one by one.
@@ -232,7 +255,7 @@ TEST(NeuronPlan, WhatIsLentHoldsNeuronsButIsTaken) {
 TEST(NeuronPlan, ALargeModelIsPlanned) {
   const std::vector<uint16_t> frequency = Frequencies(11);
   const std::vector<std::span<const uint16_t>> layers(200, frequency);  // 800000 neurons
-  const FiringCurve firing = FiringCurve::Of(layers, {0.1, 0.15, 0.2});
+  const FiringCurve firing = FiringCurve::Of(layers, {0.1, 0.15, 0.2, 0.25, 0.3, 0.35});
   Case one(11);
   one.firing = firing;
   NeuronPlanRequest request = one.Request(60'000'000);

@@ -9,13 +9,21 @@ namespace pantry {
 namespace {
 
 // Shares of a measured rate that runs have reached (docs/performance.md): one row of a matrix at a time reads 75 to 100 % of what memory
-// gives, many rows compute at 40 to 65 % of the peak, and a queue of mixed reads gets 75 to 100 % of a disk.
+// gives (Granite Rapids 80 to 86 %: sim/host_costs.h's memory_share, and perf of bamboo-7b; Sapphire Rapids about 97 %), many rows compute at 40 to
+// 65 % of the peak, and a queue of mixed reads gets 75 to 100 % of a disk.
 struct Shares {
   double memory, arithmetic, disk;
 };
 constexpr Shares kWorst = {0.75, 0.40, 0.75};
-constexpr Shares kLikely = {0.90, 0.55, 0.90};
+constexpr Shares kLikely = {0.86, 0.55, 0.90};
 constexpr Shares kBest = {1.00, 0.65, 1.00};
+
+// Of cores, on two of Granite Rapids, a virtual machine. A loop: sim/host_costs.h's MeasureHostCosts(), step_us of three models 4.8 to 5.0; one thread
+// begins none on another. Reads: perf of bamboo-7b's pack, by token in the system 13.3 ms for 2050 reads in 256 bursts and 21.7 ms for 9460, and 1.5 us
+// of checking, admitting and looking up a bundle; kick_us, the asking's part of a burst, is 15 to 18.
+constexpr double kLoopSeconds = 5e-6, kReadSeconds = 2.6e-6, kBurstSeconds = 40e-6;
+// Of a layer's blocks, how many are missing counts as a matter of chance up to so many blocks, of more as what it is on average.
+constexpr double kFewBlocks = 64;
 
 // How much of the disk's time hides behind work.
 enum class Overlap : uint8_t { kNothing, kOfLayer, kAll };
@@ -27,6 +35,10 @@ struct HitPoint {
 constexpr HitPoint kHits[] = {{0, 0, 0},          {0.06, 0.45, 0.58}, {0.12, 0.61, 0.73}, {0.25, 0.76, 0.87},
                               {0.38, 0.88, 0.94}, {0.50, 0.94, 0.96}, {0.75, 0.98, 0.99}, {1, 1, 1}};
 
+struct Chance {
+  double chance = 1, disk_s = 0;
+};
+
 // What one run costs each resource.
 struct Cost {
   double dense_s = 0;       // memory: weights and KV of every token
@@ -34,8 +46,52 @@ struct Cost {
   double experts_s = 0;     // memory: experts
   double arithmetic_s = 0;
   double disk_s = 0;
+  double loops_s = 0;
+  double asking_s = 0;               // while blocks are read
+  std::vector<Chance> layer = {{}};  // what its reads may take
+  double n_layers = 0;
   double memory_s() const { return dense_s + experts_s; }
 };
+
+// Of `n` blocks, each absent with this probability, that come in so many reads each.
+std::vector<Chance> DiskOfLayer(const MachineRates& rates, const ModelWork& work, double n, double missing) {
+  const double piece_bytes = work.expert_file_bytes / work.expert_pieces;
+  const auto disk_s = [&](double n_missing) { return DiskSeconds(rates, n_missing * work.expert_pieces, piece_bytes); };
+  if (work.reads_ahead || n > kFewBlocks || missing <= 0 || missing >= 1) return {{1, disk_s(n * missing)}};
+  const int n_blocks = static_cast<int>(std::ceil(n));
+  const double absent = n * missing / n_blocks;
+  std::vector<Chance> chances;
+  double chance = std::pow(1 - absent, n_blocks);  // of k
+  for (int k = 0; k <= n_blocks; ++k) {
+    chances.push_back({chance, disk_s(k)});
+    chance *= (n_blocks - k) * absent / ((k + 1) * (1 - absent));
+  }
+  return chances;
+}
+
+double Mean(const std::vector<Chance>& layer) {
+  double sum = 0;
+  for (const Chance& one : layer) sum += one.chance * one.disk_s;
+  return sum;
+}
+
+// The same layers' reads of two kinds, which do not depend on each other.
+Cost operator+(const Cost& a, const Cost& b) {
+  Cost sum = a;
+  sum.dense_s += b.dense_s;
+  sum.overlapped_s += b.overlapped_s;
+  sum.experts_s += b.experts_s;
+  sum.arithmetic_s += b.arithmetic_s;
+  sum.disk_s += b.disk_s;
+  sum.loops_s += b.loops_s;
+  sum.asking_s += b.asking_s;
+  sum.n_layers = std::max(a.n_layers, b.n_layers);
+  sum.layer.clear();
+  for (const Chance& one : a.layer) {
+    for (const Chance& other : b.layer) sum.layer.push_back({one.chance * other.chance, one.disk_s + other.disk_s});
+  }
+  return sum;
+}
 
 double Per(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
@@ -62,9 +118,13 @@ Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, 
   const double int8_macs =
       n * static_cast<double>(work.int8_macs) - resting_macs + static_cast<double>(work.output_int8_macs);
   cost.arithmetic_s = Per(2 * int8_macs, rates.int8_ops_per_s) + Per(2 * float_macs, rates.f32_flops);
+  cost.loops_s = work.n_loops * rates.loop_s;
   if (work.expert_pieces > 0) {
-    cost.disk_s =
-        layers * DiskSeconds(rates, n_missing * work.expert_pieces, work.expert_file_bytes / work.expert_pieces);
+    const double n_reads = n_missing * work.expert_pieces;  // of a layer
+    cost.layer = DiskOfLayer(rates, work, n_distinct, missing);
+    cost.n_layers = layers;
+    cost.disk_s = layers * Mean(cost.layer);
+    cost.asking_s = layers * (n_reads * rates.read_s + std::min(n_reads, work.n_bursts) * rates.burst_s);
   }
   return cost;
 }
@@ -72,10 +132,15 @@ Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, 
 double Seconds(const Cost& cost, const Shares& shares, Overlap overlap) {
   const double memory_s = cost.memory_s() / shares.memory, arithmetic_s = cost.arithmetic_s / shares.arithmetic;
   const double work_s = std::max(memory_s, arithmetic_s), disk_s = cost.disk_s / shares.disk;
-  if (overlap == Overlap::kNothing) return work_s + disk_s;
-  if (overlap == Overlap::kAll) return std::max(work_s, disk_s);
+  if (overlap == Overlap::kNothing) return work_s + cost.loops_s + cost.asking_s + disk_s;
+  if (overlap == Overlap::kAll) return std::max(work_s + cost.loops_s + cost.asking_s, disk_s);
   const double of_experts = cost.memory_s() > 0 ? (cost.experts_s + cost.overlapped_s) / cost.memory_s() : 0;
-  return work_s * (1 - of_experts) + std::max(work_s * of_experts, disk_s);
+  const double hides_s = work_s * of_experts + cost.asking_s;
+  double waits_s = 0;  // of a layer
+  for (const Chance& one : cost.layer) {
+    waits_s += one.chance * std::max(one.disk_s / shares.disk - hides_s / std::max(cost.n_layers, 1.0), 0.0);
+  }
+  return work_s + cost.loops_s + cost.asking_s + cost.n_layers * waits_s;
 }
 
 void Add(SpeedEstimate& sum, const ModelWork& work, const Cost& best, const Cost& likely, const Cost& worst) {
@@ -110,6 +175,9 @@ MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t
   rates.memory_bytes_per_s = RateFor(profile.dram_read_bytes_per_s, n_threads);
   rates.int8_ops_per_s = RateFor(profile.int8_ops_per_s, n_threads);
   rates.f32_flops = RateFor(profile.f32_flops, n_threads);
+  if (n_threads > 1) rates.loop_s = kLoopSeconds;
+  rates.read_s = kReadSeconds / n_threads;
+  rates.burst_s = kBurstSeconds / n_threads;
   if (!profile.disk || piece_bytes <= 0) return rates;
   std::vector<int32_t> depths;
   for (const DiskRate& cell : profile.disk->random) depths.push_back(cell.queue_depth);
@@ -174,6 +242,20 @@ SpeedEstimate EstimateBatch(const MachineRates& rates, const ModelWork& work, in
   const auto cost = [&](double hit) { return CostOf(rates, work, n_tokens, position, n_distinct, 1 - hit); };
   SpeedEstimate estimate;
   Add(estimate, work, cost(hits.high), cost(hits.likely), cost(hits.low));
+  Judge(estimate);
+  return estimate;
+}
+
+SpeedEstimate EstimateToken(const WorkPart& blocks, const WorkPart& neurons, int64_t position) {
+  const auto cost = [&](double HitRange::* hit) {
+    const auto of = [&](const WorkPart& part) {
+      return CostOf(part.rates, part.work, 1, position, static_cast<double>(part.work.n_experts_used),
+                    1 - part.hits.*hit);
+    };
+    return of(blocks) + of(neurons);
+  };
+  SpeedEstimate estimate;
+  Add(estimate, blocks.work, cost(&HitRange::high), cost(&HitRange::likely), cost(&HitRange::low));
   Judge(estimate);
   return estimate;
 }

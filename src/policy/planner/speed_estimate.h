@@ -6,9 +6,11 @@
 //   memory      (dense weights + experts that are used + keys and values + blocks brought in, written and read once more) / memory rate
 //   arithmetic  multiply-adds of matrices and attention / arithmetic rate
 //   disk        a layer's missing pieces, read together, at the rate of so many reads under way
+//   cores       parallel loops, which begin and end; asking for reads and taking what comes
 //
-// Work is the longer of the first two. What of the disk hides behind work is not known before: nothing (the sum), all of it (the longer of
-// the two), or, as the pipeline does it, as much as a layer's experts take. The three give the range, together with the shares of a rate
+// Work is the longer of the first two, and the cores' own. What of the disk hides behind work is not known before: nothing (the sum), all of it (the longer of
+// the two), or, as the pipeline does it, as much as a layer's experts take; of few blocks a layer misses none or several, and one without
+// misses hides nothing of another's. The three give the range, together with the shares of a rate
 // that runs have reached and the spread of hit rates. It is a forecast for planning, no measurement.
 // Threads: free functions and values.
 // Source: formulas 1 to 5 and 9 of the analytic limits in flash streaming: T_m = bytes / B_m, T_c = P / C, T_f = misses / B_f(b, q).
@@ -34,6 +36,8 @@ struct MachineRates {
   double int8_ops_per_s = 0;  // a multiply and an add are 2
   double f32_flops = 0;
   std::vector<DepthRate> disk;  // of reads of the model's piece size, ascending
+  // Of all cores together, while nothing else is done: a parallel loop begins and ends, a read is asked for and taken, a first read wakes the disk.
+  double loop_s = 0, read_s = 0, burst_s = 0;
 };
 
 // Rates of a machine for n_threads, and for reads of `piece_bytes` (between the block sizes that were measured).
@@ -75,6 +79,8 @@ struct ModelWork {
   int32_t n_expert_layers = 0;              // 0: no experts
   int32_t n_experts = 0;                    // of a layer
   int32_t n_experts_used = 0;
+  double n_loops = 0;           // parallel loops of a run that are worth counting
+  double n_bursts = 1;          // in which a layer asks for what it misses
   bool reads_ahead = false;     // the "experts" are whole layers, in an order known beforehand
   double expert_bytes = 0;      // one, in memory
   double expert_int8_macs = 0;  // one, by a token; of int8_macs
@@ -101,6 +107,15 @@ struct SpeedEstimate {
 
 // One token after `position` others, with blocks hit as `hits` says.
 SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, int64_t position, const HitRange& hits);
+
+// A token's work in parts whose pieces differ: experts' gates with all that every token needs, and the neurons of these experts, those of a layer's
+// experts together.
+struct WorkPart {
+  MachineRates rates;
+  ModelWork work;
+  HitRange hits;
+};
+SpeedEstimate EstimateToken(const WorkPart& blocks, const WorkPart& neurons, int64_t position);
 
 // `n_tokens` together after `position` others, for which a layer uses `n_distinct` experts. Logits are wanted of one.
 SpeedEstimate EstimateBatch(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t position,

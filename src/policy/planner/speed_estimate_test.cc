@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 namespace pantry {
@@ -34,7 +36,7 @@ ModelWork Mixture() {
 TEST(SpeedEstimate, AResidentTokenTakesItsBytesOverTheMemoryRate) {
   const SpeedEstimate token = EstimateToken(Machine(), Mixture(), 0, {1, 1, 1});
   EXPECT_NEAR(token.low_s, 1.8e9 / 10e9, 1e-9);
-  EXPECT_NEAR(token.likely_s, 0.18 / 0.9, 1e-9);
+  EXPECT_NEAR(token.likely_s, 0.18 / 0.86, 1e-9);
   EXPECT_NEAR(token.high_s, 0.18 / 0.75, 1e-9);
   EXPECT_EQ(token.disk_s, 0);
   EXPECT_EQ(token.binds, Resource::kMemory);
@@ -52,9 +54,17 @@ TEST(SpeedEstimate, KeysAndValuesOfThePositionsAreRead) {
 TEST(SpeedEstimate, WhatIsMissingCostsDiskAndMemory) {
   const HitRange hits = {0.75, 0.75, 0.75};
   const SpeedEstimate token = EstimateToken(Machine(), Mixture(), 0, hits);
-  EXPECT_NEAR(token.low_s, 0.220, 1e-9);                    // all of the disk is hidden
-  EXPECT_NEAR(token.likely_s, 0.220 / 0.9, 1e-9);           // 50 ms hide behind the experts' 120
-  EXPECT_NEAR(token.high_s, (0.220 + 0.050) / 0.75, 1e-9);  // nothing is
+  EXPECT_NEAR(token.low_s, 0.220, 1e-9);  // all of the disk is hidden
+  // A layer that misses k experts waits for as much of their k x 2.5 ms as its 12 ms of experts do not hide.
+  double waits_s = 0, ways_to = 1;
+  for (int k = 0; k <= 8; ++k) {
+    const double chance = ways_to * std::pow(0.25, k) * std::pow(0.75, 8 - k);
+    waits_s += 10 * chance * std::max(k * 0.0025 / 0.9 - 0.012 / 0.86, 0.0);
+    ways_to = ways_to * (8 - k) / (k + 1);
+  }
+  EXPECT_GT(waits_s, 1e-5);
+  EXPECT_NEAR(token.likely_s, 0.220 / 0.86 + waits_s, 1e-9);
+  EXPECT_NEAR(token.high_s, (0.220 + 0.050) / 0.75, 1e-9);  // nothing is hidden
   EXPECT_NEAR(token.disk_s, 0.050 / 0.9, 1e-9);
   EXPECT_EQ(token.binds, Resource::kMemory);
 }
@@ -66,7 +76,7 @@ TEST(SpeedEstimate, AnEmptyCacheIsBoundByTheDisk) {
   EXPECT_EQ(token.binds, Resource::kDisk);
   EXPECT_NEAR(token.low_s, 0.8, 1e-9);  // 0.8 GB at 1 GB/s
   // Work: 1 GB + 3 x 0.8 GB; its dense part hides nothing.
-  EXPECT_NEAR(token.likely_s, (0.1 + 0.8) / 0.9, 1e-9);
+  EXPECT_NEAR(token.likely_s, 0.1 / 0.86 + 0.8 / 0.9, 1e-9);
   EXPECT_NEAR(token.high_s, (0.34 + 0.8) / 0.75, 1e-9);
 }
 
@@ -118,6 +128,70 @@ TEST(SpeedEstimate, MoreMemoryIsNeverSlower) {
   }
   // And all of it is as good as a resident run.
   EXPECT_NEAR(before.likely_s, EstimateToken(noisy, Mixture(), 100, {1, 1, 1}).likely_s, 1e-12);
+}
+
+TEST(SpeedEstimate, LoopsAndReadsTakeCoresTime) {
+  MachineRates rates = Machine();
+  rates.disk = {{1, 1e12}};  // never waited for
+  ModelWork work = Mixture();
+  work.n_loops = 100;
+  work.n_bursts = 8;
+  const HitRange hits = {0.75, 0.75, 0.75};
+  const SpeedEstimate free = EstimateToken(rates, work, 0, hits);
+  rates.loop_s = 1e-5;
+  EXPECT_NEAR(EstimateToken(rates, work, 0, hits).likely_s - free.likely_s, 100 * 1e-5, 1e-9);
+  rates.loop_s = 0;
+  rates.read_s = 1e-6;  // 20 reads a layer
+  rates.burst_s = 1e-5;
+  const SpeedEstimate asked = EstimateToken(rates, work, 0, hits);
+  EXPECT_NEAR(asked.likely_s - free.likely_s, 10 * (20 * 1e-6 + 8 * 1e-5), 1e-9);
+  EXPECT_NEAR(asked.high_s - free.high_s, 10 * (20 * 1e-6 + 8 * 1e-5), 1e-9);
+  EXPECT_EQ(EstimateToken(rates, work, 0, {}).likely_s, EstimateToken(Machine(), work, 0, {}).likely_s) << "no reads";
+  // Where the disk is waited for, there is time for it.
+  rates.disk = {{1, 0.5e9}};
+  const double asked_s = EstimateToken(rates, work, 0, {0, 0, 0}).likely_s;
+  rates.read_s = rates.burst_s = 0;
+  EXPECT_NEAR(asked_s, EstimateToken(rates, work, 0, {0, 0, 0}).likely_s, 1e-12);
+}
+
+// Few blocks a layer: one that misses is waited for though the mean of all layers were hidden. Many: each layer is like the mean.
+TEST(SpeedEstimate, AMissIsHiddenByItsOwnLayerOnly) {
+  MachineRates rates = Machine();
+  rates.disk = {{1, 1e9}};
+  ModelWork few = Mixture();
+  few.n_experts = few.n_experts_used = 1;
+  few.expert_bytes = few.expert_file_bytes = 80e6;  // 8 ms of memory, 80 of the disk
+  ModelWork many = Mixture();
+  many.n_experts = many.n_experts_used = 8000;
+  many.expert_bytes = many.expert_file_bytes = 1e4;
+  many.expert_pieces = 0.01;
+  const HitRange hits = {0.95, 0.95, 0.95};
+  const double bytes_s = (1 + 10 * 0.080 * 1.1) / 10 / 0.86, hides_s = 0.0088 / 0.86;
+  EXPECT_NEAR(EstimateToken(rates, few, 0, hits).likely_s, bytes_s + 10 * 0.05 * (0.080 / 0.9 - hides_s), 1e-9);
+  EXPECT_NEAR(EstimateToken(rates, many, 0, hits).likely_s, bytes_s, 1e-9) << "4 ms of the disk in 9 of memory";
+  EXPECT_NEAR(EstimateToken(rates, few, 0, hits).disk_s, EstimateToken(rates, many, 0, hits).disk_s, 1e-9);
+}
+
+TEST(SpeedEstimate, PartsOfATokenShareALayersTime) {
+  MachineRates rates = Machine(), quick = Machine();
+  quick.disk = {{1, 100e9}};
+  const WorkPart blocks = {rates, Mixture(), {0.5, 0.6, 0.7}};
+  EXPECT_EQ(EstimateToken(blocks, {rates, {}, {}}, 7).likely_s,
+            EstimateToken(rates, blocks.work, 7, blocks.hits).likely_s);
+  ModelWork neurons;  // 10 layers of 1000 that fire, 1 MB each, a tenth absent: 100 reads
+  neurons.n_expert_layers = 10;
+  neurons.n_experts = neurons.n_experts_used = 1000;
+  neurons.expert_bytes = neurons.expert_file_bytes = 1e6;
+  neurons.expert_pieces = 1;
+  const WorkPart part = {quick, neurons, {0.9, 0.9, 0.9}};
+  const SpeedEstimate all = EstimateToken({rates, Mixture(), {1, 1, 1}}, part, 0);
+  EXPECT_NEAR(all.memory_s, (1 + 0.8 + 10 * 1.2) / 10 / 0.86, 1e-9);
+  EXPECT_NEAR(all.disk_s, 10 * 0.100 / 100 / 0.9, 1e-9);
+  EXPECT_NEAR(all.likely_s, all.memory_s, 1e-9) << "11 ms of the disk in 1.3 s";
+  const SpeedEstimate none = EstimateToken({rates, Mixture(), {0, 0, 0}}, part, 0);
+  EXPECT_NEAR(none.disk_s - all.disk_s, 10 * 0.020 / 0.9, 1e-9) << "8 experts of 10 MB at 4 GB/s";
+  EXPECT_LE(none.low_s, none.likely_s);
+  EXPECT_LE(none.likely_s, none.high_s);
 }
 
 TEST(SpeedEstimate, ItsRangeIsInOrder) {
@@ -180,6 +254,10 @@ TEST(MachineRates, AreThoseOfThreadCountAndPieceSize) {
   EXPECT_EQ(rates.memory_bytes_per_s, 16e9);
   EXPECT_EQ(rates.int8_ops_per_s, 200e9);
   EXPECT_EQ(rates.f32_flops, 50e9);
+  EXPECT_GT(rates.loop_s, 0);
+  const MachineRates alone = RatesFor(Profile(), 1, 65536);
+  EXPECT_EQ(alone.loop_s, 0) << "nobody to wake";
+  EXPECT_EQ(alone.read_s, 2 * rates.read_s) << "nobody computes meanwhile";
   ASSERT_EQ(rates.disk.size(), 2u);
   EXPECT_EQ(rates.disk[0].queue_depth, 1);
   EXPECT_EQ(rates.disk[0].bytes_per_s, 0.5e9);
