@@ -2,11 +2,16 @@
 #include "sys/aligned_buffer.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <fstream>
 #include <utility>
 
+#include "base/units.h"
+#include "support/limited_group.h"
 #include "sys/memory_info.h"
 
 namespace pantry {
@@ -117,6 +122,45 @@ TEST(AlignedBuffer, GivenBackMemoryIsNoLongerOursAndReadsAsZeros) {
       EXPECT_LT(ResidentSetBytes() - before, static_cast<int64_t>(kBytes) / 2);
     }
   }
+}
+
+// A group is charged for a huge page until all of it is free, whatever part of it is mapped, unless the page is broken up.
+TEST(AlignedBuffer, APartOfAHugePageThatIsGivenBackIsChargedToNobody) {
+  const testing::LimitedGroup group(256 * kMiB);
+  if (!group.is_there()) GTEST_SKIP() << "no control group can be made here";
+  int filled[2], emptied[2], done[2];
+  ASSERT_EQ(pipe(filled) | pipe(emptied) | pipe(done), 0);
+  const auto say = [](int fd) { return write(fd, "x", 1) == 1; };
+  const auto hear = [](int fd) {
+    char c = 0;
+    return read(fd, &c, 1) == 1;
+  };
+  const pid_t child = fork();
+  if (child == 0) {
+    close(done[1]);
+    std::ofstream(group.procs()) << getpid() << std::flush;
+    AlignedBuffer buffer = AlignedBuffer::Allocate(32 * kHuge).value();
+    std::fill(buffer.data(), buffer.data() + buffer.size(), uint8_t{1});
+    bool ok = say(filled[1]) && hear(done[0]);
+    for (size_t i = 0; i < 32; ++i) buffer.GiveBack(i * kHuge + kHuge / 4, kHuge / 2);
+    for (size_t i = 0; i < 32; ++i) {
+      ok = ok && buffer.data()[i * kHuge] == 1 && buffer.data()[i * kHuge + kHuge / 2] == 0 &&
+           buffer.data()[(i + 1) * kHuge - 1] == 1;
+    }
+    ok = ok && say(emptied[1]) && hear(done[0]);
+    _exit(ok ? 0 : 1);
+  }
+  close(filled[1]);
+  close(emptied[1]);
+  ASSERT_TRUE(hear(filled[0]));
+  EXPECT_GE(group.UsedBytes(), static_cast<int64_t>(32 * kHuge));
+  ASSERT_TRUE(say(done[1]) && hear(emptied[0]));
+  EXPECT_LE(group.UsedBytes(), static_cast<int64_t>(16 * kHuge) + 4 * kMiB);
+  ASSERT_TRUE(say(done[1]));
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  for (const int fd : {filled[0], emptied[0], done[0], done[1]}) close(fd);
 }
 
 }  // namespace

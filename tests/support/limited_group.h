@@ -19,6 +19,7 @@ class LimitedGroup {
     path_ = std::filesystem::path(is_v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") /
             ("pantry-test-" + std::to_string(getpid()));
     limit_ = path_ / (is_v2 ? "memory.max" : "memory.limit_in_bytes");
+    used_ = path_ / (is_v2 ? "memory.current" : "memory.usage_in_bytes");
     std::error_code error;
     if (std::filesystem::create_directory(path_, error)) is_there_ = SetLimit(limit_bytes);
   }
@@ -34,6 +35,12 @@ class LimitedGroup {
 
   bool is_there() const { return is_there_; }
   std::string procs() const { return is_there_ ? (path_ / "cgroup.procs").string() : ""; }
+  // Page cache and page tables too; -1: unknown.
+  int64_t UsedBytes() const {
+    int64_t n_bytes = -1;
+    std::ifstream(used_) >> n_bytes;
+    return n_bytes;
+  }
   // false: refused, as version 1 does where more than that is in use and cannot be taken back.
   bool SetLimit(int64_t limit_bytes) {
     std::ofstream limit(limit_);
@@ -44,6 +51,7 @@ class LimitedGroup {
  private:
   std::filesystem::path path_;
   std::filesystem::path limit_;
+  std::filesystem::path used_;
   bool is_there_ = false;
 };
 
