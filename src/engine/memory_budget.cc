@@ -11,8 +11,9 @@
 namespace pantry {
 namespace {
 
-// What the process takes later on, besides what is planned: conversations, the line editor, threads' stacks, buffers of output.
-constexpr int64_t kProcessMargin = 24 * kMiB;
+// What the process takes later on, besides what is planned: conversations, the line editor, threads' stacks, buffers of output, a sampler.
+// A bench of smallthinker-4b in 1 GiB took 2 MiB of it.
+constexpr int64_t kProcessMargin = 16 * kMiB;
 
 // A budget equal to a control group's limit is meant as it is, though a little of that is taken already.
 constexpr double kBudgetSlack = 1.03;

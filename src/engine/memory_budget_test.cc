@@ -62,7 +62,9 @@ TEST_P(UntiedBudgetTest, TheLeastBudgetHasNoRoomForTheEmbedding) {
   const Opened model(GetParam());
   const auto plan = model.Plan(StreamMode::kOn, 200 * kMiB);
   ASSERT_TRUE(plan.ok());
-  const int64_t least = plan->total_bytes() - plan->cache_bytes + WeightStream::LeastCacheBytes(model.needs.blocks);
+  const int64_t less = plan->cache_bytes - WeightStream::LeastCacheBytes(model.needs.blocks);
+  const int64_t mapped = plan->total_bytes() * kBytesPerPageTableByte / (kBytesPerPageTableByte + 1) - less;
+  const int64_t least = mapped + PageTableBytes(mapped);
   EXPECT_TRUE(model.Plan(StreamMode::kOn, least).ok());
   EXPECT_EQ(model.Plan(StreamMode::kOn, least - 1).status().code(), StatusCode::kOutOfBudget);
 }

@@ -5,6 +5,7 @@
 
 #include "engine/session_impl.h"
 #include "sys/memory_info.h"
+#include "text/sampler.h"
 
 namespace pantry {
 namespace {
@@ -79,8 +80,9 @@ int64_t AllLogitsRows(const ModelShape& shape, int64_t n_batch) {
 int64_t SessionScratchBytes(const ModelShape& shape, const SessionOptions& options) {
   const int64_t n_batch = BatchOf(shape, options), logits = LogitsBytes(shape);
   const int64_t n_last = options.n_sessions;  // each has those of its last token, a run of several those of all
+  const int64_t samplers = (n_last - 1) * shape.n_vocab * Sampler::kBytesPerToken;  // the first one's is the process's
   return ForwardWorkspaceBytes(shape, MostRows(shape, options)) + (n_last + (n_last > 1 ? n_last : 0)) * logits +
-         (options.all_logits ? AllLogitsRows(shape, n_batch) * logits : 0);
+         samplers + (options.all_logits ? AllLogitsRows(shape, n_batch) * logits : 0);
 }
 
 int64_t SessionKvBytesPerPosition(const ModelShape& shape, const SessionOptions& options) {

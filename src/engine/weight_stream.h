@@ -92,8 +92,8 @@ class WeightStream final : public ExpertSource, public MatrixSource, public Neur
   // The cache may hold `n_bytes` more than it was made for, at most WeightStreamOptions::lendable_bytes, until this is called again: memory
   // that others do not need now. Less than before is given back at once. REQUIRES: no run at hand.
   void Lend(int64_t n_bytes);
-  // The cache shrinks by so much, as far as it can, since whoever comes now was planned for and the system has too little left: what the kernel
-  // keeps of a full cache, a page table of 4 KiB for each huge page, is in no plan. What it never committed frees nothing. REQUIRES: no run at hand.
+  // The cache shrinks by so much, as far as it can, since whoever comes now was planned for and the system has too little left. What it never
+  // committed frees nothing. REQUIRES: no run at hand.
   void GiveWay(int64_t n_bytes) {
     SetBudget(std::max<int64_t>(std::min(cache_bytes(), held().committed_bytes()) - n_bytes, 0));
   }

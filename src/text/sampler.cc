@@ -59,7 +59,7 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab) : options_(opt
   const auto n = static_cast<size_t>(std::max(n_vocab, 0));
   counts_.resize(n);
   biased_.resize(n);
-  candidates_.reserve(n);
+  candidates_.reserve(options_.top_k > 0 ? std::min(n, static_cast<size_t>(options_.top_k)) : n);
   constexpr int32_t kUsualWindow = 4096;  // longer ones grow as they fill
   if (options_.repeat_last_n > 0) history_.reserve(static_cast<size_t>(std::min(options_.repeat_last_n, kUsualWindow)));
 }

@@ -43,6 +43,9 @@ struct TokenLogprob {
 
 class Sampler {
  public:
+  // Of memory, for each token of the vocabulary; candidates are few, but where all may be drawn (top_k 0), which takes 24 bytes more.
+  static constexpr int64_t kBytesPerToken = sizeof(int32_t) + sizeof(float);
+
   // REQUIRES: options.Validate() is OK. `n_vocab` tokens; allocation happens here, not in Sample().
   Sampler(const SamplingOptions& options, int32_t n_vocab);
 
@@ -71,7 +74,7 @@ class Sampler {
   std::vector<TokenId> history_;       // the look-back window, a ring once it is full; unused when that has no end
   size_t oldest_ = 0;                  // index into history_ once it is full
   std::vector<int32_t> counts_;        // [n_vocab] occurrences within the look-back window
-  std::vector<Candidate> candidates_;  // capacity n_vocab
+  std::vector<Candidate> candidates_;  // capacity top_k, or n_vocab
   size_t n_sorted_ = 0;                // the first n candidates are the best, in order
   std::vector<float> biased_;          // [n_vocab]
 };

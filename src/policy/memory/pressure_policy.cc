@@ -57,7 +57,7 @@ int64_t MachineReserveBytes(const MemoryReading& memory) {
   return std::max(memory.total_bytes / 100 * 3, std::min(256 * kMiB, memory.total_bytes / 8));
 }
 
-// Less than the process margin of a plan whose budget is the whole limit (24 MiB), so that such a plan, fulfilled, is no emergency.
+// Less than the process margin of a plan whose budget is the whole limit (16 MiB), so that such a plan, fulfilled, is no emergency.
 int64_t GroupReserveBytes(const MemoryReading& memory) {
   return memory.group_limit_bytes == MemoryReading::kPlenty ? 0 : std::min(8 * kMiB, memory.group_limit_bytes / 64);
 }

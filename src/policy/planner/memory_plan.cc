@@ -35,6 +35,11 @@ int64_t ContextFor(const MemoryRequest& request, int64_t most, int64_t kv_bytes)
   return std::max(std::min(most, fitting), std::min(most, kMinDefaultContext));
 }
 
+// Of a budget, what its own page tables leave.
+int64_t BesidePageTables(int64_t budget_bytes) {
+  return budget_bytes - (budget_bytes + kBytesPerPageTableByte) / (kBytesPerPageTableByte + 1);
+}
+
 MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
   MemoryPlan plan;
   plan.is_streamed = is_streamed;
@@ -51,19 +56,22 @@ MemoryPlan Fill(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
   if (!is_streamed) plan.block_bytes = ResidentBlockBytes(request);
   plan.cache_bytes = plan.block_bytes;
   if (is_streamed) {
-    plan.cache_bytes = request.budget_bytes - FixedBytes(request, true) - plan.kv_bytes;
+    plan.cache_bytes = BesidePageTables(request.budget_bytes) - FixedBytes(request, true) - plan.kv_bytes;
     plan.cache_bytes = std::min(plan.cache_bytes, request.block_bytes);
   }
+  plan.process_bytes += PageTableBytes(plan.total_bytes());
   return plan;
 }
 
 Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx) {
   const int64_t blocks = is_streamed ? request.least_block_bytes : ResidentBlockBytes(request);
   const int64_t kv_bytes = KvBytes(request, n_ctx);
-  const int64_t needed = FixedBytes(request, is_streamed) + kv_bytes + blocks;
-  std::string sum = fmt::format("program and tables {} + weights that stay {} + KV {} + scratch {}",
-                                FormatBytes(request.process_bytes), FormatBytes(request.dense_bytes),
-                                FormatBytes(kv_bytes), FormatBytes(request.scratch_bytes));
+  const int64_t mapped = FixedBytes(request, is_streamed) + kv_bytes + blocks;
+  const int64_t needed = mapped + PageTableBytes(mapped);
+  std::string sum =
+      fmt::format("program and tables {} + weights that stay {} + KV {} + scratch {}",
+                  FormatBytes(request.process_bytes + PageTableBytes(mapped)), FormatBytes(request.dense_bytes),
+                  FormatBytes(kv_bytes), FormatBytes(request.scratch_bytes));
   if (is_streamed) sum += fmt::format(" + reading {}", FormatBytes(request.reading_bytes));
   if (blocks > 0) {
     sum += fmt::format(" + {}{} {}", is_streamed ? "two blocks of " : "", request.blocks, FormatBytes(blocks));
@@ -81,18 +89,21 @@ Status DoesNotFit(const MemoryRequest& request, bool is_streamed, int64_t n_ctx)
 
 }  // namespace
 
+int64_t PageTableBytes(int64_t n_bytes) { return (n_bytes + kBytesPerPageTableByte - 1) / kBytesPerPageTableByte; }
+
 Result<MemoryPlan> PlanMemory(const MemoryRequest& request) {
   if (request.n_ctx > kMaxContext) {
     return OutOfBudgetError("--ctx-size {}: more than the {} positions that are supported", request.n_ctx, kMaxContext);
   }
   const int64_t own = request.n_ctx_train > 0 ? request.n_ctx_train : 4 * kMinDefaultContext;
-  const int64_t left = request.budget_bytes - FixedBytes(request, false) - ResidentBlockBytes(request);
+  const int64_t usable = BesidePageTables(request.budget_bytes);
+  const int64_t left = usable - FixedBytes(request, false) - ResidentBlockBytes(request);
   const int64_t n_ctx = ContextFor(request, own, left);
   const bool fits = KvBytes(request, n_ctx) <= left;
   if (fits && !request.must_stream) return Fill(request, false, n_ctx);
   if (!request.may_stream || request.block_bytes == 0) return DoesNotFit(request, false, n_ctx);
 
-  const int64_t shared = request.budget_bytes - FixedBytes(request, true);
+  const int64_t shared = usable - FixedBytes(request, true);
   const int64_t streamed_ctx =
       ContextFor(request, std::min(own, kStreamedContext),
                  static_cast<int64_t>(kStreamedContextShare * static_cast<double>(std::max<int64_t>(shared, 0))));

@@ -6,6 +6,7 @@
 //
 //   budget  >=  process + dense weights + KV cache + scratch + reading + blocks
 //
+// What maps all that is memory, too, which a control group counts, and the plan counts it with the process.
 // Threads: free functions and values.
 // Source: PowerInfer-2's division into a fixed region and caches (arXiv 2406.06282; its example for 47 B in 7 GB).
 #pragma once
@@ -22,11 +23,15 @@ inline constexpr double kAutoMemoryShare = 0.7;       // of the memory that is a
 inline constexpr int64_t kStreamedContext = 4096;     // positions of a streamed run when nobody asks for a number
 inline constexpr double kStreamedContextShare = 0.2;  // of what blocks and KV cache share, at most, then
 
+// The kernel keeps 8 bytes for each 4 KiB, a page or a part of a huge one, whose table it holds in store: 12.1 MiB of a process of 6 GiB.
+inline constexpr int64_t kBytesPerPageTableByte = 512;
+int64_t PageTableBytes(int64_t n_bytes);
+
 struct MemoryRequest {
   int64_t budget_bytes = 0;             // of the whole process
   bool may_stream = true;               // false: everything must fit
   bool must_stream = false;             // even where everything fits
-  int64_t process_bytes = 0;            // in memory already: code, tokenizer, tables
+  int64_t process_bytes = 0;            // code, tokenizer and tables, without page tables
   int64_t dense_bytes = 0;              // weights that are always in memory
   std::string_view blocks = "experts";  // what they are, in the plural
   int64_t block_bytes = 0;              // all blocks; 0: the model has none
@@ -44,7 +49,7 @@ struct MemoryPlan {
   bool is_streamed = false;
   std::string_view blocks;  // MemoryRequest's
   int64_t budget_bytes = 0;
-  int64_t process_bytes = 0;
+  int64_t process_bytes = 0;  // with page tables
   int64_t dense_bytes = 0;
   int64_t kv_bytes = 0;
   int64_t scratch_bytes = 0;

@@ -60,6 +60,16 @@ TEST(MemoryPlan, AStreamedRunTakesExactlyItsBudget) {
   }
 }
 
+TEST(MemoryPlan, WhatMapsTheMemoryIsPartOfIt) {
+  for (const int64_t budget : {2 * kGiB, 8 * kGiB, 24 * kGiB}) {
+    const MemoryRequest request = Mixture(budget);
+    const MemoryPlan plan = PlanMemory(request).value();
+    const int64_t tables = plan.process_bytes - request.process_bytes;
+    EXPECT_EQ(tables, PageTableBytes(plan.total_bytes() - tables));
+    EXPECT_GE(kBytesPerPageTableByte * tables, plan.total_bytes() - tables);
+  }
+}
+
 TEST(MemoryPlan, MoreMemoryNeverMeansASmallerCache) {
   int64_t before = 0;
   for (int64_t budget = 5 * kGiB / 4; budget < 24 * kGiB; budget += 64 * kMiB) {
