@@ -17,14 +17,14 @@
 namespace pantry {
 
 enum class Isa : uint8_t {
-  kScalar,       // portable C++: the truth that every other level is compared with
-  kX86V2,        // x86-64-v2: SSSE3 and SSE4.1 (2008 on)
-  kAvx2,         // x86-64-v3: AVX2, FMA, F16C, BMI2 (Haswell, Zen and later)
-  kAvx2Vnni,     // AVX2 plus AVX-VNNI: the dot product on 256 bits (Alder Lake, Zen 5 and later)
-  kAvx512,       // x86-64-v4 (Skylake-X)
-  kAvx512Vnni,   // x86-64-v4 plus AVX512-VNNI (Cascade Lake, Zen 4 and later)
-  kAvx512Bf16,   // AVX512-VNNI plus AVX512-BF16 (Cooper Lake, Zen 4 and later)
-  kAmxInt8,      // AVX512-BF16 plus AMX-INT8: matrix registers (Sapphire Rapids and later); its peak is taken to be AVX512-VNNI's
+  kScalar,      // portable C++: the truth that every other level is compared with
+  kX86V2,       // x86-64-v2: SSSE3 and SSE4.1 (2008 on)
+  kAvx2,        // x86-64-v3: AVX2, FMA, F16C, BMI2 (Haswell, Zen and later)
+  kAvx2Vnni,    // AVX2 plus AVX-VNNI: the dot product on 256 bits (Alder Lake, Zen 5 and later)
+  kAvx512,      // x86-64-v4 (Skylake-X)
+  kAvx512Vnni,  // x86-64-v4 plus AVX512-VNNI (Cascade Lake, Zen 4 and later)
+  kAvx512Bf16,  // AVX512-VNNI plus AVX512-BF16 (Cooper Lake, Zen 4 and later)
+  kAmxInt8,  // AVX512-BF16 plus AMX-INT8: matrix registers (Sapphire Rapids and later); its peak is taken to be AVX512-VNNI's
   kNeon,         // aarch64: every CPU
   kNeonDotprod,  // SDOT, UDOT (Neoverse N1, Apple M1 and later)
   kNeonI8mm,     // the 8-bit matrix product, SMMLA (Neoverse V1, Apple M2 and later)
