@@ -286,7 +286,8 @@ TEST(PackedExperts, ThatGateByReluLieByNeuronUnlessAskedNotTo) {
   for (const NeuronPacking neurons : {NeuronPacking::kWhereWorthIt, NeuronPacking::kNever}) {
     const testing::TinyPack pack("tiny-turbosparse-quantized", neurons);
     const bool by_neuron = has_kernels && neurons != NeuronPacking::kNever;
-    for (const PackGroup& group : testing::OpenGguf(pack.path())->pack()->groups()) {
+    const auto file = testing::OpenGguf(pack.path());
+    for (const PackGroup& group : file->pack()->groups()) {
       EXPECT_EQ(group.order, by_neuron ? PackOrder::kRowsAndColumns : PackOrder::kTiles);
     }
     StreamSetup streamed = {.cache_share = 0.4};

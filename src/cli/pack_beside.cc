@@ -55,7 +55,7 @@ std::string FileToRun(VerbContext& context, const std::string& path, const Engin
   const CliOptions& options = context.options();
   if (!options.use_pack || engine.stream == StreamMode::kOff) return path;
   if (!options.predictor.empty() || !options.sparsity.empty()) return path;  // they look at the matrices
-  const std::string beside = PackBeside(path);
+  std::string beside = PackBeside(path);
   if (beside.empty()) return path;
   const Result<std::unique_ptr<GgufFile>> gguf = GgufFile::Open(path);
   if (!gguf.ok()) return path;

@@ -58,7 +58,7 @@ TEST(Machine, RowsComeOnTopOfWhatTheCoresShare) {
   for (const int32_t n_cores : {1, 2}) {
     Machine machine(device, n_cores);
     machine.Compute(2 * work, TimeUse::kBetween);
-    EXPECT_DOUBLE_EQ(machine.now_us(), 4000 / n_cores + 1000);
+    EXPECT_DOUBLE_EQ(machine.now_us(), 4000.0 / n_cores + 1000);
   }
 }
 

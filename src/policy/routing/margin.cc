@@ -20,8 +20,8 @@ class Margin final : public WindowPolicy {
  private:
   size_t WindowOf(const RouterView& view, size_t n_chosen, ExpertRanking& ranking) const override {
     const double margin = share_of_range_ * static_cast<double>(view.mean_range);
-    // Without strength not even among equals.
-    return margin > 0 && std::isfinite(margin) ? ranking.CountWithin(margin, n_chosen) : n_chosen;
+    // Without strength not even among equals. A window around none is none.
+    return n_chosen > 0 && margin > 0 && std::isfinite(margin) ? ranking.CountWithin(margin, n_chosen) : n_chosen;
   }
 
   double share_of_range_;

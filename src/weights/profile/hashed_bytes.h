@@ -82,6 +82,7 @@ class ByteTaker {
   }
   void TakeBytes(void* to, size_t n) {
     PANTRY_CHECK(n <= left_.size());
+    if (n == 0) return;  // then `to` may be null
     std::memcpy(to, left_.data(), n);
     left_.remove_prefix(n);
   }

@@ -307,8 +307,8 @@ void AttendHead(const KvLayerView& kv, const AttentionQuery& query, const Head& 
     TileWeights weights(kv, query, head, tile);
     const auto [a, b] = folded.Join(weights.max, weights.sum);
     const bool is_first = tile == first_tile && sink == nullptr;
-    weights.Mix(kv, query.kv_head, [&, a = a, b = b](int64_t d, float partial) {
-      out[d] = is_first ? partial : std::fma(partial, b, out[d] * a);
+    weights.Mix(kv, query.kv_head, [&, of_before = a, of_tile = b](int64_t d, float partial) {
+      out[d] = is_first ? partial : std::fma(partial, of_tile, out[d] * of_before);
     });
   }
   for (int64_t d = 0; d < kv.head_dim; ++d) out[d] *= 1.0f / folded.sum;
