@@ -146,7 +146,7 @@ TEST(CApi, AStreamedRunStaysInItsBudgetAndTellsItsFigures) {
   for (const char* const policy : {static_cast<const char*>(nullptr), "cache-prior:0.5"}) {
     pantry_engine_options options;
     pantry_engine_options_init(&options, sizeof(options));
-    options.memory_bytes = int64_t{56} << 20;
+    options.memory_bytes = int64_t{48} << 20;
     options.n_ctx = 64;
     options.n_batch = 16;
     options.expert_policy = policy;

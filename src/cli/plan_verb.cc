@@ -139,6 +139,14 @@ void AddSpeeds(VerbContext& context, const GgufFile& file, const SessionOptions&
     }
     experts = *std::move(profile);
   }
+  const auto of_experts = [&](int64_t position) {
+    return ForecastExperts(plan.shape, *plan.needs, *experts, plan.memory, *machine, n_threads, session, position);
+  };
+  if (experts) {
+    const ExpertNeuronForecast typical = of_experts(TypicalPosition(plan.memory.n_ctx));
+    plan.hits = typical.gates.hits;
+    plan.neuron_hits = typical.neurons.hits;
+  }
   for (const int64_t n_tokens : prompts) {
     if (n_tokens >= plan.memory.n_ctx) {
       plan.notes.push_back(
@@ -146,10 +154,7 @@ void AddSpeeds(VerbContext& context, const GgufFile& file, const SessionOptions&
       continue;
     }
     if (experts) {
-      const ExpertNeuronForecast forecast =
-          ForecastExperts(plan.shape, *plan.needs, *experts, plan.memory, *machine, n_threads, session, n_tokens);
-      plan.hits = forecast.gates.hits;
-      plan.neuron_hits = forecast.neurons.hits;
+      const ExpertNeuronForecast forecast = of_experts(n_tokens);
       plan.prompts.push_back({n_tokens, forecast.Prompt(n_tokens, session.n_batch), forecast.Token(n_tokens)});
       continue;
     }

@@ -88,16 +88,16 @@ TEST(NeuronForecast, GatesAndTheirNeuronsAddUpToTheModel) {
       << "a pack fills up its pages";
   EXPECT_LT(all.gates.work.int8_macs + all.neurons.work.int8_macs, needs->cost.layers.int8_macs);
 
-  double before_s = INFINITY;
+  double least_s = INFINITY;
   for (int64_t bytes = 0; bytes < 2 * WeightStream::AllBlocksBytes(needs->blocks); bytes += 16 << 10) {
     const ExpertNeuronForecast some = at(bytes);
     EXPECT_LE(some.Token(8).low_s, some.Token(8).likely_s);
     EXPECT_LE(some.Token(8).likely_s, some.Token(8).high_s);
     EXPECT_GT(some.Prompt(8, 8).likely_s, some.Token(8).likely_s);
-    before_s = std::min(before_s, some.Token(8).likely_s);
+    least_s = std::min(least_s, some.Token(8).likely_s);
   }
-  EXPECT_NEAR(before_s, all.Token(8).likely_s, 1e-9);
-  EXPECT_GT(at(0).Token(8).likely_s, 1.5 * before_s);
+  EXPECT_NEAR(least_s, all.Token(8).likely_s, 1e-9);
+  EXPECT_GT(at(0).Token(8).likely_s, 1.5 * least_s);
 }
 
 }  // namespace

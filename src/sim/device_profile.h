@@ -68,7 +68,7 @@ struct DeviceProfile {
   double row_bytes_per_s = 0;    // of one core, through activations between two such steps; 0: costs nothing
   double fresh_bytes_per_s = 0;  // memory that was never touched, into which something is placed; 0: costs nothing
 
-  // Shares of these rates that runs reach; those of speed_estimate.h by default.
+  // Shares of these rates that runs reach.
   double memory_share = 0.90;
   double arithmetic_share = 0.55;
   double flash_share = 0.90;

@@ -142,7 +142,7 @@ FiringCurve FiringCurve::Guess() {
 
 double FiringCurve::At(const Steps& steps, double held_share) {
   const double held = std::clamp(held_share, 0.0, 1.0);
-  if (held >= 1 || steps.empty() || steps.back().wanted == 0) return held >= 1 ? 1 : held;
+  if (held <= 0 || held >= 1 || steps.empty() || steps.back().wanted == 0) return held;
   const auto after = std::lower_bound(steps.begin(), steps.end(), held,
                                       [](const Step& step, double share) { return step.share < share; });
   if (after == steps.end()) return 1;

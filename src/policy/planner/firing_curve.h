@@ -30,7 +30,7 @@ namespace pantry {
 // A byte of a neuron, one run of lines here and there, takes so many times one of a product that streams (docs/performance.md: of bamboo-7b's token
 // 20.7 ms for 334 MB of neurons, products 29.2 GB/s; scales of down stream and are no part of it). Of a plain read, which is faster than a product: 2.2.
 inline constexpr double kScattered = 1.8;
-// The same of an expert's neurons, whose runs are short: with 8 % of 768 neurons firing, the loops of smallthinker-4b take 0.62 to 0.65 of what streaming
+// The same of an expert's neurons where its block lies in rows and columns, whose runs are short (neurons one by one from a pack: as above): with 8 % of 768 neurons firing, the loops of smallthinker-4b take 0.62 to 0.65 of what streaming
 // its experts whole would (864 bytes a row; Granite Rapids, shares of perf's samples in two minutes of different memory rates), and so with kExpertFiringShare.
 inline constexpr double kExpertScattered = 2.3;
 

@@ -61,11 +61,15 @@ std::vector<Chance> DiskOfLayer(const MachineRates& rates, const ModelWork& work
   const int n_blocks = static_cast<int>(std::ceil(n));
   const double absent = n * missing / n_blocks;
   std::vector<Chance> chances;
-  double chance = std::pow(1 - absent, n_blocks);  // of k
-  for (int k = 0; k <= n_blocks; ++k) {
-    chances.push_back({chance, disk_s(k)});
-    chance *= (n_blocks - k) * absent / ((k + 1) * (1 - absent));
-  }
+  for (int k = 0; k <= n_blocks; ++k) chances.push_back({0, disk_s(k)});
+  // From the most likely number outwards: that of none is too small for a double where nearly all are absent.
+  const auto at = [&chances](int k) -> double& { return chances[static_cast<size_t>(k)].chance; };
+  const auto ratio = [&](int k) { return (n_blocks - k) * absent / ((k + 1) * (1 - absent)); };  // of k + 1 to k
+  const int middle = static_cast<int>(std::lround(absent * n_blocks));
+  double sum = at(middle) = 1;
+  for (int k = middle; k < n_blocks; ++k) sum += at(k + 1) = at(k) * ratio(k);
+  for (int k = middle; k > 0; --k) sum += at(k - 1) = at(k) / ratio(k - 1);
+  for (Chance& one : chances) one.chance /= sum;
   return chances;
 }
 

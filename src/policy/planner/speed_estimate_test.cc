@@ -130,6 +130,18 @@ TEST(SpeedEstimate, MoreMemoryIsNeverSlower) {
   EXPECT_NEAR(before.likely_s, EstimateToken(noisy, Mixture(), 100, {1, 1, 1}).likely_s, 1e-12);
 }
 
+TEST(SpeedEstimate, NextToNoMemoryIsAsSlowAsNone) {
+  for (const int32_t n_used : {1, 8, 32, 64}) {
+    ModelWork work = Mixture();
+    work.n_experts_used = n_used;
+    const double none_s = EstimateToken(Machine(), work, 0, {0, 0, 0}).disk_s;
+    for (const double hit : {1e-15, 1e-12, 1e-9, 1e-6, 1e-3}) {
+      EXPECT_NEAR(EstimateToken(Machine(), work, 0, {hit, hit, hit}).disk_s, none_s * (1 - hit), 0.01 * none_s)
+          << n_used << " of a layer, hits " << hit;
+    }
+  }
+}
+
 TEST(SpeedEstimate, LoopsAndReadsTakeCoresTime) {
   MachineRates rates = Machine();
   rates.disk = {{1, 1e12}};  // never waited for
