@@ -34,7 +34,8 @@ std::optional<RunForecast> ForecastOf(Engine& engine, const SessionOptions& sess
     if (!known.ok()) return std::nullopt;  // nobody knows how many will fire
     const FiringCurve firing = CurveOf(*known);
     return NeuronForecast(NeuronWorkOf(engine.shape(), engine.model().cost(), stream->placer(), session, firing),
-                          firing, *plan, *machine, engine.pool().n_threads(), session, TypicalPosition(plan->n_ctx));
+                          firing, *plan, *machine, engine.pool().n_threads(), session, TypicalPosition(plan->n_ctx),
+                          true);
   }
   const WeightPlacer nothing;
   const ModelWork work =

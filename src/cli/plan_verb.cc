@@ -94,8 +94,8 @@ Status AddNeurons(const Invocation& invocation, const GgufFile& file, const Engi
 PromptPlan PromptOf(const PlanReport& plan, const HardwareProfile& machine, int32_t n_threads,
                     const SessionOptions& session, int64_t n_tokens) {
   if (plan.has_neurons() && plan.neurons) {
-    const RunForecast forecast =
-        NeuronForecast(plan.neurons->work, *plan.neurons->firing, plan.memory, machine, n_threads, session, n_tokens);
+    const RunForecast forecast = NeuronForecast(plan.neurons->work, *plan.neurons->firing, plan.memory, machine,
+                                                n_threads, session, n_tokens, !plan.neurons->profile.empty());
     return {n_tokens, forecast.Prompt(n_tokens), forecast.Token(n_tokens)};
   }
   const RunForecast forecast = Forecast(WorkOf(plan.shape, plan.needs->cost, plan.needs->blocks, session), plan.memory,

@@ -46,8 +46,10 @@ ModelWork NeuronWorkOf(const ModelShape& shape, const ModelCost& cost, const Wei
   // Up and down, but for down's scales, come by neuron. Gate is as large as up.
   dense.dense_bytes -= n_layers * (BytesOf(layout.up) + BytesOf(layout.down) - layout.scales_bytes);
   dense.int8_macs -= n_layers * n_neurons * macs;
-  return NeuronWork(dense, firing, n_layers, static_cast<int32_t>(n_neurons), n_layers * BytesOf(layout.up),
-                    layout.kept_bytes, ReadBytes(layout.bundle_bytes), macs);
+  ModelWork work = NeuronWork(dense, firing, n_layers, static_cast<int32_t>(n_neurons), n_layers * BytesOf(layout.up),
+                              layout.kept_bytes, ReadBytes(layout.bundle_bytes), macs);
+  work.neighbour_bytes = static_cast<double>(layout.bundle_bytes);
+  return work;
 }
 
 double NeuronsHeld(const MemoryPlan& plan, int64_t position) {
@@ -63,9 +65,11 @@ int64_t LentBytes(const MemoryPlan& plan, int64_t position) {
 
 RunForecast NeuronForecast(const ModelWork& work, const FiringCurve& firing, const MemoryPlan& plan,
                            const HardwareProfile& machine, int32_t n_threads, const SessionOptions& session,
-                           int64_t position) {
+                           int64_t position, bool is_warm) {
   RunForecast forecast = Forecast(work, plan, machine, n_threads, session);
   forecast.work = work;  // whose loops are counted
+  forecast.cache_share = NeuronsHeld(plan, position);
+  forecast.is_warm = is_warm;
   forecast.hits = firing.Hits(NeuronsHeld(plan, position), 0);
   return forecast;
 }
@@ -83,9 +87,9 @@ FiringCurve UseOf(const NeuronProfile& profile) {
 
 SpeedEstimate ExpertNeuronForecast::Prompt(int64_t n_tokens, int64_t n_batch) const {
   SpeedEstimate sum =
-      EstimatePrompt(gates.rates, gates.work, n_tokens, n_batch, gates.hits.likely < 1, gates.hits.likely);
-  const SpeedEstimate more =
-      EstimatePrompt(neurons.rates, neurons.work, n_tokens, n_batch, neurons.hits.likely < 1, neurons.hits.likely);
+      EstimatePrompt(gates.rates, gates.work, n_tokens, n_batch, gates_held < 1, gates_held, gates.hits.likely);
+  const SpeedEstimate more = EstimatePrompt(neurons.rates, neurons.work, n_tokens, n_batch, neurons_held < 1,
+                                            neurons_held, neurons.hits.likely);
   for (double SpeedEstimate::* const part :
        {&SpeedEstimate::memory_s, &SpeedEstimate::arithmetic_s, &SpeedEstimate::disk_s, &SpeedEstimate::low_s,
         &SpeedEstimate::likely_s, &SpeedEstimate::high_s}) {
@@ -111,18 +115,21 @@ ExpertNeuronForecast ForecastExperts(const ModelShape& shape, const ModelNeeds& 
   ModelWork& gates = forecast.gates.work;
   gates = WorkOf(shape, needs.cost, blocks, session);
   gates.expert_cost = {};  // all of a gate is computed
+  gates.expert_int8_macs = static_cast<double>(n_neurons * layout.up.cols);
   gates.dense_bytes -= n_layers * n_used * (BytesOf(layout.up) + BytesOf(layout.down) - layout.scales_bytes);
   gates.int8_macs -= n_layers * n_used * n_neurons * macs;
-  forecast.gates.hits = UseOf(profile).Hits(static_cast<double>(n_held) / static_cast<double>(blocks.n_blocks()), 0);
+  forecast.gates_held = static_cast<double>(n_held) / static_cast<double>(blocks.n_blocks());
+  forecast.gates.hits = UseOf(profile).Hits(forecast.gates_held, 0);
   forecast.gates.rates = RatesFor(machine, n_threads, PieceBytes(gates));
 
   forecast.neurons.work =
       ExpertNeuronWork(firing, static_cast<int32_t>(n_layers), static_cast<int32_t>(shape.n_experts * n_neurons),
                        static_cast<int32_t>(n_used), blocks.kept_neuron_bytes(), ReadBytes(layout.bundle_bytes), macs);
-  forecast.neurons.hits =
-      firing.Hits(static_cast<double>(cache_bytes - held_bytes) /
-                      static_cast<double>(blocks.n_blocks() * n_neurons * blocks.kept_neuron_bytes()),
-                  0);
+  forecast.neurons.work.neighbour_bytes = static_cast<double>(layout.bundle_bytes);
+  forecast.neurons.work.rows_share = static_cast<double>(n_used) / static_cast<double>(shape.n_experts);
+  const auto all_bytes = static_cast<double>(blocks.n_blocks() * n_neurons * blocks.kept_neuron_bytes());
+  forecast.neurons_held = std::min(static_cast<double>(cache_bytes - held_bytes) / all_bytes, 1.0);
+  forecast.neurons.hits = firing.Hits(forecast.neurons_held, 0);
   forecast.neurons.rates = RatesFor(machine, n_threads, PieceBytes(forecast.neurons.work));
   return forecast;
 }

@@ -27,18 +27,19 @@ ModelWork NeuronWorkOf(const ModelShape& shape, const ModelCost& cost, const Wei
 double NeuronsHeld(const MemoryPlan& plan, int64_t position);
 int64_t LentBytes(const MemoryPlan& plan, int64_t position);  // of the session's own, what is the cache's then
 
-// As Forecast(), by neuron: hits are those of a cache that has what a session leaves it at `position`.
+// As Forecast(), by neuron: hits are those of a cache that has what a session leaves it at `position`; `is_warm`: as RunForecast.
 RunForecast NeuronForecast(const ModelWork& work, const FiringCurve& firing, const MemoryPlan& plan,
                            const HardwareProfile& machine, int32_t n_threads, const SessionOptions& session,
-                           int64_t position);
+                           int64_t position, bool is_warm);
 
 // Where experts' gates come as blocks and their neurons one by one: what a token of such a model should cost, by what a profile says of both.
 struct ExpertNeuronForecast {
   WorkPart gates;    // and what every token needs
   WorkPart neurons;  // of all experts that a layer uses
+  double gates_held = 1, neurons_held = 1;
 
   SpeedEstimate Token(int64_t position) const { return EstimateToken(gates, neurons, position); }
-  // Gates first, then neurons.
+  // Gates first, then neurons; from caches that the profile filled.
   SpeedEstimate Prompt(int64_t n_tokens, int64_t n_batch) const;
 };
 // With what the cache has at `position`. REQUIRES: blocks has experts and neurons(), and the profile is of this model.

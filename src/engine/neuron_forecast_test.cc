@@ -46,8 +46,41 @@ TEST(NeuronForecast, UpAndDownComeByNeuronAndTheirScalesDoNot) {
                 scale_bytes = shape.n_layers * needs->blocks.neurons()->scales_bytes;
   EXPECT_GT(work.dense_bytes, gate_bytes + scale_bytes);
   EXPECT_LT(work.int8_macs, needs->cost.layers.int8_macs);
+  EXPECT_EQ(work.neighbour_bytes, needs->blocks.neurons()->bundle_bytes);
+  EXPECT_EQ(work.rows_share, 1) << "a neuron that one row wants runs for all";
+  // All of up and down, as many as without neurons that rest.
+  EXPECT_NEAR(static_cast<double>(work.int8_macs) +
+                  shape.n_layers * work.expert_int8_macs * (work.n_experts - work.n_experts_used),
+              static_cast<double>(needs->cost.layers.int8_macs), 1);
   EXPECT_GT(work.overlapped_bytes, 0);
   EXPECT_LT(work.overlapped_bytes, work.dense_bytes);
+}
+
+TEST(NeuronForecast, AWarmStartLeavesAPromptLessToRead) {
+  const testing::TinyPack pack("tiny-bamboo-quantized", NeuronPacking::kAlways);
+  const auto file = testing::OpenGguf(pack.path());
+  const ModelShape shape = ParseModelShape(file->metadata()).value();
+  const Result<ModelNeeds> needs = NeedsOf(*file, BestIsa());
+  ASSERT_TRUE(needs.ok());
+  const FiringCurve firing = FiringCurve::Guess();
+  ModelWork work = NeuronWorkOf(shape, needs->cost, needs->blocks, {}, firing);
+  work.neighbour_bytes = 0;  // neighbours so small cost hardly more than one
+  HardwareProfile machine;
+  machine.disk.emplace();
+  machine.disk->random = {{4096, 1, 0.1e9, 0}, {1 << 20, 1, 1e9, 0}};
+  MemoryPlan plan;
+  plan.is_streamed = true;
+  plan.n_ctx = 64;
+  plan.block_bytes = WeightStream::AllBlocksBytes(needs->blocks);
+  plan.cache_bytes = plan.block_bytes / 4;
+  const auto disk_s = [&](int64_t n_tokens, bool is_warm) {
+    return NeuronForecast(work, firing, plan, machine, 1, {}, n_tokens, is_warm).Prompt(n_tokens).disk_s;
+  };
+  for (const int64_t n : {4, 16, 64}) {
+    EXPECT_LT(disk_s(n, true), 0.9 * disk_s(n, false)) << n;
+    EXPECT_GT(disk_s(n, true), 0.3 * disk_s(n, false)) << n;
+  }
+  EXPECT_LT(disk_s(16, true), disk_s(64, true));
 }
 
 // Two experts of four, of whose neurons each fires for a tenth of all tokens: a fifth of those that use it.
@@ -87,6 +120,9 @@ TEST(NeuronForecast, GatesAndTheirNeuronsAddUpToTheModel) {
               static_cast<double>(needs->cost.layers.n_bytes + needs->cost.output.n_bytes), n_used * 4096)
       << "a pack fills up its pages";
   EXPECT_LT(all.gates.work.int8_macs + all.neurons.work.int8_macs, needs->cost.layers.int8_macs);
+  EXPECT_DOUBLE_EQ(all.neurons.work.rows_share, 0.5) << "half of the rows use an expert";
+  EXPECT_EQ(2 * all.gates.work.expert_int8_macs,
+            static_cast<double>(layout.n_neurons()) * all.neurons.work.expert_int8_macs);
 
   double least_s = INFINITY;
   for (int64_t bytes = 0; bytes < 2 * WeightStream::AllBlocksBytes(needs->blocks); bytes += 16 << 10) {

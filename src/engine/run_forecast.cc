@@ -50,8 +50,12 @@ ModelWork WorkOf(const ModelShape& shape, const ModelCost& cost, const WeightPla
   work.reads_ahead = !blocks.has_experts();
   work.dense_bytes = std::max<int64_t>(work.dense_bytes - static_cast<int64_t>(bytes * work.n_experts_used), 0);
   work.expert_bytes = bytes / n_layers;
+  if (blocks.has_experts()) {
+    const double of_token =
+        static_cast<double>(work.int8_macs) / (n_layers * work.n_experts_used);  // where they are no floats
+    work.expert_int8_macs = std::min(3.0 * shape.n_embd * shape.n_ff_expert, of_token);
+  }
   if (blocks.groups().front().order == PackOrder::kRowsAndColumns) {
-    work.expert_int8_macs = 3.0 * shape.n_embd * shape.n_ff_expert;
     work.expert_cost = FiredCost(kExpertFiringShare, kExpertScattered);
   }
   work.expert_file_bytes = file_bytes / n_layers;

@@ -37,6 +37,7 @@ struct RunForecast {
   int64_t n_batch = 512;
   bool is_streamed = false;
   double cache_share = 1;  // of all experts' bytes
+  bool is_warm = false;    // a profile fills the cache before the first token
   HitRange hits;
 
   SpeedEstimate Token(int64_t position) const { return EstimateToken(rates, work, position, hits); }
@@ -45,7 +46,7 @@ struct RunForecast {
     return EstimateToken(rates, work, position, {hit_rate, hit_rate, hit_rate});
   }
   SpeedEstimate Prompt(int64_t n_tokens) const {
-    return EstimatePrompt(rates, work, n_tokens, n_batch, is_streamed, cache_share);
+    return EstimatePrompt(rates, work, n_tokens, n_batch, is_streamed, cache_share, is_warm ? hits.likely : 0);
   }
 };
 

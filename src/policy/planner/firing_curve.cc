@@ -14,6 +14,7 @@ constexpr double kMostMisses = 1.25;
 constexpr double kLeastSpread = 0.05, kMostSpread = 1e6;
 constexpr size_t kPoints = 256;  // that spreads and heat are computed of: a plan takes milliseconds
 constexpr size_t kLongRun = 5, kShortRun = 1;
+constexpr int kLongestRun = 12;  // as a power of two
 
 // Of a neuron's rate, after n_seen tokens of which it fired for n_fired: the chance that it fires for some of n_tokens more.
 double Wanted(double frequency, double spread, int n_fired, int n_seen, int32_t n_tokens) {
@@ -22,6 +23,14 @@ double Wanted(double frequency, double spread, int n_fired, int n_seen, int32_t 
     rests *= (spread * (1 - frequency) + (n_seen - n_fired) + i) / (spread + n_seen + i);
   }
   return 1 - rests;
+}
+
+// The chance that a neuron rests for all of n_tokens, however many: beta functions instead of a product.
+double RestsFor(double frequency, double spread, int n_tokens) {
+  const double rests = spread * (1 - frequency);
+  if (rests <= 0) return 0;
+  return std::exp(std::lgamma(rests + n_tokens) - std::lgamma(rests) + std::lgamma(spread) -
+                  std::lgamma(spread + n_tokens));
 }
 
 // Chances that a neuron fires for 0, 1 ... of so many tokens. From the most likely one outwards: no product of many small numbers.
@@ -116,6 +125,11 @@ FiringCurve FiringCurve::Make(const std::vector<Point>& points, const RunShares&
     curve.best_[b] = Summed(std::move(fixed));
     curve.likely_[b] = HeldByHeat(few, of_long, n_tokens);
     curve.repeating_[b] = HeldByHeat(few, of_short, n_tokens);
+  }
+  for (int run = 0; run <= kLongestRun; ++run) {
+    double woken = 0;
+    for (const Point& point : few) woken += point.n_neurons * (1 - RestsFor(point.frequency, of_long, 1 << run));
+    curve.woken_.push_back(n_neurons > 0 ? woken / n_neurons : 0);
   }
   return curve;
 }

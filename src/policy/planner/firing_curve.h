@@ -62,6 +62,8 @@ class FiringCurve {
 
   // Mean share of all neurons that some of kBatches[batch] tokens wake.
   double active_share(size_t batch) const { return active_shares_[batch]; }
+  // The same of 1, 2, 4 ... 4096 tokens, which repeat themselves as 32 of the profile's did.
+  const std::vector<double>& woken_by_run() const { return woken_; }
   // Of those that fire, when the `held_share` of all that fires most lies in memory: the best fixed choice. Rises from 0 to 1.
   double BestHits(double held_share, size_t batch) const { return At(best_[batch], held_share); }
   // What the cache of single neurons reaches, which has to find out what fires. Likely: a text repeats itself as far as 32 tokens of the profile's
@@ -89,6 +91,7 @@ class FiringCurve {
 
   std::array<Steps, kBatches.size()> best_, likely_, repeating_;
   std::array<double, kBatches.size()> active_shares_ = {};
+  std::vector<double> woken_;
 };
 
 }  // namespace pantry

@@ -171,6 +171,19 @@ TEST(FiringCurve, ATextThatRepeatsItselfMoreHitsMore) {
   }
 }
 
+TEST(FiringCurve, LongRunsWakeWhatTheProfileSays) {
+  const Layers layers = RandomLayers(6, 3, 1000);
+  for (const double spread : {4.0, 20.0, 1e6}) {
+    const FiringCurve::RunShares shares = SharesOf(layers, spread);
+    const FiringCurve curve = FiringCurve::Of(layers.spans(), shares);
+    const std::vector<double>& woken = curve.woken_by_run();
+    ASSERT_EQ(woken.size(), 13u);
+    for (size_t run = 0; run < shares.size(); ++run) EXPECT_NEAR(woken[run], shares[run], 0.02) << spread << " " << run;
+    EXPECT_TRUE(std::is_sorted(woken.begin(), woken.end()));
+    EXPECT_LE(woken.back(), 6.0 / 7 + 0.001) << "one in seven never fires";
+  }
+}
+
 TEST(FiringCurve, HitsRiseWithMemoryAndAreInOrder) {
   const Layers some = RandomLayers(3, 3, 100);
   const FiringCurve curves[] = {FiringCurve::Guess(), FiringCurve::Of(some.spans(), {}),

@@ -116,9 +116,12 @@ ModelWork NeuronWork(const ModelWork& dense, const FiringCurve& firing, int32_t 
   work.n_expert_layers = neurons.n_expert_layers;
   work.n_experts = neurons.n_experts;
   work.n_experts_used = neurons.n_experts_used;
+  work.used_by_run = neurons.used_by_run;
   work.expert_bytes = neurons.expert_bytes;
   work.expert_file_bytes = neurons.expert_file_bytes;
   work.expert_pieces = neurons.expert_pieces;
+  work.expert_int8_macs = neurons.expert_int8_macs;
+  work.rows_share = 1;
   work.int8_macs += neurons.int8_macs;
   work.n_loops += neurons.n_loops - n_layers * kLoopsOfDense;
   work.n_bursts = neurons.n_bursts;
@@ -134,11 +137,13 @@ ModelWork ExpertNeuronWork(const FiringCurve& firing, int32_t n_layers, int32_t 
   work.n_expert_layers = n_layers;
   work.n_experts = n_neurons;
   work.n_experts_used = static_cast<int32_t>(std::lround(firing_of_layer));
+  work.used_by_run = firing.woken_by_run();
   work.n_loops = n_layers * n_used * (kGateParts + 1 + kLoopsOfSegment * n_segments);
   work.n_bursts = kGateParts * n_used;
   work.expert_bytes = kScattered * static_cast<double>(kept_bytes);
   work.expert_file_bytes = static_cast<double>(read_bytes);
   work.expert_pieces = 1;
+  work.expert_int8_macs = static_cast<double>(macs_per_neuron);
   work.int8_macs = int64_t{n_layers} * work.n_experts_used * macs_per_neuron;
   return work;
 }

@@ -10,12 +10,12 @@ namespace {
 
 // Shares of a measured rate that runs have reached (docs/performance.md): one row of a matrix at a time reads 75 to 100 % of what memory
 // gives (Granite Rapids 80 to 86 %: sim/host_costs.h's memory_share, and perf of bamboo-7b; Sapphire Rapids about 97 %), many rows compute at 40 to
-// 65 % of the peak, and a queue of mixed reads gets 75 to 100 % of a disk.
+// 65 % of the peak (prompts of llama-7b at 46 to 58 on AMX, whose own peak nobody measures), and a queue of mixed reads gets 75 to 100 % of a disk.
 struct Shares {
   double memory, arithmetic, disk;
 };
 constexpr Shares kWorst = {0.75, 0.40, 0.75};
-constexpr Shares kLikely = {0.86, 0.55, 0.90};
+constexpr Shares kLikely = {0.86, 0.50, 0.90};
 constexpr Shares kBest = {1.00, 0.65, 1.00};
 
 // Of cores, on two of Granite Rapids, a virtual machine. A loop: sim/host_costs.h's MeasureHostCosts(), step_us of three models 4.8 to 5.0; one thread
@@ -24,6 +24,11 @@ constexpr Shares kBest = {1.00, 0.65, 1.00};
 constexpr double kLoopSeconds = 5e-6, kReadSeconds = 2.6e-6, kBurstSeconds = 40e-6;
 // Of a layer's blocks, how many are missing counts as a matter of chance up to so many blocks, of more as what it is on average.
 constexpr double kFewBlocks = 64;
+// Bringing a tile of weights into the order that many rows want takes as long as multiplying it by so many rows. AMX, Q4_0: 16 rows at 573 GOPS, 128 at 660;
+// Q4_K: 462 and 538 (docs/performance.md).
+constexpr double kRowsPerDecode = 3;
+// Neighbours that one read brings at most: io/block_reader.h's kMostPieces.
+constexpr double kMostNeighbours = 16;
 
 // How much of the disk's time hides behind work.
 enum class Overlap : uint8_t { kNothing, kOfLayer, kAll };
@@ -45,6 +50,7 @@ struct Cost {
   double overlapped_s = 0;  // of that: while the layer's experts are read
   double experts_s = 0;     // memory: experts
   double arithmetic_s = 0;
+  bool one_after_other = false;  // memory and arithmetic
   double disk_s = 0;
   double loops_s = 0;
   double asking_s = 0;               // while blocks are read
@@ -53,10 +59,20 @@ struct Cost {
   double memory_s() const { return dense_s + experts_s; }
 };
 
+double Per(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
+
 // Of `n` blocks, each absent with this probability, that come in so many reads each.
 std::vector<Chance> DiskOfLayer(const MachineRates& rates, const ModelWork& work, double n, double missing) {
   const double piece_bytes = work.expert_file_bytes / work.expert_pieces;
-  const auto disk_s = [&](double n_missing) { return DiskSeconds(rates, n_missing * work.expert_pieces, piece_bytes); };
+  const auto disk_s = [&](double n_missing) {
+    if (work.neighbour_bytes <= 0) return DiskSeconds(rates, n_missing * work.expert_pieces, piece_bytes);
+    // The mean run of neighbours, if those that are missing lie anywhere.
+    const double rest = 1 - n_missing / static_cast<double>(work.n_experts);
+    const double together = rest * kMostNeighbours > 1 ? 1 / rest : kMostNeighbours;
+    const double n_reads = n_missing / together;
+    return DiskSeconds(rates, n_reads, piece_bytes) +
+           Per((n_missing - n_reads) * work.neighbour_bytes, rates.disk_bytes_per_s);
+  };
   if (work.reads_ahead || n > kFewBlocks || missing <= 0 || missing >= 1) return {{1, disk_s(n * missing)}};
   const int n_blocks = static_cast<int>(std::ceil(n));
   const double absent = n * missing / n_blocks;
@@ -97,8 +113,6 @@ Cost operator+(const Cost& a, const Cost& b) {
   return sum;
 }
 
-double Per(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
-
 // n_tokens computed together after `position` others, of which each layer uses `n_distinct` experts and misses a share.
 Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t position, double n_distinct,
             double missing) {
@@ -118,24 +132,34 @@ Cost CostOf(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, 
   const auto float_macs =
       n * (static_cast<double>(work.float_macs) + n_positions * static_cast<double>(work.attention_macs_per_position)) +
       static_cast<double>(work.output_float_macs);
-  const double resting_macs = (1 - expert.macs) * layers * n_uses * work.expert_int8_macs;
-  const double int8_macs =
-      n * static_cast<double>(work.int8_macs) - resting_macs + static_cast<double>(work.output_int8_macs);
+  // Neurons that some row wants go up for all of them; down, all neurons of many rows do.
+  const bool many = n > SparseCost::kMostRows;
+  const double goes_down = many ? static_cast<double>(work.n_experts) : n_distinct;
+  const double n_computed = std::max(n_uses, n * work.rows_share * (n_distinct + goes_down) / 2);
+  const double of_experts = layers * work.expert_int8_macs;
+  const double dense_macs = static_cast<double>(work.int8_macs) - of_experts * static_cast<double>(work.n_experts_used);
+  cost.one_after_other = many;
+  const double decodes = many ? kRowsPerDecode : 0;
+  const double int8_macs = (n + decodes) * dense_macs + of_experts * (expert.macs * n_computed + decodes * n_distinct) +
+                           static_cast<double>(work.output_int8_macs);
   cost.arithmetic_s = Per(2 * int8_macs, rates.int8_ops_per_s) + Per(2 * float_macs, rates.f32_flops);
   cost.loops_s = work.n_loops * rates.loop_s;
   if (work.expert_pieces > 0) {
     const double n_reads = n_missing * work.expert_pieces;  // of a layer
+    // Of a prompt the thread that takes what comes is waited for.
+    const double read_s = many ? rates.n_threads * rates.read_s : rates.read_s;
     cost.layer = DiskOfLayer(rates, work, n_distinct, missing);
     cost.n_layers = layers;
     cost.disk_s = layers * Mean(cost.layer);
-    cost.asking_s = layers * (n_reads * rates.read_s + std::min(n_reads, work.n_bursts) * rates.burst_s);
+    cost.asking_s = layers * (n_reads * read_s + std::min(n_reads, work.n_bursts) * rates.burst_s);
   }
   return cost;
 }
 
 double Seconds(const Cost& cost, const Shares& shares, Overlap overlap) {
   const double memory_s = cost.memory_s() / shares.memory, arithmetic_s = cost.arithmetic_s / shares.arithmetic;
-  const double work_s = std::max(memory_s, arithmetic_s), disk_s = cost.disk_s / shares.disk;
+  const double work_s = cost.one_after_other ? memory_s + arithmetic_s : std::max(memory_s, arithmetic_s);
+  const double disk_s = cost.disk_s / shares.disk;
   if (overlap == Overlap::kNothing) return work_s + cost.loops_s + cost.asking_s + disk_s;
   if (overlap == Overlap::kAll) return std::max(work_s + cost.loops_s + cost.asking_s, disk_s);
   const double of_experts = cost.memory_s() > 0 ? (cost.experts_s + cost.overlapped_s) / cost.memory_s() : 0;
@@ -161,6 +185,25 @@ void Judge(SpeedEstimate& estimate) {
   if (estimate.disk_s > std::max(estimate.memory_s, estimate.arithmetic_s)) estimate.binds = Resource::kDisk;
 }
 
+// Of all experts of a layer, those that some of n tokens use.
+double UsedBy(const ModelWork& work, int64_t n) {
+  if (work.n_experts <= 0) return 0;
+  if (work.used_by_run.empty()) {  // if tokens chose their experts independently of each other; real ones share some
+    const double unused = 1 - static_cast<double>(work.n_experts_used) / static_cast<double>(work.n_experts);
+    return 1 - std::pow(unused, static_cast<double>(n));
+  }
+  const double at = std::min(std::log2(static_cast<double>(n)), static_cast<double>(work.used_by_run.size() - 1));
+  const auto before = static_cast<size_t>(at);
+  const size_t after = std::min(before + 1, work.used_by_run.size() - 1);
+  return work.used_by_run[before] +
+         (at - static_cast<double>(before)) * (work.used_by_run[after] - work.used_by_run[before]);
+}
+
+// Of what is held when a run of all layers begins, the rest when a layer's turn comes: what the layers before read takes the place of others'. If the
+// run reads as much as is held, or more, that is half of it in the mean. bamboo-7b's pack: 66, 65 and 51 of 121 thousand neurons were still there for
+// 37, 148 and 352 tokens.
+double StillHeld(double held, double used) { return held - std::min(used - held, held) / 2; }
+
 // Of a disk's table, the rates of one depth as (block, rate); between two blocks on a logarithmic scale.
 double RateOfBlock(const std::vector<std::pair<double, double>>& points, double block) {
   if (block <= points.front().first) return points.front().second * block / points.front().first;  // latency counts
@@ -176,6 +219,7 @@ double RateOfBlock(const std::vector<std::pair<double, double>>& points, double 
 
 MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t piece_bytes) {
   MachineRates rates;
+  rates.n_threads = n_threads;
   rates.memory_bytes_per_s = RateFor(profile.dram_read_bytes_per_s, n_threads);
   rates.int8_ops_per_s = RateFor(profile.int8_ops_per_s, n_threads);
   rates.f32_flops = RateFor(profile.f32_flops, n_threads);
@@ -183,6 +227,7 @@ MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t
   rates.read_s = kReadSeconds / n_threads;
   rates.burst_s = kBurstSeconds / n_threads;
   if (!profile.disk || piece_bytes <= 0) return rates;
+  rates.disk_bytes_per_s = profile.disk->sequential_bytes_per_s;
   std::vector<int32_t> depths;
   for (const DiskRate& cell : profile.disk->random) depths.push_back(cell.queue_depth);
   std::sort(depths.begin(), depths.end());
@@ -265,16 +310,15 @@ SpeedEstimate EstimateToken(const WorkPart& blocks, const WorkPart& neurons, int
 }
 
 SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t n_batch,
-                             bool is_streamed, double cache_share) {
+                             bool is_streamed, double cache_share, double warm_hits) {
   SpeedEstimate estimate;
+  const double held = std::clamp(cache_share, 0.0, 1.0);
   for (int64_t done = 0; done < n_tokens; done += n_batch) {
     const int64_t n = std::min(n_batch, n_tokens - done);
-    // If tokens chose their experts independently of each other; real ones share some.
-    const double unused =
-        work.n_experts > 0 ? 1 - static_cast<double>(work.n_experts_used) / static_cast<double>(work.n_experts) : 1;
-    const double n_distinct = static_cast<double>(work.n_experts) * (1 - std::pow(unused, static_cast<double>(n)));
-    const double missing = !is_streamed ? 0 : done == 0 ? 1 : 1 - std::clamp(cache_share, 0.0, 1.0);
-    const Cost cost = CostOf(rates, work, n, done, n_distinct, missing);
+    const double used = UsedBy(work, n);
+    double missing = !is_streamed ? 0 : done == 0 ? 1 : 1 - held;
+    if (is_streamed && warm_hits > 0) missing = 1 - std::min(used > held ? StillHeld(held, used) / used : 1, warm_hits);
+    const Cost cost = CostOf(rates, work, n, done, static_cast<double>(work.n_experts) * used, missing);
     Add(estimate, work, cost, cost, cost);
   }
   Judge(estimate);

@@ -4,11 +4,12 @@
 // Pure: numbers in, numbers out. A run costs each resource some seconds:
 //
 //   memory      (dense weights + experts that are used + keys and values + blocks brought in, written and read once more) / memory rate
-//   arithmetic  multiply-adds of matrices and attention / arithmetic rate
+//   arithmetic  multiply-adds of matrices and attention / arithmetic rate; of a prompt also decoding each weight once
 //   disk        a layer's missing pieces, read together, at the rate of so many reads under way
 //   cores       parallel loops, which begin and end; asking for reads and taking what comes
 //
-// Work is the longer of the first two, and the cores' own. What of the disk hides behind work is not known before: nothing (the sum), all of it (the longer of
+// Work is the longer of the first two, of a prompt their sum, since its kernels bring and decode a tile of weights before rows pass it; and the cores'
+// own. What of the disk hides behind work is not known before: nothing (the sum), all of it (the longer of
 // the two), or, as the pipeline does it, as much as a layer's experts take; of few blocks a layer misses none or several, and one without
 // misses hides nothing of another's. The three give the range, together with the shares of a rate
 // that runs have reached and the spread of hit rates. It is a forecast for planning, no measurement.
@@ -32,10 +33,12 @@ struct DepthRate {
 
 // 0, or an empty list: not measured, and what depends on it counts as free.
 struct MachineRates {
+  int32_t n_threads = 1;
   double memory_bytes_per_s = 0;
   double int8_ops_per_s = 0;  // a multiply and an add are 2
   double f32_flops = 0;
   std::vector<DepthRate> disk;  // of reads of the model's piece size, ascending
+  double disk_bytes_per_s = 0;  // of what makes a read longer
   // Of all cores together, while nothing else is done: a parallel loop begins and ends, a read is asked for and taken, a first read wakes the disk.
   double loop_s = 0, read_s = 0, burst_s = 0;
 };
@@ -79,14 +82,19 @@ struct ModelWork {
   int32_t n_expert_layers = 0;              // 0: no experts
   int32_t n_experts = 0;                    // of a layer
   int32_t n_experts_used = 0;
+  // Of n_experts, those that some of 1, 2, 4 ... tokens use, in the mean; beyond, as the last. Empty: as if tokens chose independently.
+  std::vector<double> used_by_run;
   double n_loops = 0;           // parallel loops of a run that are worth counting
   double n_bursts = 1;          // in which a layer asks for what it misses
   bool reads_ahead = false;     // the "experts" are whole layers, in an order known beforehand
   double expert_bytes = 0;      // one, in memory
   double expert_int8_macs = 0;  // one, by a token; of int8_macs
+  // Of a run's rows, those that each expert used is computed for, if that is more than use it: neurons run for all of their network's.
+  double rows_share = 0;
   SparseCost expert_cost;
   double expert_file_bytes = 0;  // one, in the file
   double expert_pieces = 0;      // reads that bring one in
+  double neighbour_bytes = 0;    // what one read more of a neighbour adds to a read; 0: neighbours are read apart
 };
 
 struct HitRange {
@@ -122,8 +130,9 @@ SpeedEstimate EstimateBatch(const MachineRates& rates, const ModelWork& work, in
                             double n_distinct, const HitRange& hits);
 
 // A prompt of n_tokens, n_batch together, from an empty cache: the first batch reads every expert that it uses, later ones those that
-// `cache_share` does not hold.
+// `cache_share` does not hold. A warm cache, of which a token hits `warm_hits`, holds what is used most already when the first one begins, and half of
+// it until it is wanted; more tokens hit no larger share than one.
 SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, int64_t n_tokens, int64_t n_batch,
-                             bool is_streamed, double cache_share);
+                             bool is_streamed, double cache_share, double warm_hits = 0);
 
 }  // namespace pantry

@@ -86,8 +86,55 @@ TEST(SpeedEstimate, APromptIsBoundByArithmetic) {
   dense.int8_macs = 1'000'000'000;
   const SpeedEstimate prompt = EstimatePrompt(Machine(), dense, 512, 512, false, 1);
   EXPECT_EQ(prompt.binds, Resource::kArithmetic);
-  EXPECT_NEAR(prompt.low_s, 512 * 2e9 / 1e12 / 0.65, 1e-6);
-  EXPECT_NEAR(prompt.high_s, 512 * 2e9 / 1e12 / 0.40, 1e-6);
+  // Weights come once, and are decoded once, which takes as long as three more rows.
+  EXPECT_NEAR(prompt.low_s, 515 * 2e9 / 1e12 / 0.65 + 0.1, 1e-6);
+  EXPECT_NEAR(prompt.high_s, 515 * 2e9 / 1e12 / 0.40 + 0.1 / 0.75, 1e-6);
+}
+
+// Four tokens of a prompt leave each of ten experts one row, 400 of them a hundred: a token of many costs less.
+TEST(SpeedEstimate, ExpertsOfFewRowsAreDecodedForFew) {
+  ModelWork work = Mixture();
+  work.int8_macs = 800'000'000;
+  work.expert_int8_macs = 10'000'000;  // x 10 layers x 8 used: all of it
+  const auto arithmetic_s = [&](int64_t n) { return EstimatePrompt(Machine(), work, n, 512, false, 1).arithmetic_s; };
+  const double of_token = 2 * 0.8e9 / 1e12 / 0.5;
+  EXPECT_NEAR(arithmetic_s(4), 4 * of_token, 1e-9) << "few rows are decoded on the way";
+  EXPECT_NEAR(arithmetic_s(512), (512 + 3 * 8) * of_token, 1e-6) << "64 experts are as much as 8 tokens";
+  EXPECT_NEAR(arithmetic_s(8), (8 + 3 * 8 * (1 - std::pow(0.875, 8))) * of_token, 1e-9);
+}
+
+// Of 100 neurons of a layer a token fires 10, and 512 tokens 50: those go up for all rows, and all go down.
+TEST(SpeedEstimate, NeuronsRunForAllRowsOfAPrompt) {
+  ModelWork work;
+  work.n_expert_layers = 10;
+  work.n_experts = 100;
+  work.n_experts_used = 10;
+  work.expert_int8_macs = 1'000'000;
+  work.int8_macs = 100'000'000;
+  work.rows_share = 1;
+  work.used_by_run = {0.1, 0.2, 0.3, 0.4, 0.5};
+  const auto arithmetic_s = [&](int64_t n) { return EstimatePrompt(Machine(), work, n, 512, false, 1).arithmetic_s; };
+  const double of_neurons = 2 * 10 * 1e6 / 1e12 / 0.5;  // one of each layer, for one row
+  EXPECT_NEAR(arithmetic_s(1), 10 * of_neurons, 1e-12);
+  EXPECT_NEAR(arithmetic_s(4), 4 * 30 * of_neurons, 1e-12);
+  EXPECT_NEAR(arithmetic_s(512), (512 * 75 + 3 * 50) * of_neurons, 1e-9);
+  work.rows_share = 0.25;  // of experts: of the rows a quarter use each
+  EXPECT_NEAR(arithmetic_s(512), (512 * 75 * 0.25 + 3 * 50) * of_neurons, 1e-9);
+}
+
+TEST(SpeedEstimate, NeighboursShareARead) {
+  MachineRates rates = Machine();
+  rates.disk_bytes_per_s = 2e9;
+  ModelWork work = Mixture();
+  work.expert_pieces = 1;
+  work.expert_file_bytes = 1e6;
+  work.used_by_run = {0.125, 0.5, 0.75, 1};
+  const auto disk_s = [&](int64_t n) { return EstimatePrompt(rates, work, n, 512, true, 0).disk_s * 0.9 / 10; };
+  EXPECT_NEAR(disk_s(2), 32 * 1e6 / 4e9, 1e-9);
+  work.neighbour_bytes = 0.5e6;
+  EXPECT_NEAR(disk_s(2), 16 * 1e6 / 4e9 + 16 * 0.5e6 / 2e9, 1e-9) << "half of all: two in a row in the mean";
+  EXPECT_NEAR(disk_s(4), 12 * 1e6 / 4e9 + 36 * 0.5e6 / 2e9, 1e-9);
+  EXPECT_NEAR(disk_s(8), 4 * 1e6 / 4e9 + 60 * 0.5e6 / 2e9, 1e-9) << "sixteen at most";
 }
 
 TEST(SpeedEstimate, AttentionOfAPromptGrowsWithItsSquare) {
@@ -109,6 +156,25 @@ TEST(SpeedEstimate, ABatchReadsAnExpertOnce) {
   // The second batch finds there what the cache holds.
   const SpeedEstimate twice = EstimatePrompt(Machine(), Mixture(), 1024, 512, true, 0.5);
   EXPECT_NEAR(twice.disk_s, 1.5 * many.disk_s, 1e-6);
+}
+
+TEST(SpeedEstimate, TokensThatShareExpertsReadFewer) {
+  ModelWork work = Mixture();
+  work.used_by_run = {0.125, 0.15, 0.25};  // of 64 experts, by 1, 2 and 4 tokens
+  const auto disk_s = [&](int64_t n, double warm_hits) {
+    return EstimatePrompt(Machine(), work, n, 512, true, 0.1, warm_hits).disk_s;
+  };
+  EXPECT_NEAR(disk_s(1, 0), 10 * 8 * 10e6 / 4e9 / 0.9, 1e-9);
+  EXPECT_NEAR(disk_s(4, 0), 10 * 16 * 10e6 / 4e9 / 0.9, 1e-9);
+  EXPECT_NEAR(disk_s(100, 0), disk_s(4, 0), 1e-9);
+  const double of_three = 0.15 + 0.1 * (std::log2(3.0) - 1);
+  EXPECT_NEAR(disk_s(3, 0), 10 * 64 * of_three * 10e6 / 4e9 / 0.9, 1e-9);
+  // A tenth of all is there, which the tokens use, and half of it gives way to what is read before its turn comes; of a fifth, an eighth of it.
+  EXPECT_NEAR(disk_s(4, 0.9), 0.8 * disk_s(4, 0), 1e-4);
+  EXPECT_NEAR(EstimatePrompt(Machine(), work, 4, 512, true, 0.2, 0.9).disk_s, 0.3 * disk_s(4, 0), 1e-4);
+  EXPECT_EQ(EstimatePrompt(Machine(), work, 4, 512, true, 0.3, 1).disk_s, 0);
+  EXPECT_NEAR(EstimatePrompt(Machine(), work, 4, 512, true, 0.3, 0.6).disk_s, 0.4 * disk_s(4, 0), 1e-4)
+      << "what it holds is not what is wanted";
 }
 
 TEST(SpeedEstimate, MoreMemoryIsNeverSlower) {
