@@ -95,7 +95,7 @@ SpeedEstimate ExpertNeuronForecast::Prompt(int64_t n_tokens, int64_t n_batch) co
         &SpeedEstimate::likely_s, &SpeedEstimate::high_s}) {
     sum.*part += more.*part;
   }
-  if (sum.disk_s > std::max(sum.memory_s, sum.arithmetic_s)) sum.binds = Resource::kDisk;
+  sum.binds = BindingOf(sum);
   return sum;
 }
 

@@ -130,6 +130,7 @@ TEST(NeuronForecast, GatesAndTheirNeuronsAddUpToTheModel) {
     EXPECT_LE(some.Token(8).low_s, some.Token(8).likely_s);
     EXPECT_LE(some.Token(8).likely_s, some.Token(8).high_s);
     EXPECT_GT(some.Prompt(8, 8).likely_s, some.Token(8).likely_s);
+    EXPECT_EQ(some.Prompt(8, 8).binds, BindingOf(some.Prompt(8, 8)));
     least_s = std::min(least_s, some.Token(8).likely_s);
   }
   EXPECT_NEAR(least_s, all.Token(8).likely_s, 1e-9);

@@ -180,11 +180,6 @@ void Add(SpeedEstimate& sum, const ModelWork& work, const Cost& best, const Cost
   sum.disk_s += likely.disk_s / kLikely.disk;
 }
 
-void Judge(SpeedEstimate& estimate) {
-  estimate.binds = estimate.arithmetic_s > estimate.memory_s ? Resource::kArithmetic : Resource::kMemory;
-  if (estimate.disk_s > std::max(estimate.memory_s, estimate.arithmetic_s)) estimate.binds = Resource::kDisk;
-}
-
 // Of all experts of a layer, those that some of n tokens use.
 double UsedBy(const ModelWork& work, int64_t n) {
   if (work.n_experts <= 0) return 0;
@@ -216,6 +211,11 @@ double RateOfBlock(const std::vector<std::pair<double, double>>& points, double 
 }
 
 }  // namespace
+
+Resource BindingOf(const SpeedEstimate& estimate) {
+  if (estimate.disk_s > std::max(estimate.memory_s, estimate.arithmetic_s)) return Resource::kDisk;
+  return estimate.arithmetic_s > estimate.memory_s ? Resource::kArithmetic : Resource::kMemory;
+}
 
 MachineRates RatesFor(const HardwareProfile& profile, int32_t n_threads, int64_t piece_bytes) {
   MachineRates rates;
@@ -291,7 +291,7 @@ SpeedEstimate EstimateBatch(const MachineRates& rates, const ModelWork& work, in
   const auto cost = [&](double hit) { return CostOf(rates, work, n_tokens, position, n_distinct, 1 - hit); };
   SpeedEstimate estimate;
   Add(estimate, work, cost(hits.high), cost(hits.likely), cost(hits.low));
-  Judge(estimate);
+  estimate.binds = BindingOf(estimate);
   return estimate;
 }
 
@@ -305,7 +305,7 @@ SpeedEstimate EstimateToken(const WorkPart& blocks, const WorkPart& neurons, int
   };
   SpeedEstimate estimate;
   Add(estimate, blocks.work, cost(&HitRange::high), cost(&HitRange::likely), cost(&HitRange::low));
-  Judge(estimate);
+  estimate.binds = BindingOf(estimate);
   return estimate;
 }
 
@@ -321,7 +321,7 @@ SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, i
     const Cost cost = CostOf(rates, work, n, done, static_cast<double>(work.n_experts) * used, missing);
     Add(estimate, work, cost, cost, cost);
   }
-  Judge(estimate);
+  estimate.binds = BindingOf(estimate);
   return estimate;
 }
 

@@ -113,6 +113,9 @@ struct SpeedEstimate {
   Resource binds = Resource::kMemory;                 // the longest of the first three
 };
 
+// What binds it, by the first three.
+Resource BindingOf(const SpeedEstimate& estimate);
+
 // One token after `position` others, with blocks hit as `hits` says.
 SpeedEstimate EstimateToken(const MachineRates& rates, const ModelWork& work, int64_t position, const HitRange& hits);
 

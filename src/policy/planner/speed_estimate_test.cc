@@ -196,6 +196,12 @@ TEST(SpeedEstimate, MoreMemoryIsNeverSlower) {
   EXPECT_NEAR(before.likely_s, EstimateToken(noisy, Mixture(), 100, {1, 1, 1}).likely_s, 1e-12);
 }
 
+TEST(SpeedEstimate, TheLongestBinds) {
+  EXPECT_EQ(BindingOf({.memory_s = 3, .arithmetic_s = 2, .disk_s = 1}), Resource::kMemory);
+  EXPECT_EQ(BindingOf({.memory_s = 2, .arithmetic_s = 3, .disk_s = 1}), Resource::kArithmetic);
+  EXPECT_EQ(BindingOf({.memory_s = 1, .arithmetic_s = 2, .disk_s = 3}), Resource::kDisk);
+}
+
 TEST(SpeedEstimate, NextToNoMemoryIsAsSlowAsNone) {
   for (const int32_t n_used : {1, 8, 32, 64}) {
     ModelWork work = Mixture();
