@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -111,7 +112,10 @@ void AlignedBuffer::GiveBack(size_t begin, size_t n_bytes) {
   // A huge page of which only a part goes would be charged to us as a whole until memory is short: Linux just unmaps the part. It breaks up a
   // huge page where a part is marked as free to drop, and then the part goes at once (69 MiB of 1 GiB were kept else).
 #if defined(MADV_FREE)
-  if (begin % kHugePage != 0 || n_bytes % kHugePage != 0) (void)madvise(data_ + begin, n_bytes, MADV_FREE);
+  const size_t end = begin + n_bytes, first = std::min(RoundUp(begin, kHugePage), end);
+  const size_t last = std::max(first, end / kHugePage * kHugePage);
+  if (begin < first) (void)madvise(data_ + begin, first - begin, MADV_FREE);
+  if (last < end) (void)madvise(data_ + last, end - last, MADV_FREE);
 #endif
   (void)madvise(data_ + begin, n_bytes, MADV_DONTNEED);  // private and anonymous: it cannot fail
 }

@@ -63,6 +63,7 @@ double Per(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
 // Of `n` blocks, each absent with this probability, that come in so many reads each.
 std::vector<Chance> DiskOfLayer(const MachineRates& rates, const ModelWork& work, double n, double missing) {
+  if (n <= 0) return {{1, 0}};
   const double piece_bytes = work.expert_file_bytes / work.expert_pieces;
   const auto disk_s = [&](double n_missing) {
     if (work.neighbour_bytes <= 0) return DiskSeconds(rates, n_missing * work.expert_pieces, piece_bytes);
@@ -316,8 +317,10 @@ SpeedEstimate EstimatePrompt(const MachineRates& rates, const ModelWork& work, i
   for (int64_t done = 0; done < n_tokens; done += n_batch) {
     const int64_t n = std::min(n_batch, n_tokens - done);
     const double used = UsedBy(work, n);
-    double missing = !is_streamed ? 0 : done == 0 ? 1 : 1 - held;
-    if (is_streamed && warm_hits > 0) missing = 1 - std::min(used > held ? StillHeld(held, used) / used : 1, warm_hits);
+    double missing = !is_streamed ? 0 : done > 0 ? 1 - held : 1;
+    if (is_streamed && done == 0 && warm_hits > 0) {
+      missing = 1 - std::min(used > held ? StillHeld(held, used) / used : 1, warm_hits);
+    }
     const Cost cost = CostOf(rates, work, n, done, static_cast<double>(work.n_experts) * used, missing);
     Add(estimate, work, cost, cost, cost);
   }

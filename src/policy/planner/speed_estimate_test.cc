@@ -196,6 +196,15 @@ TEST(SpeedEstimate, MoreMemoryIsNeverSlower) {
   EXPECT_NEAR(before.likely_s, EstimateToken(noisy, Mixture(), 100, {1, 1, 1}).likely_s, 1e-12);
 }
 
+TEST(SpeedEstimate, AWarmPromptIsNeverSlowerThanAColdOne) {
+  for (const double share : {0.1, 0.5, 0.9}) {
+    for (const int64_t n : {16, 512, 2048}) {
+      const double cold_s = EstimatePrompt(Machine(), Mixture(), n, 512, true, share).disk_s;
+      EXPECT_LT(EstimatePrompt(Machine(), Mixture(), n, 512, true, share, share).disk_s, cold_s) << share << " " << n;
+    }
+  }
+}
+
 TEST(SpeedEstimate, TheLongestBinds) {
   EXPECT_EQ(BindingOf({.memory_s = 3, .arithmetic_s = 2, .disk_s = 1}), Resource::kMemory);
   EXPECT_EQ(BindingOf({.memory_s = 2, .arithmetic_s = 3, .disk_s = 1}), Resource::kArithmetic);

@@ -182,9 +182,13 @@ void NeuronCache::SeedHeat(int32_t layer, std::span<const uint16_t> frequency) {
 
 std::vector<std::vector<int32_t>> NeuronCache::WarmestAbsent(std::span<const uint16_t> uses) const {
   PANTRY_CHECK(uses.empty() || heat_.size() % uses.size() == 0);
-  std::vector<uint32_t> absent;
+  const auto is_absent = [&](uint32_t id) { return slot_of_[id] == kNone && heat_[id] > 0; };
+  size_t n_absent = 0;
+  for (uint32_t id = 0; id < heat_.size(); ++id) n_absent += is_absent(id) ? 1 : 0;
+  std::vector<uint32_t> absent;  // no larger than it must be: millions, which no plan knows
+  absent.reserve(n_absent);
   for (uint32_t id = 0; id < heat_.size(); ++id) {
-    if (slot_of_[id] == kNone && heat_[id] > 0) absent.push_back(id);
+    if (is_absent(id)) absent.push_back(id);
   }
   const size_t n = std::min<size_t>(absent.size(), n_slots_ - n_started_);
   const size_t n_of_network = uses.empty() ? heat_.size() : heat_.size() / uses.size();

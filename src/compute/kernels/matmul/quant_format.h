@@ -53,6 +53,7 @@ struct QuantFormat {
   consteval int SpanBytes() const { return HeadBytes() + span_blocks * BlockBytes(); }  // per row
 };
 
+// NOLINTBEGIN(readability-identifier-naming): as the formats are written
 //                                        bits offset sub span d  min    sub-scales           table
 inline constexpr QuantFormat kFormatQ4_0 = {4, 8, 32, 1, 2, false, SubScales::kNone, CodeTable::kNone};
 inline constexpr QuantFormat kFormatQ4_1 = {4, 0, 32, 1, 2, true, SubScales::kNone, CodeTable::kNone};
@@ -67,5 +68,6 @@ inline constexpr QuantFormat kFormatQ6_K = {6, 32, 16, 8, 2, false, SubScales::k
 inline constexpr QuantFormat kFormatIQ4_NL = {4, 128, 32, 1, 2, false, SubScales::kNone, CodeTable::kIq4Nl};
 inline constexpr QuantFormat kFormatIQ4_XS = {4, 128, 32, 8, 2, false, SubScales::kSigned, CodeTable::kIq4Nl};
 inline constexpr QuantFormat kFormatMXFP4 = {4, 12, 32, 1, 1, false, SubScales::kNone, CodeTable::kMxfp4};
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace pantry::matmul
