@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "policy/planner/chances.h"
+
 namespace pantry {
 namespace {
 
@@ -16,42 +18,29 @@ constexpr size_t kPoints = 256;  // that spreads and heat are computed of: a pla
 constexpr size_t kLongRun = 5, kShortRun = 1;
 constexpr int kLongestRun = 12;  // as a power of two
 
-// Of a neuron's rate, after n_seen tokens of which it fired for n_fired: the chance that it fires for some of n_tokens more.
-double Wanted(double frequency, double spread, int n_fired, int n_seen, int32_t n_tokens) {
-  double rests = 1;
-  for (int32_t i = 0; i < n_tokens; ++i) {
-    rests *= (spread * (1 - frequency) + (n_seen - n_fired) + i) / (spread + n_seen + i);
+// The chance that a neuron rests for all of n_tokens, where so many of `total` tokens taught that it rests.
+double RestsFor(double rests, double total, int n_tokens) {
+  constexpr int kMostFactors = 32;
+  if (n_tokens > kMostFactors) {  // beta functions instead of a long product
+    if (rests <= 0) return 0;
+    return std::exp(std::lgamma(rests + n_tokens) - std::lgamma(rests) + std::lgamma(total) -
+                    std::lgamma(total + n_tokens));
   }
-  return 1 - rests;
-}
-
-// The chance that a neuron rests for all of n_tokens, however many: beta functions instead of a product.
-double RestsFor(double frequency, double spread, int n_tokens) {
-  const double rests = spread * (1 - frequency);
-  if (rests <= 0) return 0;
-  return std::exp(std::lgamma(rests + n_tokens) - std::lgamma(rests) + std::lgamma(spread) -
-                  std::lgamma(spread + n_tokens));
-}
-
-// Chances that a neuron fires for 0, 1 ... of so many tokens. From the most likely one outwards: no product of many small numbers.
-template <size_t kCounts>
-std::array<double, kCounts> FiringCounts(double frequency, double spread) {
-  constexpr int kTokens = kCounts - 1;
-  const double fires = spread * frequency, rests = spread * (1 - frequency);
-  const int middle = static_cast<int>(std::lround(frequency * kTokens));
-  std::array<double, kCounts> chance = {};
-  const auto ratio = [&](int n) {
-    return (kTokens - n) * (fires + n) / ((n + 1) * (rests + kTokens - n - 1));
-  };  // of n + 1 to n
-  double sum = chance[static_cast<size_t>(middle)] = 1;
-  for (int n = middle; n < kTokens && rests > 0; ++n) {
-    sum += chance[static_cast<size_t>(n) + 1] = chance[static_cast<size_t>(n)] * ratio(n);
-  }
-  for (int n = middle; n > 0 && fires > 0; --n) {
-    sum += chance[static_cast<size_t>(n) - 1] = chance[static_cast<size_t>(n)] / ratio(n - 1);
-  }
-  for (double& one : chance) one /= sum;
+  double chance = 1;
+  for (int i = 0; i < n_tokens; ++i) chance *= (rests + i) / (total + i);
   return chance;
+}
+
+// Of a neuron's rate, after n_seen tokens of which it fired for n_fired: the chance that it fires for some of n_tokens more.
+double Wanted(double frequency, double spread, int n_fired, int n_seen, int n_tokens) {
+  return 1 - RestsFor(spread * (1 - frequency) + (n_seen - n_fired), spread + n_seen, n_tokens);
+}
+
+// Chances that a neuron fires for 0, 1 ... of n_tokens.
+std::vector<double> FiringCounts(double frequency, double spread, int n_tokens) {
+  const double fires = spread * frequency, rests = spread * (1 - frequency);
+  return ChancesOf(n_tokens, static_cast<int>(std::lround(frequency * n_tokens)),
+                   [&](int n) { return (n_tokens - n) * (fires + n) / ((n + 1) * (rests + n_tokens - n - 1)); });
 }
 
 }  // namespace
@@ -82,11 +71,10 @@ FiringCurve::Steps FiringCurve::Summed(Steps steps) {
 }
 
 FiringCurve::Steps FiringCurve::HeldByHeat(const std::vector<Point>& points, double spread, int32_t n_tokens) {
-  constexpr size_t kCounts = kHeatTokens + 1;
-  std::array<Step, kCounts> warm = {};  // neurons that fired so often
+  std::array<Step, kHeatTokens + 1> warm = {};  // neurons that fired so often
   for (const Point& point : points) {
-    const std::array<double, kCounts> chances = FiringCounts<kCounts>(point.frequency, spread);
-    for (size_t n = 0; n < kCounts; ++n) {
+    const std::vector<double> chances = FiringCounts(point.frequency, spread, kHeatTokens);
+    for (size_t n = 0; n < chances.size(); ++n) {
       const double n_neurons = point.n_neurons * chances[n];
       warm[n].share += n_neurons;
       warm[n].wanted += n_neurons * Wanted(point.frequency, spread, static_cast<int>(n), kHeatTokens, n_tokens);
@@ -126,11 +114,7 @@ FiringCurve FiringCurve::Make(const std::vector<Point>& points, const RunShares&
     curve.likely_[b] = HeldByHeat(few, of_long, n_tokens);
     curve.repeating_[b] = HeldByHeat(few, of_short, n_tokens);
   }
-  for (int run = 0; run <= kLongestRun; ++run) {
-    double woken = 0;
-    for (const Point& point : few) woken += point.n_neurons * (1 - RestsFor(point.frequency, of_long, 1 << run));
-    curve.woken_.push_back(n_neurons > 0 ? woken / n_neurons : 0);
-  }
+  for (int run = 0; run <= kLongestRun; ++run) curve.woken_.push_back(mean(of_long, 1 << run));
   return curve;
 }
 

@@ -98,6 +98,24 @@ BatchPlan PlanBatch(const NeuronPlanRequest& request, const WayRequest& way, con
   return plan;
 }
 
+// Of n_used networks a layer, which have n_neurons together with those that are not used.
+void AddNeurons(ModelWork& work, const FiringCurve& firing, int32_t n_layers, int32_t n_neurons, int32_t n_used,
+                int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
+  const double firing_of_layer = firing.active_share(0) * n_neurons;
+  const double n_segments = std::ceil(firing_of_layer / n_used / kSegment);
+  work.n_expert_layers = n_layers;
+  work.n_experts = n_neurons;
+  work.n_experts_used = static_cast<int32_t>(std::lround(firing_of_layer));
+  work.used_by_run = firing.woken_by_run();
+  work.n_loops += n_layers * n_used * (kGateParts + 1 + kLoopsOfSegment * n_segments);
+  work.n_bursts = kGateParts * n_used;
+  work.expert_bytes = kScattered * static_cast<double>(kept_bytes);
+  work.expert_file_bytes = static_cast<double>(read_bytes);
+  work.expert_pieces = 1;
+  work.expert_int8_macs = static_cast<double>(macs_per_neuron);
+  work.int8_macs += int64_t{n_layers} * work.n_experts_used * macs_per_neuron;
+}
+
 }  // namespace
 
 std::string_view RunWayName(RunWay way) {
@@ -111,40 +129,18 @@ std::string_view RunWayName(RunWay way) {
 
 ModelWork NeuronWork(const ModelWork& dense, const FiringCurve& firing, int32_t n_layers, int32_t n_neurons,
                      int64_t gate_bytes, int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
-  const ModelWork neurons = ExpertNeuronWork(firing, n_layers, n_neurons, 1, kept_bytes, read_bytes, macs_per_neuron);
   ModelWork work = dense;
-  work.n_expert_layers = neurons.n_expert_layers;
-  work.n_experts = neurons.n_experts;
-  work.n_experts_used = neurons.n_experts_used;
-  work.used_by_run = neurons.used_by_run;
-  work.expert_bytes = neurons.expert_bytes;
-  work.expert_file_bytes = neurons.expert_file_bytes;
-  work.expert_pieces = neurons.expert_pieces;
-  work.expert_int8_macs = neurons.expert_int8_macs;
+  AddNeurons(work, firing, n_layers, n_neurons, 1, kept_bytes, read_bytes, macs_per_neuron);
   work.rows_share = 1;
-  work.int8_macs += neurons.int8_macs;
-  work.n_loops += neurons.n_loops - n_layers * kLoopsOfDense;
-  work.n_bursts = neurons.n_bursts;
+  work.n_loops -= n_layers * kLoopsOfDense;
   work.overlapped_bytes = static_cast<int64_t>(kGatesOverlapped * static_cast<double>(gate_bytes));
   return work;
 }
 
 ModelWork ExpertNeuronWork(const FiringCurve& firing, int32_t n_layers, int32_t n_neurons, int32_t n_used,
                            int64_t kept_bytes, int64_t read_bytes, int64_t macs_per_neuron) {
-  const double firing_of_layer = firing.active_share(0) * n_neurons;
-  const double n_segments = std::ceil(firing_of_layer / n_used / kSegment);
   ModelWork work;
-  work.n_expert_layers = n_layers;
-  work.n_experts = n_neurons;
-  work.n_experts_used = static_cast<int32_t>(std::lround(firing_of_layer));
-  work.used_by_run = firing.woken_by_run();
-  work.n_loops = n_layers * n_used * (kGateParts + 1 + kLoopsOfSegment * n_segments);
-  work.n_bursts = kGateParts * n_used;
-  work.expert_bytes = kScattered * static_cast<double>(kept_bytes);
-  work.expert_file_bytes = static_cast<double>(read_bytes);
-  work.expert_pieces = 1;
-  work.expert_int8_macs = static_cast<double>(macs_per_neuron);
-  work.int8_macs = int64_t{n_layers} * work.n_experts_used * macs_per_neuron;
+  AddNeurons(work, firing, n_layers, n_neurons, n_used, kept_bytes, read_bytes, macs_per_neuron);
   return work;
 }
 

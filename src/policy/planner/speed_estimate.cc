@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "policy/planner/chances.h"
+
 namespace pantry {
 namespace {
 
@@ -77,17 +79,12 @@ std::vector<Chance> DiskOfLayer(const MachineRates& rates, const ModelWork& work
   if (work.reads_ahead || n > kFewBlocks || missing <= 0 || missing >= 1) return {{1, disk_s(n * missing)}};
   const int n_blocks = static_cast<int>(std::ceil(n));
   const double absent = n * missing / n_blocks;
-  std::vector<Chance> chances;
-  for (int k = 0; k <= n_blocks; ++k) chances.push_back({0, disk_s(k)});
-  // From the most likely number outwards: that of none is too small for a double where nearly all are absent.
-  const auto at = [&chances](int k) -> double& { return chances[static_cast<size_t>(k)].chance; };
-  const auto ratio = [&](int k) { return (n_blocks - k) * absent / ((k + 1) * (1 - absent)); };  // of k + 1 to k
-  const int middle = static_cast<int>(std::lround(absent * n_blocks));
-  double sum = at(middle) = 1;
-  for (int k = middle; k < n_blocks; ++k) sum += at(k + 1) = at(k) * ratio(k);
-  for (int k = middle; k > 0; --k) sum += at(k - 1) = at(k) / ratio(k - 1);
-  for (Chance& one : chances) one.chance /= sum;
-  return chances;
+  const std::vector<double> chances = ChancesOf(n_blocks, static_cast<int>(std::lround(absent * n_blocks)), [&](int k) {
+    return (n_blocks - k) * absent / ((k + 1) * (1 - absent));
+  });
+  std::vector<Chance> layer;
+  for (int k = 0; k <= n_blocks; ++k) layer.push_back({chances[static_cast<size_t>(k)], disk_s(k)});
+  return layer;
 }
 
 double Mean(const std::vector<Chance>& layer) {

@@ -13,12 +13,7 @@
 namespace pantry::matmul {
 namespace {
 
-#include "compute/kernels/matmul/avx512_vectors.inc"
-
-constexpr bool kSignedBytes = false;
-PANTRY_INLINE Ints AddDotBytes(Ints sum, Ints codes, Ints values) { return _mm512_dpbusd_epi32(sum, codes, values); }
-
-#include "compute/kernels/matmul/vnni_dot.inc"
+#include "compute/kernels/matmul/avx512vnni_vectors.inc"
 
 #include "compute/kernels/matmul/integer_kernel.inc"
 
